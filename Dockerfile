@@ -1,0 +1,37 @@
+# docker build -t bancobot . && docker run -p 127.0.0.1:8000:8000 -v bancobot:/data \
+#   -e SECRET_KEY=... -e ALLOW_OPEN_ACCESS=true -e HTTPS=false bancobot
+# ALLOW_OPEN_ACCESS=true is right there because the port is published on loopback only. compose.yaml adds PostgreSQL.
+FROM python:3.13-slim AS builder
+RUN python -m venv /venv
+COPY requirements.txt .
+RUN /venv/bin/pip install --no-cache-dir --require-hashes --only-binary :all: -r requirements.txt
+
+FROM python:3.13-slim
+RUN useradd --system --uid 10001 --no-create-home bancobot && install -d -o bancobot -g bancobot -m 700 /data
+COPY --from=builder /venv /venv
+WORKDIR /app
+COPY manage.py ./
+COPY bancobot_project ./bancobot_project
+COPY access ./access
+COPY sessions_api ./sessions_api
+COPY chat ./chat
+COPY templates ./templates
+COPY locale ./locale
+ENV PATH=/venv/bin:$PATH \
+    PYTHONUNBUFFERED=1 \
+    PYTHONDONTWRITEBYTECODE=1 \
+    ENVIRONMENT=production \
+    DATA_DIR=/data \
+    DATABASE_URL=sqlite:////data/bancobot.sqlite3
+RUN python -m compileall -q /app
+USER bancobot
+VOLUME /data
+EXPOSE 8000
+STOPSIGNAL SIGTERM
+# http.client asks the service itself, whatever proxy the environment names, and by a name that ALLOWED_HOSTS admits.
+HEALTHCHECK --interval=10s --timeout=6s --start-period=60s --retries=3 CMD ["python", "-c", "import http.client, os, sys; \
+name = (os.environ.get('ALLOWED_HOSTS') or 'localhost').split(',')[0].strip().replace('*', 'localhost').lstrip('.'); \
+service = http.client.HTTPConnection('127.0.0.1', int(os.environ.get('PORT') or 8000), timeout=5); \
+service.request('GET', '/health', headers={'Host': name}); \
+sys.exit(service.getresponse().status != 200)"]
+CMD ["python", "manage.py", "serve", "--host", "0.0.0.0"]

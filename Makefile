@@ -1,0 +1,75 @@
+# `make help` lists what there is. Settings come from the environment or .env, which the service reads itself.
+PYTHON_FLOOR = 3.11
+VENV = .venv
+BIN = $(VENV)/bin
+ARGS =
+
+.PHONY: run test lint format bench requirements clean help
+.DEFAULT_GOAL = help
+
+help: ## this list
+	@awk -F ' *## *' '/^[a-z]+:.*## / { sub(/:.*/, "", $$1); printf "make %-14s%s\n", $$1, $$2 }' Makefile
+
+run: $(VENV)/.run-stamp ## set up what is missing, then serve on http://127.0.0.1:8000 (ARGS="--port 9000")
+	@exec $(BIN)/python manage.py serve $(ARGS)
+
+test: $(VENV)/.dev-stamp ## every check, on SQLite and PostgreSQL (ARGS="-k name" or ARGS="--stage types"; ARGS=--help)
+	@exec $(BIN)/python -m tests.run $(ARGS)
+
+lint: $(VENV)/.dev-stamp ## ruff and mypy
+	@exec $(BIN)/python -m tests.run --stage lint --stage format --stage types
+
+format: $(VENV)/.dev-stamp ## let ruff format the code and repair what it can
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: $(VENV)/.bench-stamp ## measure throughput, turns in flight and memory
+	@exec $(BIN)/python -m bench $(ARGS)
+
+COMPILE = $(BIN)/uv pip compile --universal --python-version $(PYTHON_FLOOR) --generate-hashes --no-emit-index-url \
+	--no-header --quiet
+
+requirements: $(VENV)/.dev-stamp ## compile the .in files to exact versions with hashes (ARGS=--upgrade for newer ones)
+	$(COMPILE) $(ARGS) requirements.in --output-file requirements.txt
+	$(COMPILE) $(ARGS) requirements-dev.in --output-file requirements-dev.txt
+
+clean: ## remove what the targets above made; conversations in var/ stay
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# A stamp is as old as the last complete installation, so that a second start asks pip nothing.
+INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check
+
+$(VENV)/.run-stamp: requirements.txt
+	@$(MAKE) --no-print-directory $(VENV)/.usable
+	$(INSTALL) --require-hashes -r requirements.txt
+	@touch $@
+
+$(VENV)/.dev-stamp: requirements-dev.txt $(VENV)/.run-stamp
+	$(INSTALL) --require-hashes -r requirements-dev.txt
+	@touch $@
+
+$(VENV)/.bench-stamp: bench/requirements.txt $(VENV)/.run-stamp
+	$(INSTALL) -r bench/requirements.txt
+	@touch $@
+
+# Where the Python behind the venv is gone (an upgrade of the system), what was installed counts for nothing.
+$(shell test -x $(BIN)/python || rm -f $(VENV)/.*-stamp)
+
+# The first Python that is new enough; PYTHON=/path/to/python is asked first. A venv that no longer works is made anew.
+.PHONY: $(VENV)/.usable
+$(VENV)/.usable:
+	@$(BIN)/python -m pip --version > /dev/null 2>&1 && exit 0; \
+	for python in "$(PYTHON)" python3 python3.14 python3.13 python3.12 python3.11; do \
+		test -n "$$python" || continue; \
+		"$$python" -c 'import sys; sys.exit(sys.version_info < tuple(map(int, "$(PYTHON_FLOOR)".split("."))))' \
+			2> /dev/null || continue; \
+		echo "Making $(VENV) with $$("$$python" --version) ($$(command -v "$$python"))"; \
+		"$$python" -m venv --clear $(VENV) && exit 0; \
+		rm -rf $(VENV); \
+		echo "$$python can't make a virtual environment. On Debian and Ubuntu: apt-get install python3-venv" >&2; \
+		exit 1; \
+	done; \
+	echo "BancoBot needs Python $(PYTHON_FLOOR) or later, and none was found in PATH." >&2; \
+	echo "Install one (on Debian and Ubuntu: apt-get install python3 python3-venv), or: make run PYTHON=/path/to/python" >&2; \
+	exit 1

@@ -1,0 +1,84 @@
+"""Strict reading of environment variables: a value that means nothing stops the start and says what would do."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+import environ
+from django.core.exceptions import ImproperlyConfigured
+
+BOOLEANS = {"true": True, "1": True, "yes": True, "on": True, "false": False, "0": False, "no": False, "off": False}
+
+
+class Environment:
+    """The variables of the process, over those of an optional `.env` file. `names` lists what was asked for.
+
+    An empty value counts as unset, so that `KEY=` in a compose file or in `.env` means the default.
+    """
+
+    def __init__(self, env_file: Path) -> None:
+        self.names: list[str] = []
+        if env_file.is_file():
+            environ.Env.read_env(str(env_file))
+        self._env = environ.Env()
+
+    def text(self, name: str, default: str = "") -> str:
+        self.names.append(name)
+        return os.environ.get(name, "").strip() or default
+
+    def choice(self, name: str, default: str, allowed: tuple[str, ...]) -> str:
+        value = self.text(name, default)
+        if value not in allowed:
+            self._refuse(name, value, "one of " + ", ".join(choice or '""' for choice in allowed))
+        return value
+
+    def boolean(self, name: str, default: bool) -> bool:
+        value = self.text(name, str(default)).lower()
+        if value not in BOOLEANS:
+            self._refuse(name, value, "true or false")
+        return BOOLEANS[value]
+
+    def integer(self, name: str, default: int, low: int, high: int) -> int:
+        return int(self._number(name, default, low, high, int))
+
+    def seconds(self, name: str, default: float, low: float, high: float) -> float:
+        return self._number(name, default, low, high, float)
+
+    def hours(self, name: str, default: float | None, low: float = 0) -> float | None:
+        """A number of hours, at most ten years; `None` where it is unset and has no default."""
+        if default is None and not os.environ.get(name, "").strip():
+            self.names.append(name)
+            return None
+        return self._number(name, default or 0, low, 87_600, float)
+
+    def listing(self, name: str, default: list[str]) -> list[str]:
+        """A comma-separated list."""
+        value = self.text(name)
+        return [part.strip() for part in value.split(",") if part.strip()] if value else default
+
+    def url(self, name: str, default: str) -> str:
+        value = self.text(name, default).rstrip("/")
+        if not value.startswith(("http://", "https://")) or any(mark in value for mark in "?#@ "):
+            self._refuse(name, value, "an http:// or https:// address without user, query or fragment")
+        return value
+
+    def database(self, name: str, default: str) -> dict[str, Any]:
+        """Django's settings of the database that a URL names: sqlite:///file or postgres://…"""
+        url = self.text(name, default)
+        if not url.startswith(("sqlite://", "postgres://", "postgresql://")):
+            raise ImproperlyConfigured(f"{name} must begin with sqlite:///, postgres:// or postgresql://.")
+        return dict(self._env.db_url_config(url))
+
+    def _number(self, name: str, default: float, low: float, high: float, kind: type[int] | type[float]) -> float:
+        value = self.text(name, str(default))
+        try:
+            number = kind(value)
+        except ValueError:
+            number = kind(-1) if low >= 0 else kind(low - 1)
+        if not low <= number <= high:
+            self._refuse(name, value, f"a {'whole ' if kind is int else ''}number from {low:g} to {high:g}")
+        return number
+
+    def _refuse(self, name: str, value: str, allowed: str) -> None:
+        shown = "" if "KEY" in name else f", not {value!r}"
+        raise ImproperlyConfigured(f"{name} must be {allowed}{shown}.")

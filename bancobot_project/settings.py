@@ -1,0 +1,228 @@
+"""Every setting, read from the environment (or `.env`) here and nowhere else. docs/settings.md describes each."""
+
+import os
+import secrets
+from pathlib import Path
+from typing import Any
+
+from django.core.exceptions import ImproperlyConfigured
+from django.utils.translation import gettext_lazy as _
+
+from bancobot_project import logs
+from bancobot_project.environment import Environment
+
+BASE_DIR = Path(__file__).resolve().parent.parent
+env = Environment(Path(os.environ.get("ENV_FILE", BASE_DIR / ".env")))
+
+VERSION = "0.1.0"
+
+
+def private_key(folder: Path) -> str:
+    """A development start's own SECRET_KEY: made once, readable by its owner alone, kept outside git."""
+    path = folder / "secret_key"
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    try:
+        with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+            file.write(secrets.token_urlsafe(50))
+    except FileExistsError:
+        pass
+    return path.read_text().strip()
+
+
+# The installation
+ENVIRONMENT = env.choice("ENVIRONMENT", "development", ("development", "production"))
+PRODUCTION = ENVIRONMENT == "production"
+DEBUG = env.boolean("DEBUG", False)
+DATA_DIR = Path(env.text("DATA_DIR", str(BASE_DIR / "var")))
+SECRET_KEY = env.text("SECRET_KEY")
+if PRODUCTION and (DEBUG or not SECRET_KEY):
+    raise ImproperlyConfigured("ENVIRONMENT=production needs a SECRET_KEY, and DEBUG must be false.")
+SECRET_KEY = SECRET_KEY or private_key(DATA_DIR)
+OWNER_HASH_KEY = env.text("OWNER_HASH_KEY", SECRET_KEY)
+
+# The server
+HOST = env.text("HOST", "127.0.0.1")
+PORT = env.integer("PORT", 8000, 0, 65535)
+WORKERS = env.integer("WORKERS", 1, 1, 64)
+GRACEFUL_TIMEOUT = env.integer("GRACEFUL_TIMEOUT", 30, 0, 3600)
+ALLOW_OPEN_ACCESS = env.boolean("ALLOW_OPEN_ACCESS", False)
+# Named hosts alone, in development too: a page that rebinds its DNS name to 127.0.0.1 must not reach an open service.
+ALLOWED_HOSTS = env.listing("ALLOWED_HOSTS", ["localhost", "127.0.0.1", "[::1]"])
+CSRF_TRUSTED_ORIGINS = env.listing("CSRF_TRUSTED_ORIGINS", [])
+CORS_ALLOWED_ORIGINS = env.listing("CORS_ALLOWED_ORIGINS", [])
+HTTPS = env.boolean("HTTPS", PRODUCTION)
+MAX_BODY_BYTES = env.integer("MAX_BODY_BYTES", 1024 * 1024, 1024, 100 * 1024 * 1024)
+LOG_LEVEL = env.choice("LOG_LEVEL", "INFO", ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"))
+LOG_FORMAT = env.choice("LOG_FORMAT", "json" if PRODUCTION else "console", ("json", "console"))
+LOGGING = logs.configuration(LOG_LEVEL, LOG_FORMAT)
+
+# The conversations
+MAX_MESSAGE_CHARS = env.integer("MAX_MESSAGE_CHARS", 100_000, 1, 10_000_000)
+MAX_TOKENS_DEFAULT = env.integer("MAX_TOKENS_DEFAULT", 1000, 1, 10_000_000)
+HISTORY_MAX_MESSAGES = env.integer("HISTORY_MAX_MESSAGES", 100, 2, 10_000)
+DEFAULT_CONTEXT_LENGTH = env.integer("DEFAULT_CONTEXT_LENGTH", 32_768, 256, 100_000_000)
+SESSION_BUSY_WAIT_SECONDS = env.seconds("SESSION_BUSY_WAIT_SECONDS", 30, 0, 3600)
+SESSION_CLEANUP_HOURS = env.hours("SESSION_CLEANUP_HOURS", None, low=0.01)
+SESSION_CLOSED_RETENTION_HOURS = env.hours("SESSION_CLOSED_RETENTION_HOURS", 720)
+TURN_LEASE_SECONDS = env.seconds("TURN_LEASE_SECONDS", 15, 3, 3600)
+TURN_DEADLINE_SECONDS = env.seconds("TURN_DEADLINE_SECONDS", 300, 1, 86_400)
+CHAT_SYSTEM_PROMPT = env.text("CHAT_SYSTEM_PROMPT")
+BANCOBOT_SYSTEM_PROMPT = env.text(
+    "BANCOBOT_SYSTEM_PROMPT",
+    "Você é o BancoBot, o assistente virtual de um banco brasileiro. Responda em português do Brasil, com clareza e "
+    "cordialidade, sobre contas, cartões, Pix, tarifas, empréstimos e investimentos. O seu conhecimento é limitado: "
+    "você não vê os dados do cliente nem executa operações. Quando não souber, diga que não sabe e indique os canais "
+    "de atendimento do banco; nunca invente valores, prazos ou políticas. Nunca peça senhas, códigos de segurança ou "
+    "números completos de cartão, e avise o cliente se ele os enviar.",
+)
+
+# The provider
+OPENROUTER_API_KEY = env.text("OPENROUTER_API_KEY")
+OPENROUTER_BASE_URL = env.url("OPENROUTER_BASE_URL", "https://openrouter.ai/api/v1")
+OPENROUTER_DEFAULT_MODEL = env.text("OPENROUTER_DEFAULT_MODEL", "anthropic/claude-3.5-sonnet")
+OPENAI_API_KEY = env.text("OPENAI_API_KEY")
+OPENAI_BASE_URL = env.url("OPENAI_BASE_URL", "https://api.openai.com/v1")
+OPENAI_DEFAULT_MODEL = env.text("OPENAI_DEFAULT_MODEL", "gpt-4o-mini")
+LLM_PROVIDER = env.choice("LLM_PROVIDER", "", ("", "openrouter", "openai", "demo"))
+if not LLM_PROVIDER:
+    LLM_PROVIDER = "openrouter" if OPENROUTER_API_KEY else "openai" if OPENAI_API_KEY else "demo"
+UPSTREAM_CONNECT_SECONDS = env.seconds("UPSTREAM_CONNECT_SECONDS", 5, 0.1, 600)
+UPSTREAM_WRITE_SECONDS = env.seconds("UPSTREAM_WRITE_SECONDS", 10, 0.1, 600)
+UPSTREAM_READ_SECONDS = env.seconds("UPSTREAM_READ_SECONDS", 60, 0.1, 3600)
+MODELS_CACHE_SECONDS = env.seconds("MODELS_CACHE_SECONDS", 600, 0, 86_400)
+PROVIDERS: dict[str, dict[str, Any]] = {
+    "openrouter": {
+        "base_url": OPENROUTER_BASE_URL,
+        "api_key": OPENROUTER_API_KEY,
+        "default_model": OPENROUTER_DEFAULT_MODEL,
+        "connect_timeout": UPSTREAM_CONNECT_SECONDS,
+        "write_timeout": UPSTREAM_WRITE_SECONDS,
+        "read_timeout": UPSTREAM_READ_SECONDS,
+    },
+    "openai": {
+        "base_url": OPENAI_BASE_URL,
+        "api_key": OPENAI_API_KEY,
+        "default_model": OPENAI_DEFAULT_MODEL,
+        "connect_timeout": UPSTREAM_CONNECT_SECONDS,
+        "write_timeout": UPSTREAM_WRITE_SECONDS,
+        "read_timeout": UPSTREAM_READ_SECONDS,
+    },
+    "demo": {},
+}
+
+# The database. A writer thread holds one connection for good; synchronous views borrow theirs for a request.
+DATABASES: dict[str, dict[str, Any]] = {
+    "default": env.database("DATABASE_URL", f"sqlite:///{DATA_DIR}/bancobot.sqlite3")
+}
+DATABASE_POOL_SIZE = env.integer("DATABASE_POOL_SIZE", 4, 2, 100)
+if DATABASES["default"]["ENGINE"] == "django.db.backends.sqlite3":
+    DATA_DIR.mkdir(mode=0o700, parents=True, exist_ok=True)
+    DATABASES["default"]["OPTIONS"] = {
+        "transaction_mode": "IMMEDIATE",  # a lock upgrade in the middle of a transaction ignores the busy timeout
+        "timeout": 20,
+        "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; PRAGMA foreign_keys=ON; "
+        "PRAGMA secure_delete=ON; PRAGMA cache_size=-16000; PRAGMA mmap_size=0; PRAGMA temp_store=MEMORY",
+    }
+else:
+    DATABASES["default"]["CONN_HEALTH_CHECKS"] = True
+    DATABASES["default"].setdefault("OPTIONS", {})["pool"] = {
+        "min_size": 1,
+        "max_size": DATABASE_POOL_SIZE,
+        "timeout": 5,
+    }
+DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+
+INSTALLED_APPS = [
+    "django.contrib.admin",
+    "django.contrib.auth",
+    "django.contrib.contenttypes",
+    "django.contrib.sessions",
+    "django.contrib.messages",
+    "django.contrib.staticfiles",
+    "corsheaders",
+    "rest_framework",
+    "adrf",
+    "drf_spectacular",
+    "drf_spectacular_sidecar",
+    "access",
+    "sessions_api",
+    "chat",
+    "bancobot_project",
+]
+
+# What stands in front of chat/: nothing that would make Django hop to a thread for every request (see asgi.py).
+TURN_MIDDLEWARE = [
+    "corsheaders.middleware.CorsMiddleware",
+]
+MIDDLEWARE = [
+    *TURN_MIDDLEWARE,
+    "django.middleware.security.SecurityMiddleware",
+    "servestatic.middleware.ServeStaticMiddleware",
+    "django.contrib.sessions.middleware.SessionMiddleware",
+    "django.middleware.locale.LocaleMiddleware",
+    "django.middleware.common.CommonMiddleware",
+    "django.middleware.csrf.CsrfViewMiddleware",
+    "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "django.contrib.messages.middleware.MessageMiddleware",
+    "django.middleware.clickjacking.XFrameOptionsMiddleware",
+]
+ROOT_URLCONF = "bancobot_project.urls"
+ASGI_APPLICATION = "bancobot_project.asgi.application"
+TEMPLATES = [
+    {
+        "BACKEND": "django.template.backends.django.DjangoTemplates",
+        "DIRS": [BASE_DIR / "templates"],
+        "APP_DIRS": True,
+        "OPTIONS": {
+            "context_processors": [
+                "django.template.context_processors.request",
+                "django.contrib.auth.context_processors.auth",
+                "django.contrib.messages.context_processors.messages",
+            ]
+        },
+    }
+]
+AUTH_PASSWORD_VALIDATORS = [
+    {"NAME": f"django.contrib.auth.password_validation.{name}"}
+    for name in ("UserAttributeSimilarityValidator", "MinimumLengthValidator", "CommonPasswordValidator")
+]
+
+# Languages: Brazilian Portuguese first, English second
+LANGUAGE_CODE = "pt-br"
+LANGUAGES = [("pt-br", _("Brazilian Portuguese")), ("en", _("English"))]
+LOCALE_PATHS = [BASE_DIR / "locale"]
+USE_I18N = True
+USE_TZ = True
+TIME_ZONE = "UTC"
+
+STATIC_URL = "static/"
+SERVESTATIC_USE_FINDERS = True
+SERVESTATIC_AUTOREFRESH = False
+
+# The browser's protections; what needs HTTPS is on where HTTPS is
+SECURE_SSL_REDIRECT = HTTPS
+SECURE_REDIRECT_EXEMPT = [r"^(?!admin)"]  # a redirected POST loses its body: only the admin's pages are redirected
+SECURE_HSTS_SECONDS = 31_536_000 if HTTPS else 0
+SECURE_HSTS_INCLUDE_SUBDOMAINS = HTTPS
+SECURE_HSTS_PRELOAD = HTTPS
+SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = HTTPS
+X_FRAME_OPTIONS = "DENY"
+APPEND_SLASH = False  # both forms are routed; the admin brings its own redirects
+# Django's own limit covers the admin's forms; asgi.py applies MAX_BODY_BYTES to everything, before parsing.
+DATA_UPLOAD_MAX_MEMORY_SIZE = MAX_BODY_BYTES
+
+CORS_ALLOWED_ORIGIN_REGEXES = [r"^http://(localhost|127\.0\.0\.1)(:\d+)?$"]  # open mode: pages on this machine
+CORS_EXPOSE_HEADERS = ["X-Request-ID", "Retry-After", "Idempotent-Replayed", "X-History-Omitted"]
+CORS_ALLOW_HEADERS = [
+    "accept", "authorization", "content-type", "x-request-id", "idempotency-key", "last-event-id", "accept-language"
+]  # fmt: skip
+
+REST_FRAMEWORK = {
+    "DEFAULT_AUTHENTICATION_CLASSES": ["access.authentication.CallerAuthentication"],
+    "DEFAULT_PERMISSION_CLASSES": ["rest_framework.permissions.IsAuthenticated"],
+    "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
+    "DEFAULT_PARSER_CLASSES": ["bancobot_project.parsers.StrictJSONParser"],
+    "DEFAULT_SCHEMA_CLASS": "drf_spectacular.openapi.AutoSchema",
+    "EXCEPTION_HANDLER": "bancobot_project.errors.exception_handler",
+    "UNAUTHENTICATED_USER": None,
+}

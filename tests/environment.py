@@ -1,0 +1,36 @@
+"""What a test's processes see of the developer's environment: enough to run programs, none of BancoBot's settings."""
+
+import os
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+KEPT = {
+    "CI",
+    "COLUMNS",
+    "FORCE_COLOR",
+    "HOME",
+    "LANG",
+    "LC_ALL",
+    "LD_LIBRARY_PATH",
+    "NO_COLOR",
+    "PATH",
+    "TERM",
+    "TMPDIR",
+}
+# The service would read these from a developer's `.env` or environment, and might then talk to a real provider.
+PROVIDER_KEYS = {"OPENROUTER_API_KEY", "OPENAI_API_KEY"}
+
+
+def clean_environment(**settings: str) -> dict[str, str]:
+    """A new environment with these settings only, and no `.env` file."""
+    kept = {name: value for name, value in os.environ.items() if name in KEPT}
+    return {**kept, "ENV_FILE": os.devnull, "PYTHONUNBUFFERED": "1", **settings}
+
+
+def leaks() -> str:
+    """Why the tests of this process would see a developer's own settings; empty where they would not."""
+    if found := PROVIDER_KEYS & os.environ.keys():
+        return f"{', '.join(sorted(found))} is set in the environment"
+    if "ENV_FILE" not in os.environ and (ROOT / ".env").exists():
+        return "there is a .env file"
+    return ""

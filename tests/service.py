@@ -1,0 +1,174 @@
+"""The real service, as an operator would start it: `manage.py serve` in processes of its own."""
+
+import contextlib
+import os
+import secrets
+import signal
+import socket
+import sqlite3
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import psycopg
+
+from tests import postgres
+from tests.environment import ROOT, clean_environment
+
+START_SECONDS = 60
+STOP_SECONDS = 45
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def provider_settings(upstream_url: str) -> dict[str, str]:
+    """The scripted upstream in the place of OpenRouter."""
+    return {
+        "LLM_PROVIDER": "openrouter",
+        "OPENROUTER_BASE_URL": upstream_url,
+        "OPENROUTER_API_KEY": "test-key",
+        "OPENROUTER_DEFAULT_MODEL": "test/model",
+    }
+
+
+class Service:
+    """One installation: a database, a port and the processes that serve it, until `close()`.
+
+    The database is of the kind under test: a new one on the PostgreSQL server of DATABASE_URL, or a SQLite file in
+    `directory`. `settings` are environment variables; change them between `terminate()` and `start()` at will.
+    """
+
+    def __init__(self, directory: Path, *, workers: int = 1, settings: Mapping[str, str] | None = None) -> None:
+        self.directory = directory
+        self.workers = workers
+        self.port = free_port()
+        self.database_url = self._new_database()
+        self.settings = {
+            "SECRET_KEY": secrets.token_urlsafe(50),
+            "DATA_DIR": str(directory),
+            "DATABASE_URL": self.database_url,
+            **(settings or {}),
+        }
+        self.process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    @property
+    def running(self) -> bool:
+        return self.process is not None and self.process.poll() is None
+
+    def start(self) -> "Service":
+        """Returns when /health answers 200; a process that dies before that fails with its log."""
+        command = [sys.executable, "manage.py", "serve", "--host", "127.0.0.1", "--port", str(self.port)]
+        with self._log_file.open("ab") as log:
+            self.process = subprocess.Popen(
+                [*command, "--workers", str(self.workers)],
+                cwd=ROOT,
+                env=clean_environment(**self.settings),
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,  # a process group of its own, for kill()
+            )
+        self._wait_for_health()
+        return self
+
+    def terminate(self) -> int:
+        """SIGTERM to the first process, as `systemctl stop` or Docker would; returns its exit code."""
+        assert self.process is not None
+        self.process.terminate()
+        try:
+            return self.process.wait(STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            raise AssertionError(f"Still running {STOP_SECONDS} s after SIGTERM.\n{self.log()[-6000:]}") from None
+        finally:
+            self.kill()
+
+    def kill(self) -> None:
+        """SIGKILL to every process of the service at once."""
+        if self.process is not None:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self.process.pid, signal.SIGKILL)
+            self.process.wait()
+
+    def restart(self) -> "Service":
+        """On the same database and port; whether it ends by SIGTERM or by kill() before is the caller's choice."""
+        if self.running:
+            self.terminate()
+        return self.start()
+
+    def close(self) -> None:
+        self.kill()
+        if self._on_postgres:
+            postgres.drop_database(self.database_url)
+
+    def log(self) -> str:
+        return self._log_file.read_text(errors="replace") if self._log_file.exists() else ""
+
+    def manage(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        """Runs a management command with the service's settings; its exit code and output are the caller's to judge."""
+        return subprocess.run(
+            [sys.executable, "manage.py", *arguments],
+            cwd=ROOT,
+            env=clean_environment(**self.settings),
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+
+    def sql(self, query: str, *values: Any) -> list[tuple[Any, ...]]:
+        """Runs one statement on the service's database, with %s for the values; returns the rows and commits."""
+        if self._on_postgres:
+            with psycopg.connect(self.database_url) as server:
+                cursor = server.execute(query.encode(), values or None)
+                return cursor.fetchall() if cursor.description else []
+        with contextlib.closing(sqlite3.connect(self.database_file, timeout=20)) as file, file:
+            return file.execute(query.replace("%s", "?"), values).fetchall()
+
+    @property
+    def database_file(self) -> Path:
+        """The SQLite file; there is none on PostgreSQL."""
+        assert not self._on_postgres
+        return Path(urlsplit(self.database_url).path)
+
+    @property
+    def _on_postgres(self) -> bool:
+        return self.database_url.startswith("postgres")
+
+    @property
+    def _log_file(self) -> Path:
+        return self.directory / "service.log"
+
+    def _new_database(self) -> str:
+        server = os.environ.get("DATABASE_URL", "")
+        if server.startswith("postgres"):
+            return postgres.create_database(server)
+        return f"sqlite:///{self.directory}/bancobot.sqlite3"
+
+    def _wait_for_health(self) -> None:
+        deadline = time.monotonic() + START_SECONDS
+        while not self._healthy():
+            if not self.running or time.monotonic() > deadline:
+                self.kill()
+                raise AssertionError(f"The service did not start.\n{self.log()[-6000:]}")
+            time.sleep(0.05)
+
+    def _healthy(self) -> bool:
+        try:
+            with urllib.request.urlopen(f"{self.url}/health", timeout=5) as answer:
+                return bool(answer.status == 200)
+        except (urllib.error.URLError, ConnectionError, TimeoutError):
+            return False
