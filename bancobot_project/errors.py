@@ -1,0 +1,158 @@
+"""Every error's code, status and sentence, and the one place that turns exceptions into answers."""
+
+import logging
+import math
+import traceback
+from typing import Any
+
+from django.core.exceptions import PermissionDenied
+from django.db import Error as DatabaseProblem
+from django.http import Http404, HttpRequest, JsonResponse
+from django.utils import translation
+from django.utils.translation import gettext_lazy as _
+from rest_framework import exceptions
+from rest_framework.response import Response
+
+from bancobot_project.logs import request_id
+
+logger = logging.getLogger(__name__)
+
+# The machine-readable codes of the wire contract: status, and what happened in a person's words.
+CODES: dict[str, tuple[int, Any]] = {
+    "invalid_request": (400, _("The request is not valid.")),
+    "context_length_exceeded": (400, _("The conversation does not fit the model's context.")),
+    "unsupported_model": (400, _("The provider does not offer this model.")),
+    "not_authenticated": (401, _("Send your key as “Authorization: Bearer …”.")),
+    "invalid_api_key": (401, _("This BancoBot key is not valid.")),
+    "provider_auth_failed": (401, _("The provider refused the key.")),
+    "provider_payment_required": (402, _("The provider account has no credit left.")),
+    "permission_denied": (403, _("This is not allowed.")),
+    "content_moderated": (403, _("The provider's moderation refused the content.")),
+    "not_found": (404, _("There is nothing at this address.")),
+    "session_not_found": (404, _("Session not found.")),
+    "turn_not_found": (404, _("Turn not found.")),
+    "method_not_allowed": (405, _("This method is not allowed here.")),
+    "not_acceptable": (406, _("The answer is not available in the format asked for.")),
+    "session_busy": (409, _("The session is still answering another message.")),
+    "request_too_large": (413, _("The request is too large.")),
+    "unsupported_media_type": (415, _("Send the request body as JSON in UTF-8.")),
+    "idempotency_mismatch": (422, _("This Idempotency-Key was used with another request.")),
+    "rate_limited": (429, _("Too many requests.")),
+    "provider_rate_limited": (429, _("The provider is receiving too many requests.")),
+    "internal_error": (500, _("Something went wrong here. The error has been recorded.")),
+    "provider_error": (502, _("The provider failed.")),
+    "provider_invalid_response": (502, _("The provider's answer could not be understood.")),
+    "provider_unreachable": (502, _("The provider could not be reached.")),
+    "turn_interrupted": (502, _("The server stopped while it was answering.")),
+    "provider_unavailable": (503, _("The provider is not available at the moment.")),
+    "database_unavailable": (503, _("The database is not available at the moment.")),
+    "overloaded": (503, _("The server is too busy at the moment.")),
+    "provider_timeout": (504, _("The provider took too long to answer.")),
+}
+SENTENCES = {  # where one code covers cases that a person would tell apart
+    "malformed_key": _("A key consists of visible ASCII characters."),
+    "malformed_json": _("The request body is not valid JSON."),
+    "unstorable_text": _("Text must not contain NUL characters or lone surrogates."),
+    "deep_json": _("The JSON is nested too deeply."),
+    "unknown_host": _("This server does not answer under this host name (ALLOWED_HOSTS)."),
+}
+BY_STATUS = {405: "method_not_allowed", 406: "not_acceptable", 413: "request_too_large"}
+BY_STATUS |= {401: "not_authenticated", 403: "permission_denied", 404: "not_found", 415: "unsupported_media_type"}
+
+
+class ApiError(exceptions.APIException):
+    """An error of the wire contract; `extra` goes into the error object beside the rest."""
+
+    def __init__(self, code: str, *, detail_code: str = "", retry_after: float | None = None, **extra: Any) -> None:
+        self.code = code
+        self.status_code, sentence = CODES[code]
+        super().__init__(SENTENCES.get(detail_code, sentence), code)
+        self.sentence = SENTENCES.get(detail_code, sentence)
+        self.retry_after = retry_after
+        self.extra = extra
+
+
+def error_object(error: ApiError) -> dict[str, Any]:
+    """The body that an error is answered with, in the language that is active."""
+    body = {"detail": str(error.sentence), "code": error.code, "request_id": request_id.get(), **error.extra}
+    if error.retry_after is not None:
+        body["retry_after"] = math.ceil(error.retry_after)
+    return body
+
+
+def exception_handler(exc: Exception, context: dict[str, Any]) -> Response:
+    """DRF's hook: whatever a view raises leaves in the shape of the wire contract."""
+    error = as_api_error(exc)
+    with translation.override(language_of(context["request"])):
+        return Response(error_object(error), error.status_code, headers=headers_of(error, exc))
+
+
+def as_api_error(exc: Exception) -> ApiError:
+    if isinstance(exc, ApiError):
+        return exc
+    if isinstance(exc, exceptions.ValidationError):
+        return ApiError("invalid_request", errors=_by_field(exc.detail))
+    if isinstance(exc, Http404):
+        return ApiError("not_found")
+    if isinstance(exc, PermissionDenied):
+        return ApiError("permission_denied")
+    if isinstance(exc, exceptions.APIException):
+        return ApiError(BY_STATUS.get(exc.status_code, "invalid_request"))
+    record(exc)
+    return (
+        ApiError("database_unavailable", retry_after=1)
+        if isinstance(exc, DatabaseProblem)
+        else ApiError("internal_error")
+    )
+
+
+def record(exc: BaseException) -> None:
+    """Log where an unexpected exception came from, but not its message, which may quote what people wrote."""
+    chain = [exc, *filter(None, [exc.__cause__])]
+    frames = [line for part in chain for line in (type(part).__name__, *traceback.format_tb(part.__traceback__))]
+    logger.error("unexpected %s", type(exc).__name__, extra={"traceback": "\n".join(frames)})
+
+
+def language_of(request: Any) -> str:
+    return translation.get_language_from_request(request)
+
+
+def headers_of(error: ApiError, exc: Exception | None = None) -> dict[str, str]:
+    headers = {"Retry-After": str(math.ceil(error.retry_after))} if error.retry_after is not None else {}
+    if error.status_code == 401:
+        headers["WWW-Authenticate"] = "Bearer"
+    return headers
+
+
+def _by_field(detail: Any) -> dict[str, list[str]]:
+    if not isinstance(detail, dict):
+        return {"non_field_errors": [str(part) for part in detail]}
+    return {field: [str(part) for part in _flat(problems)] for field, problems in detail.items()}
+
+
+def _flat(problems: Any) -> list[Any]:
+    if isinstance(problems, dict):
+        return [text for nested in problems.values() for text in _flat(nested)]
+    return [text for nested in problems for text in _flat(nested)] if isinstance(problems, list) else [problems]
+
+
+def json_error(request: HttpRequest, error: ApiError) -> JsonResponse:
+    """The answer outside of DRF's views."""
+    with translation.override(language_of(request)):
+        return JsonResponse(error_object(error), status=error.status_code, headers=headers_of(error))
+
+
+def page_not_found(request: HttpRequest, exception: Exception) -> JsonResponse:
+    return json_error(request, ApiError("not_found"))
+
+
+def bad_request(request: HttpRequest, exception: Exception) -> JsonResponse:
+    return json_error(request, ApiError("invalid_request"))
+
+
+def permission_denied(request: HttpRequest, exception: Exception) -> JsonResponse:
+    return json_error(request, ApiError("permission_denied"))
+
+
+def server_error(request: HttpRequest) -> JsonResponse:
+    return json_error(request, ApiError("internal_error"))

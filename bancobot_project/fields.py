@@ -1,0 +1,62 @@
+"""Serializer fields that take JSON's own types and nothing that merely looks like them."""
+
+import json
+import math
+from typing import Any
+
+from rest_framework import serializers
+
+MAX_METADATA_BYTES = 16_384
+
+
+class Text(serializers.CharField):
+    """A string. White space is kept as it came."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(trim_whitespace=False, **kwargs)
+
+    def to_internal_value(self, data: Any) -> str:
+        if not isinstance(data, str):
+            self.fail("invalid")
+        return super().to_internal_value(data)
+
+
+class Flag(serializers.BooleanField):
+    """true or false."""
+
+    def to_internal_value(self, data: Any) -> bool:
+        if not isinstance(data, bool):
+            self.fail("invalid", input=data)
+        return data
+
+
+class Number(serializers.FloatField):
+    def to_internal_value(self, data: Any) -> float:
+        if isinstance(data, bool) or not isinstance(data, int | float) or not math.isfinite(data):
+            self.fail("invalid")
+        return super().to_internal_value(data)
+
+
+class Whole(serializers.IntegerField):
+    """A whole number; JSON has one type of number, so 5.0 is one too."""
+
+    def to_internal_value(self, data: Any) -> int:
+        if isinstance(data, bool) or not isinstance(data, int | float) or data != data // 1:
+            self.fail("invalid")
+        return int(data)
+
+
+class Metadata(serializers.DictField):
+    """A JSON object of at most 16 KiB, kept as it came."""
+
+    default_error_messages = {"too_large": "Ensure this object takes no more than 16 KiB."}
+
+    def to_internal_value(self, data: Any) -> dict[str, Any]:
+        value = super().to_internal_value(data)
+        try:
+            size = len(json.dumps(value, allow_nan=False))
+        except ValueError:  # a number such as 1e999
+            self.fail("not_a_dict", input_type="number")
+        if size > MAX_METADATA_BYTES:
+            self.fail("too_large")
+        return value

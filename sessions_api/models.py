@@ -1,0 +1,146 @@
+"""The record: conversations, their messages, and who does the housekeeping."""
+
+import secrets
+
+from django.db import models
+from django.db.models import Q
+from django.utils.translation import gettext_lazy as _
+
+
+def new_public_id() -> str:
+    """An id that cannot be guessed: 128 random bits, URL-safe, 22 characters."""
+    return secrets.token_urlsafe(16)
+
+
+class Session(models.Model):
+    """A conversation of one owner. `session_id` is its public name, unique among the owner's open ones.
+
+    `message_count` counts questions and replies, superseded ones included, and so is the next message's position.
+    """
+
+    owner = models.CharField(_("owner"), max_length=80)
+    session_id = models.CharField(_("session id"), max_length=128)
+    title = models.CharField(_("title"), max_length=200, blank=True)
+    model = models.CharField(_("model"), max_length=200, blank=True)
+    system_prompt = models.TextField(_("system prompt"), blank=True)
+    persona_id = models.CharField(_("persona"), max_length=200, blank=True)
+    metadata = models.JSONField(_("metadata"), default=dict, blank=True)
+    created_at = models.DateTimeField(_("created at"))
+    last_activity_at = models.DateTimeField(_("last activity"))
+    closed_at = models.DateTimeField(_("closed at"), null=True, blank=True)
+    message_count = models.PositiveIntegerField(_("messages"), default=0)
+    prompt_tokens = models.PositiveBigIntegerField(_("prompt tokens"), default=0)
+    completion_tokens = models.PositiveBigIntegerField(_("completion tokens"), default=0)
+    cost = models.DecimalField(_("cost (USD)"), max_digits=20, decimal_places=12, default=0)
+
+    class Meta:
+        verbose_name = _("session")
+        verbose_name_plural = _("sessions")
+        ordering = ["-last_activity_at", "-id"]
+        constraints = [
+            models.UniqueConstraint(
+                fields=["owner", "session_id"], condition=Q(closed_at=None), name="one_open_session_per_owner_and_id"
+            )
+        ]
+        indexes = [
+            models.Index(
+                fields=["owner", "-last_activity_at", "-id"], condition=Q(closed_at=None), name="session_of_owner"
+            ),
+            models.Index(fields=["owner", "persona_id", "-last_activity_at", "-id"], name="session_of_persona"),
+            models.Index(fields=["-last_activity_at", "-id"], name="session_activity"),
+            models.Index(fields=["closed_at"], name="session_closed", condition=Q(closed_at__isnull=False)),
+            models.Index(fields=["session_id"], name="session_public_id"),
+        ]
+
+    def __str__(self) -> str:
+        return self.title or self.session_id
+
+
+class Message(models.Model):
+    """One message of a session. A turn is a question and its reply, which share `turn_id`.
+
+    The key is the place in the conversation, so that a table can be spread over machines by session. A reply is
+    `pending` while its turn runs; `runner` then names the process that runs it and `heartbeat_at` says when that
+    process last wrote.
+    """
+
+    class Role(models.TextChoices):
+        SYSTEM = "system", _("system")
+        USER = "user", _("user")
+        ASSISTANT = "assistant", _("assistant")
+        TOOL = "tool", _("tool")
+
+    class Status(models.TextChoices):
+        PENDING = "pending", _("pending")
+        COMPLETED = "completed", _("completed")
+        CANCELLED = "cancelled", _("cancelled")
+        FAILED = "failed", _("failed")
+        INTERRUPTED = "interrupted", _("interrupted")
+
+    pk = models.CompositePrimaryKey("session_id", "position")
+    session = models.ForeignKey(
+        Session, on_delete=models.CASCADE, related_name="messages", db_index=False, verbose_name=_("session")
+    )
+    position = models.PositiveIntegerField(_("position"))
+    turn_id = models.CharField(_("turn"), max_length=32)
+    role = models.CharField(_("role"), max_length=10, choices=Role)
+    content = models.TextField(_("content"), blank=True, default="", db_default="")
+    status = models.CharField(_("status"), max_length=12, choices=Status)
+    model = models.CharField(_("model"), max_length=200, blank=True, default="", db_default="")
+    provider = models.CharField(_("provider"), max_length=100, blank=True, default="", db_default="")
+    generation_id = models.CharField(_("generation id"), max_length=200, blank=True, default="", db_default="")
+    finish_reason = models.CharField(_("finish reason"), max_length=50, blank=True, default="", db_default="")
+    prompt_tokens = models.PositiveIntegerField(_("prompt tokens"), null=True)
+    completion_tokens = models.PositiveIntegerField(_("completion tokens"), null=True)
+    cached_tokens = models.PositiveIntegerField(_("cached tokens"), null=True)
+    reasoning_tokens = models.PositiveIntegerField(_("reasoning tokens"), null=True)
+    usage_estimated = models.BooleanField(_("usage estimated"), default=False, db_default=False)
+    cost = models.DecimalField(_("cost (USD)"), max_digits=20, decimal_places=12, null=True)
+    first_token_ms = models.PositiveIntegerField(_("first token (ms)"), null=True)
+    latency_ms = models.PositiveIntegerField(_("latency (ms)"), null=True)
+    history_omitted = models.PositiveIntegerField(_("messages left out of the history"), default=0, db_default=0)
+    error_code = models.CharField(_("error"), max_length=50, blank=True, default="", db_default="")
+    may_have_been_billed = models.BooleanField(_("may have been billed"), default=False, db_default=False)
+    metadata = models.JSONField(_("metadata"), default=dict, blank=True)
+    created_at = models.DateTimeField(_("created at"))
+    completed_at = models.DateTimeField(_("completed at"), null=True)
+    superseded_at = models.DateTimeField(_("superseded at"), null=True)
+    runner = models.CharField(_("runner"), max_length=120, blank=True, default="", db_default="")
+    heartbeat_at = models.DateTimeField(_("heartbeat"), null=True)
+
+    class Meta:
+        verbose_name = _("message")
+        verbose_name_plural = _("messages")
+        ordering = ["session_id", "position"]
+        constraints = [
+            models.UniqueConstraint(
+                fields=["session"], condition=Q(status="pending"), name="one_running_turn_per_session"
+            )
+        ]
+        indexes = [
+            models.Index(fields=["turn_id"], name="message_turn"),
+            models.Index(fields=["heartbeat_at"], condition=Q(status="pending"), name="message_running"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.role} {self.position}"
+
+    @property
+    def public_id(self) -> str:
+        """The message's id for clients: its turn, and its place in the conversation."""
+        return f"{self.turn_id}.{self.position}"
+
+
+class Lease(models.Model):
+    """Who does a piece of housekeeping at present: one process at a time, until `expires_at`."""
+
+    name = models.CharField(max_length=50, primary_key=True)
+    holder = models.CharField(max_length=120)
+    expires_at = models.DateTimeField()
+
+    class Meta:
+        verbose_name = _("lease")
+        verbose_name_plural = _("leases")
+
+    def __str__(self) -> str:
+        return self.name

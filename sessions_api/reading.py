@@ -1,0 +1,14 @@
+"""Questions to the record that the event loop asks through the writer, in sets (see writer.py)."""
+
+from collections.abc import Sequence
+
+from sessions_api.models import Message
+
+
+def find_replies(turns: Sequence[tuple[str, str]]) -> list[Message | None]:
+    """The replies of turns that are named by owner and turn id; `None` where the owner has no such turn."""
+    replies = Message.objects.filter(
+        turn_id__in=[turn_id for _, turn_id in turns], role=Message.Role.ASSISTANT, session__closed_at=None
+    ).select_related("session")
+    found = {(reply.session.owner, reply.turn_id): reply for reply in replies}
+    return [found.get(turn) for turn in turns]

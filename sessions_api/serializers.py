@@ -1,0 +1,90 @@
+"""Sessions and messages in the words of the wire contract."""
+
+from datetime import UTC
+from typing import Any
+
+from django.conf import settings
+from rest_framework import serializers
+
+from bancobot_project.fields import Metadata, Text
+from sessions_api.models import Message, Session
+from sessions_api.usage import stored_error, usage_of
+
+
+class Moment(serializers.DateTimeField):
+    """ISO 8601 in UTC."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(default_timezone=UTC, **kwargs)
+
+
+class TotalsSerializer(serializers.Serializer[Any]):
+    """Tokens and cost (USD) of all turns."""
+
+    prompt_tokens = serializers.IntegerField()
+    completion_tokens = serializers.IntegerField()
+    total_tokens = serializers.IntegerField()
+    cost = serializers.FloatField()
+
+
+class SessionSerializer(serializers.ModelSerializer[Session]):
+    """A conversation without its messages."""
+
+    model = serializers.CharField(help_text="The model that the session remembers; empty: the server's default.")
+    created_at = Moment()
+    last_activity_at = Moment()
+    usage = serializers.SerializerMethodField()
+
+    class Meta:
+        model = Session
+        fields = [
+            "session_id", "title", "model", "system_prompt", "persona_id", "created_at", "last_activity_at",
+            "message_count", "usage", "metadata",
+        ]  # fmt: skip
+
+    def get_usage(self, session: Session) -> dict[str, Any]:
+        return {
+            "prompt_tokens": session.prompt_tokens,
+            "completion_tokens": session.completion_tokens,
+            "total_tokens": session.prompt_tokens + session.completion_tokens,
+            "cost": float(session.cost),
+        }
+
+
+class SessionPatchSerializer(serializers.Serializer[Any]):
+    """What a client may change of a session; metadata is replaced as a whole."""
+
+    title = Text(required=False, allow_blank=True, max_length=200)
+    system_prompt = Text(required=False, allow_blank=True, max_length=settings.MAX_MESSAGE_CHARS)
+    metadata = Metadata(required=False)
+
+
+class MessageSerializer(serializers.ModelSerializer[Message]):
+    """One message of the transcript. `usage`, `model` and `finish_reason` are null where the message is no reply."""
+
+    id = serializers.CharField(source="public_id")
+    created_at = Moment()
+    completed_at = Moment()
+    model = serializers.SerializerMethodField()
+    usage = serializers.SerializerMethodField()
+    finish_reason = serializers.SerializerMethodField()
+    error = serializers.SerializerMethodField()
+
+    class Meta:
+        model = Message
+        fields = [
+            "id", "turn_id", "role", "content", "status", "model", "usage", "latency_ms", "first_token_ms",
+            "finish_reason", "error", "metadata", "created_at", "completed_at",
+        ]  # fmt: skip
+
+    def get_model(self, message: Message) -> str | None:
+        return message.model or None
+
+    def get_usage(self, message: Message) -> dict[str, Any] | None:
+        return None if message.prompt_tokens is None else usage_of(message)
+
+    def get_finish_reason(self, message: Message) -> str | None:
+        return message.finish_reason or None
+
+    def get_error(self, message: Message) -> dict[str, Any] | None:
+        return stored_error(message)

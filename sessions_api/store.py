@@ -1,0 +1,304 @@
+"""The only writer of turns: begins them, keeps their progress, ends them.
+
+The operations take lists, because the writer (writer.py) runs whatever waits as one set: a few statements for any
+number of turns, in SQL that SQLite and PostgreSQL share, since this is what every turn pays for. Each recognises its
+own work, so that it can be run again when a commit's fate is unknown.
+"""
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import Any
+
+from django.db import connection
+from django.utils import timezone
+
+from sessions_api.models import Message, Session, new_public_id
+from sessions_api.runner import this_process
+
+SESSIONS = Session._meta.db_table
+MESSAGES = Message._meta.db_table
+
+
+class NotAllAtOnce(Exception):
+    """Some turn of a set needs a look of its own; the writer then runs each alone."""
+
+
+@dataclass(frozen=True, slots=True)
+class NewTurn:
+    """A question that wants a reply. `None` for model, system prompt and persona means: as the session has it.
+
+    `default_system_prompt` serves a session that has none, and a new one keeps it. `history_limit`: how many earlier
+    messages to read at the most.
+    """
+
+    owner: str
+    session_id: str | None
+    turn_id: str
+    question: str
+    model: str | None = None
+    system_prompt: str | None = None
+    default_system_prompt: str = ""
+    persona_id: str | None = None
+    metadata: dict[str, Any] = field(default_factory=dict)
+    history_limit: int = 100
+
+    @property
+    def key(self) -> tuple[str, str]:
+        return self.owner, self.session_id or self.turn_id
+
+
+@dataclass(frozen=True, slots=True)
+class PastMessage:
+    turn_id: str
+    role: str
+    content: str
+    status: str
+
+
+@dataclass(slots=True)
+class BegunTurn:
+    """A stored question and its pending reply, which stands at `position`.
+
+    `history` is what came before the question, oldest first, without what was superseded; `unread` says how many
+    messages are older still.
+    """
+
+    session_pk: int
+    session_id: str
+    position: int
+    model: str
+    system_prompt: str
+    history: list[PastMessage] = field(default_factory=list)
+    unread: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Busy:
+    """The session has another unfinished turn; one whose heartbeat is old is dead."""
+
+    turn_id: str
+    heartbeat_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """The text of a running turn so far."""
+
+    session_pk: int
+    position: int
+    content: str
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How a turn ended: what becomes of its pending reply. The fields are Message's."""
+
+    session_pk: int
+    position: int
+    content: str
+    status: str
+    model: str = ""
+    provider: str = ""
+    generation_id: str = ""
+    finish_reason: str = ""
+    prompt_tokens: int | None = None
+    completion_tokens: int | None = None
+    cached_tokens: int | None = None
+    reasoning_tokens: int | None = None
+    usage_estimated: bool = False
+    cost: Decimal | None = None
+    first_token_ms: int | None = None
+    latency_ms: int | None = None
+    history_omitted: int = 0
+    error_code: str = ""
+    may_have_been_billed: bool = False
+
+
+OUTCOME_COLUMNS = [name for name in Outcome.__slots__ if name not in ("session_pk", "position", "cost")]
+RECORD_OUTCOME = (
+    f"UPDATE {MESSAGES} SET {', '.join(f'{name} = %s' for name in OUTCOME_COLUMNS)}, cost = %s, completed_at = %s, "
+    "heartbeat_at = NULL WHERE session_id = %s AND position = %s AND status = 'pending'"
+)
+
+
+def begin_turns(turns: Sequence[NewTurn]) -> list[BegunTurn | Busy]:
+    """Store each question and a pending reply, unless its session is busy, and read the history before it."""
+    now = timezone.now()
+    known, busy = _find_sessions(turns)
+    taken: dict[tuple[str, str], str] = {}
+    answers: dict[str, BegunTurn | Busy] = {}
+    for turn in turns:
+        running = busy.get(turn.key)
+        if turn.key in taken:
+            answers[turn.turn_id] = Busy(taken[turn.key], now)
+        elif running and running.turn_id != turn.turn_id:
+            answers[turn.turn_id] = running
+        else:
+            taken[turn.key] = turn.turn_id
+    begun = [turn for turn in turns if turn.turn_id not in answers]
+    known |= _create_sessions([turn for turn in begun if turn.key not in known], now)
+    _store_questions([(turn, known[turn.key]) for turn in begun if turn.key not in busy], now)
+    _read_histories([(turn, known[turn.key]) for turn in begun])
+    return [answers.get(turn.turn_id) or known[turn.key] for turn in turns]
+
+
+def save_progress(turns: Sequence[Progress]) -> list[bool]:
+    """Keep the text so far and a heartbeat; answers which of the turns still run, for all that the database knows."""
+    now = connection.ops.adapt_datetimefield_value(timezone.now())
+    with connection.cursor() as cursor:
+        cursor.executemany(
+            f"UPDATE {MESSAGES} SET content = %s, heartbeat_at = %s "
+            "WHERE session_id = %s AND position = %s AND status = 'pending'",
+            [(turn.content, now, turn.session_pk, turn.position) for turn in turns],
+        )
+        if cursor.rowcount == len(turns):
+            return [True] * len(turns)
+    return [_status(turn.session_pk, turn.position) == Message.Status.PENDING for turn in turns]
+
+
+def finish_turns(outcomes: Sequence[Outcome]) -> list[bool]:
+    """Record each outcome on its pending reply and in the session's totals.
+
+    Answers whether the outcome stands: false where the turn had been ended by somebody else, or was erased.
+    """
+    now = connection.ops.adapt_datetimefield_value(timezone.now())
+    with connection.cursor() as cursor:
+        cursor.executemany(RECORD_OUTCOME, [_outcome_row(outcome, now) for outcome in outcomes])
+        if cursor.rowcount != len(outcomes):
+            if len(outcomes) > 1:
+                raise NotAllAtOnce
+            return [_status(outcomes[0].session_pk, outcomes[0].position) == outcomes[0].status]
+        cursor.executemany(
+            f"UPDATE {SESSIONS} SET last_activity_at = %s, prompt_tokens = prompt_tokens + %s, "
+            "completion_tokens = completion_tokens + %s, cost = cost + %s WHERE id = %s",
+            [
+                (
+                    now,
+                    turn.prompt_tokens or 0,
+                    turn.completion_tokens or 0,
+                    _decimal(turn.cost or Decimal()),
+                    turn.session_pk,
+                )
+                for turn in sorted(outcomes, key=lambda outcome: outcome.session_pk)
+            ],
+        )
+    return [True] * len(outcomes)
+
+
+def _find_sessions(turns: Iterable[NewTurn]) -> tuple[dict[tuple[str, str], BegunTurn], dict[tuple[str, str], Busy]]:
+    """The open sessions that the turns name, ready for their next turn, and which of them have an unfinished one."""
+    keys = {turn.key for turn in turns if turn.session_id}
+    own = {turn.turn_id for turn in turns}
+    known: dict[tuple[str, str], BegunTurn] = {}
+    busy: dict[tuple[str, str], Busy] = {}
+    for pk, owner, session_id, model, system_prompt, count, turn_id, heartbeat_at in _select_per_pair(
+        "s.id, s.owner, s.session_id, s.model, s.system_prompt, s.message_count, p.turn_id, p.heartbeat_at",
+        f"JOIN {SESSIONS} s ON s.owner = v.column1 AND s.session_id = v.column2 AND s.closed_at IS NULL "
+        f"LEFT JOIN {MESSAGES} p ON p.session_id = s.id AND p.status = 'pending'",
+        keys,
+    ):
+        key = (owner, session_id)
+        known[key] = BegunTurn(pk, session_id, count + 1, model, system_prompt)
+        if turn_id is not None:
+            busy[key] = Busy(turn_id, _datetime(heartbeat_at))
+        if turn_id in own:  # this turn's own work, of which the answer was lost
+            known[key].position -= 2
+    return known, busy
+
+
+def _create_sessions(turns: Sequence[NewTurn], now: datetime) -> dict[tuple[str, str], BegunTurn]:
+    created = Session.objects.bulk_create(
+        Session(
+            owner=turn.owner,
+            session_id=turn.session_id or new_public_id(),
+            model=turn.model or "",
+            system_prompt=turn.default_system_prompt if turn.system_prompt is None else turn.system_prompt,
+            persona_id=turn.persona_id or "",
+            created_at=now,
+            last_activity_at=now,
+        )
+        for turn in turns
+    )
+    return {
+        turn.key: BegunTurn(session.pk, session.session_id, 1, session.model, session.system_prompt)
+        for turn, session in zip(turns, created, strict=True)
+    }
+
+
+def _store_questions(turns: Sequence[tuple[NewTurn, BegunTurn]], now: datetime) -> None:
+    if not turns:
+        return
+    moment = connection.ops.adapt_datetimefield_value(now)
+    rows: list[Any] = []
+    for turn, begun in turns:
+        begun.model = turn.model or begun.model
+        begun.system_prompt = turn.system_prompt or begun.system_prompt or turn.default_system_prompt
+        shared = (begun.session_pk, turn.turn_id, moment)
+        rows += (*shared, begun.position - 1, "user", turn.question, "completed", json.dumps(turn.metadata), moment)
+        rows += ("", None)
+        rows += (*shared, begun.position, "assistant", "", "pending", "{}", None, this_process(), moment)
+    with connection.cursor() as cursor:
+        cursor.execute(
+            f"INSERT INTO {MESSAGES} (session_id, turn_id, created_at, position, role, content, status, metadata, "
+            "completed_at, runner, heartbeat_at) VALUES "
+            + ", ".join(["(%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)"] * (2 * len(turns))),
+            rows,
+        )
+        cursor.executemany(
+            f"UPDATE {SESSIONS} SET last_activity_at = %s, message_count = %s, model = COALESCE(%s, model), "
+            "system_prompt = COALESCE(%s, system_prompt), persona_id = COALESCE(%s, persona_id) WHERE id = %s",
+            [
+                (moment, begun.position + 1, turn.model, turn.system_prompt, turn.persona_id, begun.session_pk)
+                for turn, begun in sorted(turns, key=lambda pair: pair[1].session_pk)
+            ],
+        )
+
+
+def _read_histories(turns: Sequence[tuple[NewTurn, BegunTurn]]) -> None:
+    """Fill in what came before each question."""
+    by_pk = {begun.session_pk: begun for _, begun in turns}
+    for turn, begun in turns:
+        begun.unread = max(0, begun.position - 1 - turn.history_limit)
+    for pk, position, turn_id, role, content, status in _select_per_pair(
+        "m.session_id, m.position, m.turn_id, m.role, m.content, m.status",
+        f"JOIN {MESSAGES} m ON m.session_id = v.column1 AND m.position >= v.column2 AND m.superseded_at IS NULL "
+        "ORDER BY m.session_id, m.position",
+        {(begun.session_pk, begun.unread) for begun in by_pk.values() if begun.position > 1},
+    ):
+        if position < by_pk[pk].position - 1:
+            by_pk[pk].history.append(PastMessage(turn_id, role, content, status))
+
+
+def _select_per_pair(columns: str, joined: str, pairs: Iterable[tuple[Any, Any]]) -> list[tuple[Any, ...]]:
+    """What a join finds for each of the pairs, which it calls v.column1 and v.column2."""
+    pairs = list(pairs)
+    if not pairs:
+        return []
+    values = ", ".join(["(%s, %s)"] * len(pairs))
+    with connection.cursor() as cursor:
+        cursor.execute(
+            f"SELECT {columns} FROM (VALUES {values}) AS v {joined}",
+            [value for pair in pairs for value in pair],
+        )
+        return list(cursor.fetchall())
+
+
+def _outcome_row(outcome: Outcome, now: Any) -> tuple[Any, ...]:
+    values = (getattr(outcome, name) for name in OUTCOME_COLUMNS)
+    return (*values, _decimal(outcome.cost), now, outcome.session_pk, outcome.position)
+
+
+def _status(session_pk: int, position: int) -> str | None:
+    return Message.objects.filter(session=session_pk, position=position).values_list("status", flat=True).first()
+
+
+def _decimal(value: Decimal | None) -> Any:
+    return connection.ops.adapt_decimalfield_value(value, max_digits=20, decimal_places=12)
+
+
+def _datetime(value: Any) -> datetime:
+    """A moment as this database's driver gives it: SQLite's as text in UTC."""
+    return value if isinstance(value, datetime) else datetime.fromisoformat(value).replace(tzinfo=UTC)

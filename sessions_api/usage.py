@@ -1,0 +1,49 @@
+"""What a reply took and how it failed, in the words of the wire contract."""
+
+from decimal import Decimal
+from typing import Any, Protocol
+
+from bancobot_project.errors import ApiError, error_object
+from sessions_api.models import Message
+
+
+class Counted(Protocol):
+    """What has a reply's counts: a stored message, or the outcome of a turn."""
+
+    @property
+    def prompt_tokens(self) -> int | None: ...
+    @property
+    def completion_tokens(self) -> int | None: ...
+    @property
+    def cached_tokens(self) -> int | None: ...
+    @property
+    def reasoning_tokens(self) -> int | None: ...
+    @property
+    def usage_estimated(self) -> bool: ...
+    @property
+    def cost(self) -> Decimal | None: ...
+
+
+def usage_of(counted: Counted) -> dict[str, Any]:
+    """Tokens, and `cost` in USD (null: the provider names none); `estimated` where nobody counted."""
+    prompt, completion = counted.prompt_tokens or 0, counted.completion_tokens or 0
+    usage: dict[str, Any] = {
+        "prompt_tokens": prompt,
+        "completion_tokens": completion,
+        "total_tokens": prompt + completion,
+        "cost": None if counted.cost is None else float(counted.cost),
+        "cached_tokens": counted.cached_tokens or 0,
+        "reasoning_tokens": counted.reasoning_tokens or 0,
+    }
+    if counted.usage_estimated:
+        usage["estimated"] = True
+    return usage
+
+
+def stored_error(reply: Message) -> dict[str, Any] | None:
+    """The error that a stored reply ended with, in the language that is active."""
+    if not reply.error_code:
+        return None
+    return error_object(
+        ApiError(reply.error_code, turn_id=reply.turn_id, may_have_been_billed=reply.may_have_been_billed)
+    )
