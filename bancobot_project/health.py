@@ -1,0 +1,32 @@
+"""GET /health: whether this process and its database answer. Asks no provider and needs no key."""
+
+from collections.abc import Sequence
+
+from django.conf import settings
+from django.db import Error as DatabaseProblem
+from django.db import connection
+from django.http import HttpRequest, JsonResponse
+
+from sessions_api.writer import writer
+
+
+def _answers(checks: Sequence[None]) -> list[bool]:
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT 1")
+    return [True] * len(checks)
+
+
+async def health(request: HttpRequest) -> JsonResponse:
+    """200 with `"status": "ok"`, or 503 with `"status": "unavailable"`."""
+    try:
+        await writer.run(_answers, None)
+        database = "ok"
+    except DatabaseProblem:
+        database = "unavailable"
+    body = {
+        "status": "ok" if database == "ok" else "unavailable",
+        "service": "BancoBot API",
+        "version": settings.VERSION,
+        "checks": {"database": database},
+    }
+    return JsonResponse(body, status=200 if database == "ok" else 503, headers={"Cache-Control": "no-store"})

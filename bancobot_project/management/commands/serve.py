@@ -1,0 +1,52 @@
+"""manage.py serve: bring the database up to date and serve."""
+
+import logging
+from argparse import ArgumentParser
+from typing import Any
+
+from django.conf import settings
+from django.core.exceptions import ImproperlyConfigured
+from django.core.management import call_command
+from django.core.management.base import BaseCommand, CommandError
+from django.db import Error as DatabaseProblem
+
+from bancobot_project.server import Server, check_open_access, release_connections, warn_of_sqlite
+
+logger = logging.getLogger("bancobot.server")
+
+
+class Command(BaseCommand):
+    help = "Migrates the database and serves the API, the admin and the documentation."
+    requires_system_checks = []  # migrate runs them
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        parser.add_argument("--host", default=settings.HOST, help="address to listen on (HOST, default 127.0.0.1)")
+        parser.add_argument(
+            "--port", type=int, action="append", help="port to listen on (PORT, default 8000); may be given twice"
+        )
+        parser.add_argument("--workers", type=int, default=settings.WORKERS, help="processes (WORKERS, default 1)")
+
+    def handle(self, *args: Any, host: str, port: list[int] | None, workers: int, **options: Any) -> None:
+        ports = port or [settings.PORT]
+        try:
+            check_open_access(host)
+            call_command("migrate", interactive=False, verbosity=0)
+        except ImproperlyConfigured as problem:
+            raise CommandError(str(problem)) from problem
+        except DatabaseProblem as problem:
+            raise CommandError(f"The database cannot be used: {str(problem).strip()}") from problem
+        warn_of_sqlite()
+        release_connections()
+        self._announce(host, ports, workers)
+        Server([f"{host}:{number}" for number in ports], workers).run()
+
+    def _announce(self, host: str, ports: list[int], workers: int) -> None:
+        database = settings.DATABASES["default"]["ENGINE"].rpartition(".")[2]
+        access = "open: no key is asked for" + ("" if settings.ALLOW_OPEN_ACCESS else ", from this machine only")
+        addresses = " ".join(f"http://{host}:{number}" for number in ports)
+        logger.info(
+            "BancoBot %s on %s  access=%s  provider=%s  database=%s  workers=%d",
+            settings.VERSION, addresses, access, settings.LLM_PROVIDER, database, workers,
+        )  # fmt: skip
+        if settings.LLM_PROVIDER == "demo":
+            logger.info("No provider key is set: the built-in demonstration answers. See docs/settings.md.")

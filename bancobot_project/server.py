@@ -1,0 +1,97 @@
+"""gunicorn with its ASGI worker, as BancoBot runs it."""
+
+import ipaddress
+import logging
+import sqlite3
+from typing import Any
+
+from django.conf import settings
+from django.core.exceptions import ImproperlyConfigured
+from django.db import connection, connections
+from gunicorn.app.base import BaseApplication
+from gunicorn.glogging import Logger
+
+logger = logging.getLogger("bancobot.server")
+
+# Versions of SQLite whose write-ahead log can, very rarely, be corrupted when two processes reset it at one moment.
+WAL_RESET_FIXED = ((3, 51, 3), (3, 50, 7), (3, 44, 6))
+
+
+class QuietLogger(Logger):
+    """gunicorn's own messages go where all messages go, in the same format."""
+
+    def setup(self, cfg: Any) -> None:
+        for log in (self.error_log, self.access_log):
+            log.handlers.clear()
+            log.propagate = True
+        self.error_log.setLevel(max(logging.WARNING, logging.getLogger().level))
+
+
+class Server(BaseApplication):
+    """The service on every one of `addresses` (host:port)."""
+
+    def __init__(self, addresses: list[str], workers: int) -> None:
+        self.addresses = addresses
+        self.workers = workers
+        super().__init__()
+
+    def load_config(self) -> None:
+        for name, value in self.options().items():
+            self.cfg.set(name, value)
+
+    def options(self) -> dict[str, Any]:
+        return {
+            "bind": self.addresses,
+            "workers": self.workers,
+            "worker_class": "asgi",
+            "worker_connections": 10_000,
+            "backlog": 2048,
+            "keepalive": 75,
+            "graceful_timeout": settings.GRACEFUL_TIMEOUT,
+            "timeout": 60,
+            "asgi_disconnect_grace_period": 3,
+            "control_socket_disable": True,
+            "logger_class": QuietLogger,
+            "proc_name": "bancobot",
+        }
+
+    def load(self) -> Any:
+        from bancobot_project.asgi import application
+
+        return application
+
+
+def is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def check_open_access(host: str) -> None:
+    """Without authentication the service is for this machine alone, unless the operator says so in so many words."""
+    if not is_loopback(host) and not settings.ALLOW_OPEN_ACCESS:
+        raise ImproperlyConfigured(
+            f"Everybody who reaches {host} could use this service: it asks nobody for a key. Listen on 127.0.0.1, or "
+            "set ALLOW_OPEN_ACCESS=true if that is what you want."
+        )
+
+
+def warn_of_sqlite() -> None:
+    """Say once where the linked SQLite has the write-ahead log's reset race, and what helps."""
+    version = sqlite3.sqlite_version_info
+    fixed = any(version[:2] == good[:2] and version >= good for good in WAL_RESET_FIXED) or version >= (3, 51, 3)
+    if connection.vendor == "sqlite" and not fixed:
+        logger.warning(
+            "SQLite %s can, very rarely, damage its database when two processes reset the write-ahead log at once. "
+            "Use SQLite 3.51.3 or later, or PostgreSQL, for what you cannot lose.",
+            sqlite3.sqlite_version,
+        )
+
+
+def release_connections() -> None:
+    """Leave nothing open that a forked worker would inherit."""
+    connections.close_all()
+    close_pool = getattr(connection, "close_pool", None)  # PostgreSQL alone has one
+    if close_pool is not None:
+        close_pool()

@@ -1,0 +1,45 @@
+"""Which part of the history goes upstream."""
+
+from collections.abc import Sequence
+from itertools import groupby
+
+from chat.providers.base import ChatMessage
+from sessions_api.store import PastMessage
+
+BYTES_PER_TOKEN = 3  # on the safe side: Portuguese has four and more, so a window that fits by this count fits
+TOKENS_PER_MESSAGE = 6  # role and separators
+
+
+def fit(
+    history: Sequence[PastMessage], system_prompt: str, question: str, context_length: int, max_tokens: int
+) -> tuple[list[ChatMessage], int]:
+    """The messages for the model, and how many of `history` had to be left out for want of room.
+
+    The system prompt and the question always go; before them as many of the newest whole turns as fit beside a reply
+    of `max_tokens`.
+    """
+    budget = context_length - min(max_tokens, context_length // 2) - _cost(system_prompt) - _cost(question)
+    kept: list[list[PastMessage]] = []
+    omitted = 0
+    for turn in reversed(_sendable_turns(history)):
+        budget -= sum(_cost(message.content) for message in turn)
+        if budget < 0:
+            omitted += len(turn)
+        else:
+            kept.append(turn)
+    past = [ChatMessage(message.role, message.content) for turn in reversed(kept) for message in turn]
+    system = [ChatMessage("system", system_prompt)] if system_prompt else []
+    return [*system, *past, ChatMessage("user", question)], omitted
+
+
+def _sendable_turns(history: Sequence[PastMessage]) -> list[list[PastMessage]]:
+    """The turns, oldest first, without those that brought no text: a failed reply is left out with its question."""
+    turns = [list(turn) for _, turn in groupby(history, key=lambda message: message.turn_id)]
+    return [
+        turn for turn in turns if turn[-1].role != "assistant" or turn[-1].content or turn[-1].status == "completed"
+    ]
+
+
+def _cost(text: str) -> int:
+    """Tokens that a message takes at the most, nearly always."""
+    return len(text.encode()) // BYTES_PER_TOKEN + TOKENS_PER_MESSAGE

@@ -1,0 +1,114 @@
+"""What every provider speaks: messages in, pieces out, one error type. Knows nothing of Django."""
+
+from abc import ABC, abstractmethod
+from collections.abc import AsyncGenerator, Sequence
+from dataclasses import dataclass, field
+from decimal import Decimal
+from typing import Any
+
+CHARACTERS_PER_TOKEN = 4  # the usual rule of thumb for European languages
+
+
+def estimate_tokens(text: str) -> int:
+    """Roughly how many tokens `text` is, where nobody counted them: one per four characters, rounded up."""
+    return -(-len(text) // CHARACTERS_PER_TOKEN)
+
+
+@dataclass(frozen=True, slots=True)
+class ChatMessage:
+    """One message of the history as it goes upstream; `role` is system, user, assistant or tool."""
+
+    role: str
+    content: str
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """How to answer. `None` leaves a choice to the provider.
+
+    `api_key` is the caller's own key, used instead of the server's for this request alone; it is in no `repr`.
+    `session_id` is an opaque id that is the same for every turn of a conversation (OpenRouter: sticky routing).
+    """
+
+    model: str
+    temperature: float | None = None
+    max_tokens: int | None = None
+    session_id: str | None = None
+    api_key: str | None = field(default=None, repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """What a reply took. `cost` is USD, exact; `None` where the provider names no price.
+
+    `estimated` is true where the provider sent no counts and `estimate_tokens` made them.
+    """
+
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    cached_tokens: int = 0
+    reasoning_tokens: int = 0
+    cost: Decimal | None = None
+    estimated: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """A part of a reply. Any field may be empty; text arrives in order, the rest whenever it is known.
+
+    A reply is complete when a piece with a `finish_reason` has come and the stream has ended; `usage` comes once, at
+    the latest in the last piece.
+    """
+
+    text: str = ""
+    finish_reason: str | None = None
+    usage: Usage | None = None
+    model: str | None = None
+    provider: str | None = None
+    generation_id: str | None = None
+
+
+class ProviderError(Exception):
+    """The only error that leaves a provider.
+
+    `code` is one of the wire contract's machine-readable codes; `detail` says for the log what happened and holds
+    neither keys, nor message text, nor the provider's own words. `retryable`: the same request may work later.
+    `retry_after`: seconds, where the provider said so. `may_have_been_billed`: the request had been sent.
+    """
+
+    def __init__(
+        self,
+        code: str,
+        detail: str = "",
+        *,
+        retryable: bool = False,
+        retry_after: float | None = None,
+        may_have_been_billed: bool = False,
+    ) -> None:
+        super().__init__(f"{code}: {detail}" if detail else code)
+        self.code = code
+        self.detail = detail
+        self.retryable = retryable
+        self.retry_after = retry_after
+        self.may_have_been_billed = may_have_been_billed
+
+
+class Provider(ABC):
+    """A source of replies. One instance serves the whole process; it is made when the event loop runs."""
+
+    name: str
+    default_model: str
+
+    @abstractmethod
+    def stream(self, messages: Sequence[ChatMessage], options: Options) -> AsyncGenerator[Piece]:
+        """The reply to `messages`, piece by piece, to the end; raises `ProviderError` alone.
+
+        Closing the iterator early closes the connection upstream.
+        """
+
+    @abstractmethod
+    async def models(self) -> list[dict[str, Any]]:
+        """The models on offer, as the provider lists them (each has at least `id`); raises `ProviderError` alone."""
+
+    async def aclose(self) -> None:
+        """Let go of the connections."""

@@ -1,0 +1,244 @@
+"""Any server that speaks OpenAI's chat completions: OpenAI, Ollama, vLLM, llama.cpp, LM Studio."""
+
+import asyncio
+import contextlib
+import json
+import random
+import re
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from typing import Any, cast
+
+import httpx
+
+from . import errors
+from .base import ChatMessage, Options, Piece, Provider, ProviderError
+from .connection import Connection
+from .reply import Reply
+
+SENDABLE_KEY = re.compile(r"[\x21-\x7e]+")
+LONGEST_WAIT = 5.0  # seconds; who is told to come back later than that is told so
+SHORTEST_PAUSE = 0.1  # seconds between two attempts
+LARGEST_ERROR = 64 * 1024  # bytes
+LARGEST_LIST = 16 * 1024 * 1024
+ERROR_PATIENCE = 5.0  # seconds for the body of an error; its status is known already
+DRAIN_PATIENCE = 0.2  # seconds for the end of the body after the end mark, so that the connection can be used again
+
+_encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
+
+
+class OpenAICompatible(Provider):
+    """`base_url` ends where `/chat/completions` begins. Time-outs and `pause` (before the first retry) in seconds."""
+
+    name = "openai"
+    base_url = "https://api.openai.com/v1"
+    keep_alive = 4.0  # seconds; uvicorn and Node close an idle connection after 5
+
+    def __init__(
+        self,
+        *,
+        default_model: str,
+        base_url: str = "",
+        api_key: str = "",
+        connect_timeout: float = 5.0,
+        write_timeout: float = 10.0,
+        read_timeout: float = 60.0,
+        retries: int = 2,
+        pause: float = 0.5,
+        proxy: str = "",
+        max_tokens_parameter: str = "",
+    ) -> None:
+        self.default_model = default_model
+        self.retries = retries
+        self.pause = pause
+        url = _checked_url(base_url or self.base_url)
+        self._chat_url = httpx.URL(f"{url}/chat/completions")
+        self._models_url = httpx.URL(f"{url}/models")
+        # OpenAI's newer models refuse max_tokens; other servers know nothing else.
+        own = self._chat_url.host == "api.openai.com"
+        self.max_tokens_parameter = max_tokens_parameter or ("max_completion_tokens" if own else "max_tokens")
+        self._headers = self._all_headers(api_key.strip())
+        self._connection = Connection(
+            connect_timeout=connect_timeout,
+            write_timeout=write_timeout,
+            read_timeout=read_timeout,
+            keep_alive=self.keep_alive,
+            proxy=proxy or None,
+        )
+
+    def extra_headers(self) -> dict[str, str]:
+        return {}
+
+    def extra_body(self, options: Options) -> dict[str, Any]:
+        return {}
+
+    async def stream(self, messages: Sequence[ChatMessage], options: Options) -> AsyncGenerator[Piece]:
+        headers = self._headers_for(options)
+        body = self._body(messages, options)
+        response = await self._accepted(lambda: self._connection.post(self._chat_url, headers, body))
+        whole = "json" in response.headers.get("content-type", "")  # some answer so although a stream was asked for
+        reply = Reply(response.headers.get("x-generation-id"), whole=whole)
+        source = _chunks(response)
+        try:
+            async for data in source:
+                text = reply.take(data)
+                if text:
+                    yield reply.piece(text)
+                if reply.failure:
+                    raise reply.failure
+                if reply.done:
+                    break
+            text = reply.take_end()
+            if text:
+                yield reply.piece(text)
+            yield reply.last_piece(messages)
+            await _drain(source)
+        except errors.TRANSPORT_ERRORS as exc:
+            if reply.finish_reason is None:
+                raise errors.from_transport(exc, answering=True) from exc
+            yield reply.last_piece(messages)  # all but the counts had come
+        finally:
+            await _close(source, response)
+
+    async def models(self) -> list[dict[str, Any]]:
+        response = await self._accepted(lambda: self._connection.get(self._models_url, self._headers))
+        try:
+            listed = _parsed(await _read(response, LARGEST_LIST))
+        except (ValueError, RecursionError) as exc:
+            raise errors.invalid_response("a list of models that is no JSON") from exc
+        except errors.TRANSPORT_ERRORS as exc:
+            raise errors.from_transport(exc, answering=True) from exc
+        found = listed.get("data") if isinstance(listed, dict) else listed
+        if not isinstance(found, list):
+            raise errors.invalid_response("no list of models")
+        return [model for model in found if isinstance(model, dict) and _is_name(model.get("id"))]
+
+    async def aclose(self) -> None:
+        await self._connection.aclose()
+
+    def _body(self, messages: Sequence[ChatMessage], options: Options) -> bytes:
+        body: dict[str, Any] = {
+            "model": options.model or self.default_model,
+            "messages": [{"role": message.role, "content": message.content} for message in messages],
+            "stream": True,
+            "stream_options": {"include_usage": True},
+        }
+        if options.temperature is not None:
+            body["temperature"] = options.temperature
+        if options.max_tokens is not None:
+            body[self.max_tokens_parameter] = options.max_tokens
+        body.update(self.extra_body(options))
+        return _encode(body).encode("utf-8", "replace")
+
+    def _headers_for(self, options: Options) -> httpx.Headers:
+        if options.api_key is None:
+            return self._headers
+        if not SENDABLE_KEY.fullmatch(options.api_key):
+            raise ProviderError("invalid_request", "the key can't be sent in a header")
+        headers = self._headers.copy()
+        headers["Authorization"] = f"Bearer {options.api_key}"
+        return headers
+
+    def _all_headers(self, api_key: str) -> httpx.Headers:
+        headers = {
+            "Content-Type": "application/json",
+            "Accept": "text/event-stream, application/json",
+            "Accept-Encoding": "identity",  # compression would hold pieces back
+            "User-Agent": "BancoBot",
+            **self.extra_headers(),
+        }
+        if api_key:
+            if not SENDABLE_KEY.fullmatch(api_key):
+                raise ValueError("the provider's key has characters that can't be sent in a header")
+            headers["Authorization"] = f"Bearer {api_key}"
+        return httpx.Headers(headers)
+
+    async def _accepted(self, send: Callable[[], Awaitable[httpx.Response]]) -> httpx.Response:
+        """The answer, 200 by now. Tries again only where the provider did not take the request on."""
+        attempt = 0
+        while True:
+            try:
+                return await _attempt(send)
+            except errors.NotAcceptedError as refusal:
+                asked = refusal.retry_after or 0.0
+                if attempt >= self.retries or asked > LONGEST_WAIT:
+                    raise
+            await asyncio.sleep(max(asked, self._backoff(attempt)))
+            attempt += 1
+
+    def _backoff(self, attempt: int) -> float:
+        doubled: float = self.pause * 2**attempt
+        return max(SHORTEST_PAUSE, doubled * random.uniform(0.5, 1.0))
+
+
+async def _attempt(send: Callable[[], Awaitable[httpx.Response]]) -> httpx.Response:
+    try:
+        response = await send()
+    except errors.TRANSPORT_ERRORS as exc:
+        raise errors.from_transport(exc) from exc
+    html = "html" in response.headers.get("content-type", "")
+    if response.status_code == 200 and not html:
+        return response
+    try:
+        async with asyncio.timeout(ERROR_PATIENCE):
+            body = await _read(response, LARGEST_ERROR)
+    except (*errors.TRANSPORT_ERRORS, ProviderError):
+        body = b""  # the status says enough
+    raise errors.from_status(response.status_code, body, response.headers)
+
+
+def _chunks(response: httpx.Response) -> AsyncGenerator[bytes, None]:
+    """The body as it comes in. Straight from the transport, unless it was compressed though we said not to."""
+    compressed = response.headers.get("content-encoding", "identity") != "identity"
+    chunks = response.aiter_bytes() if compressed else aiter(cast(httpx.AsyncByteStream, response.stream))
+    return cast(AsyncGenerator[bytes, None], chunks)
+
+
+async def _read(response: httpx.Response, limit: int) -> bytes:
+    """The whole body, in at most `limit` bytes; the response is closed after it."""
+    source = _chunks(response)
+    body = bytearray()
+    try:
+        async for data in source:
+            body += data
+            if len(body) > limit:
+                raise errors.invalid_response(f"more than {limit} bytes")
+    finally:
+        await _close(source, response)
+    return bytes(body)
+
+
+async def _drain(source: AsyncGenerator[bytes, None]) -> None:
+    """Read the end of the body, which comes with the end mark or right after it."""
+    try:
+        async with asyncio.timeout(DRAIN_PATIENCE):
+            async for _ in source:
+                pass
+    except errors.TRANSPORT_ERRORS:
+        pass  # the reply is complete; the connection is not used again
+
+
+async def _close(source: AsyncGenerator[bytes, None], response: httpx.Response) -> None:
+    with contextlib.suppress(*errors.TRANSPORT_ERRORS):
+        await source.aclose()
+    with contextlib.suppress(*errors.TRANSPORT_ERRORS):
+        await response.aclose()
+
+
+def _parsed(body: bytes) -> Any:
+    """JSON without NaN and without halves of characters, which no one could be sent on."""
+    parsed = json.loads(body.decode("utf-8", "replace"), parse_constant=lambda _name: None)
+    if b"\\ud" not in body.lower():
+        return parsed
+    whole = json.dumps(parsed, ensure_ascii=False).encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+    return json.loads(whole)
+
+
+def _is_name(value: Any) -> bool:
+    return isinstance(value, str) and value != ""
+
+
+def _checked_url(text: str) -> str:
+    url = httpx.URL(text)
+    if url.scheme not in ("http", "https") or not url.host or url.userinfo or url.query or url.fragment:
+        raise ValueError("a provider's URL is http(s)://host/path, without credentials, query or fragment")
+    return text.rstrip("/")

@@ -1,0 +1,48 @@
+"""What starts a turn, and what it is answered with."""
+
+from typing import Any
+
+from django.conf import settings
+from django.core.validators import RegexValidator
+from django.utils.translation import gettext_lazy as _
+from rest_framework import serializers
+
+from bancobot_project.fields import Flag, Metadata, Number, Text, Whole
+
+SESSION_ID = RegexValidator(r"^[A-Za-z0-9._:-]{1,128}\Z", _("Use 1 to 128 characters out of A-Z a-z 0-9 . _ : -"))
+
+
+class SessionId(Text):
+    """1 to 128 characters out of A-Z a-z 0-9 . _ : -; empty or null: a new session."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(required=False, allow_null=True, allow_blank=True, validators=[SESSION_ID], **kwargs)
+
+
+def not_only_white_space(text: str) -> None:
+    if text.isspace():
+        raise serializers.ValidationError(_("This field may not be blank."))
+
+
+class QuestionSerializer(serializers.Serializer[Any]):
+    """What every request that starts a turn has."""
+
+    message = Text(max_length=settings.MAX_MESSAGE_CHARS, validators=[not_only_white_space])
+    session_id = SessionId()
+    stream = Flag(required=False, allow_null=True, default=False)
+
+
+class MessageSerializer(QuestionSerializer):
+    """POST /api/message."""
+
+    persona_id = Text(required=False, allow_null=True, allow_blank=True, max_length=200)
+    timing_metadata = Metadata(required=False, allow_null=True)
+
+
+class ChatSerializer(QuestionSerializer):
+    """POST /chat."""
+
+    model = Text(required=False, allow_null=True, max_length=200)
+    temperature = Number(required=False, allow_null=True, min_value=0, max_value=2)
+    max_tokens = Whole(required=False, allow_null=True, min_value=1)
+    system_prompt = Text(required=False, allow_null=True, allow_blank=True, max_length=settings.MAX_MESSAGE_CHARS)

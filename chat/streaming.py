@@ -1,0 +1,62 @@
+"""A turn as server-sent events. Each frame is written whole."""
+
+import asyncio
+import json
+from collections.abc import AsyncGenerator, Callable
+from contextlib import aclosing
+from typing import Any
+
+from django.utils import translation
+
+from bancobot_project.errors import error_object
+from chat.turns import Turn
+
+KEEP_ALIVE_SECONDS = 15.0
+KEEP_ALIVE = b": keep-alive\n\n"
+SILENCE_SECONDS = 10.0  # the answer begins then, even if nothing has come
+
+
+def frame(event: str, data: dict[str, Any], offset: int | None = None) -> bytes:
+    """One event; `offset` becomes its id."""
+    number = "" if offset is None else f"id: {offset}\n"
+    return f"event: {event}\n{number}data: {json.dumps(data, ensure_ascii=False)}\n\n".encode()
+
+
+async def first_sign(turn: Turn) -> None:
+    """Wait until there is text, or the end, or enough of silence."""
+    try:
+        async with asyncio.timeout(SILENCE_SECONDS):
+            while not turn.text and not turn.ended:
+                await turn.changed()
+    except TimeoutError:
+        return
+
+
+async def events(
+    turn: Turn, answer: Callable[[Turn], dict[str, Any]], language: str, offset: int = 0
+) -> AsyncGenerator[bytes]:
+    """start, the deltas from character `offset` on, and done or error; a comment now and then in silence."""
+    yield frame("start", {"turn_id": turn.turn_id, "session_id": turn.session_id, "model": turn.model})
+    async with aclosing(_deltas(turn, offset)) as deltas:
+        async for delta in deltas:
+            yield delta
+    with translation.override(language):
+        if turn.error is not None:
+            yield frame("error", error_object(turn.error))
+        else:
+            yield frame("done", answer(turn), len(turn.text))
+
+
+async def _deltas(turn: Turn, offset: int) -> AsyncGenerator[bytes]:
+    while True:
+        if len(turn.text) > offset:
+            piece, offset = turn.text[offset:], len(turn.text)
+            yield frame("delta", {"text": piece}, offset)
+        elif turn.ended:
+            return
+        else:
+            try:
+                async with asyncio.timeout(KEEP_ALIVE_SECONDS):
+                    await turn.changed()
+            except TimeoutError:
+                yield KEEP_ALIVE

@@ -1,0 +1,226 @@
+"""A turn from begin to end: a question stored, answered by the provider, and the reply stored.
+
+A turn runs in a task of its own. Whoever asked for it, and whoever comes later, only listens.
+"""
+
+import asyncio
+import logging
+import time
+from collections.abc import Awaitable, Callable
+from contextlib import aclosing
+from dataclasses import dataclass, field
+
+from django.db import Error as DatabaseProblem
+
+from bancobot_project.errors import ApiError, as_api_error, record
+from chat.catalogue import Catalogue
+from chat.context import fit
+from chat.providers.base import ChatMessage, Options, Piece, Provider, ProviderError, Usage, estimate_tokens
+from sessions_api.store import BegunTurn, NewTurn, Outcome, finish_turns
+from sessions_api.writer import writer
+
+logger = logging.getLogger(__name__)
+
+RECORD_PAUSES = (0.1, 0.2, 0.5, 1, 2, 2, 5, 5, 5, 10)  # seconds between the tries to store an outcome
+
+
+@dataclass(frozen=True, slots=True)
+class Wishes:
+    """How the caller wants the reply. `api_key` is the caller's own, if one was brought."""
+
+    temperature: float | None = None
+    max_tokens: int | None = None
+    default_max_tokens: int = 1000
+    default_context_length: int = 32_768
+    deadline_seconds: float = 300
+    api_key: str | None = field(default=None, repr=False)
+
+
+class Turn:
+    """A question and its reply in the making.
+
+    `text` grows; `outcome` is set once it is stored, or `error` where that or anything else failed. `started` is done
+    as soon as the question is stored, and holds the exception where that was not to be.
+    """
+
+    def __init__(self, new: NewTurn, wishes: Wishes, provider: Provider, catalogue: Catalogue) -> None:
+        self.turn_id = new.turn_id
+        self.new = new
+        self.wishes = wishes
+        self.provider = provider
+        self.catalogue = catalogue
+        self.text = ""
+        self.model = ""
+        self.omitted = 0
+        self.outcome: Outcome | None = None
+        self.error: ApiError | None = None
+        self.session_id = new.session_id or ""
+        self.begun: BegunTurn | None = None
+        self.started: asyncio.Future[BegunTurn] = asyncio.get_running_loop().create_future()
+        self.task: asyncio.Task[None] | None = None
+        self.began_at = time.monotonic()
+        self._recording = False
+        self._first_text_at: float | None = None
+        self._last = Piece()
+        self._listeners: list[asyncio.Future[None]] = []
+
+    @property
+    def ended(self) -> bool:
+        return self.outcome is not None or self.error is not None
+
+    async def run(self, claim: Callable[[NewTurn], Awaitable[BegunTurn]]) -> None:
+        """The turn's task: claim the session, ask the provider, record the outcome. Raises nothing."""
+        try:
+            self.begun = await claim(self.new)
+        except asyncio.CancelledError:
+            self._refuse(ApiError("overloaded", retry_after=1))
+            return
+        except Exception as problem:
+            self._refuse(as_api_error(problem))
+            return
+        self.session_id = self.begun.session_id
+        self.model = self.begun.model or self.provider.default_model
+        self.started.set_result(self.begun)
+        failure = await self._ask(self.begun)
+        await self._record(self.begun, failure)
+        self._wake()
+
+    def _refuse(self, error: ApiError) -> None:
+        """Nothing was stored, so there is no turn."""
+        self.error = error
+        self.started.set_exception(error)
+        self.started.exception()  # whether or not anybody still listens
+
+    async def _ask(self, begun: BegunTurn) -> ProviderError | None:
+        """Take the provider's pieces until the reply is whole; answers why it is not."""
+        try:
+            async with asyncio.timeout(self.wishes.deadline_seconds):
+                messages, options = await self._request(begun)
+                async with aclosing(self.provider.stream(messages, options)) as pieces:
+                    async for piece in pieces:
+                        self._take(piece)
+        except ProviderError as failure:
+            return failure
+        except TimeoutError:
+            return ProviderError("provider_timeout", "the turn's deadline", may_have_been_billed=True)
+        except asyncio.CancelledError:  # the server stops, or the turn was taken away
+            return ProviderError("turn_interrupted", may_have_been_billed=True)
+        except Exception as problem:
+            record(problem)
+            return ProviderError("internal_error", may_have_been_billed=True)
+        return None
+
+    async def _request(self, begun: BegunTurn) -> tuple[list[ChatMessage], Options]:
+        context, most = await self.catalogue.limits(self.model, self.wishes.default_context_length)
+        max_tokens = self.wishes.max_tokens or min(self.wishes.default_max_tokens, most)
+        messages, omitted = fit(begun.history, begun.system_prompt, self.new.question, context, max_tokens)
+        self.omitted = begun.unread + omitted
+        wishes = self.wishes
+        return messages, Options(self.model, wishes.temperature, max_tokens, begun.session_id, wishes.api_key)
+
+    def _take(self, piece: Piece) -> None:
+        last = self._last
+        self._last = Piece(
+            finish_reason=piece.finish_reason or last.finish_reason,
+            usage=piece.usage or last.usage,
+            model=piece.model or last.model,
+            provider=piece.provider or last.provider,
+            generation_id=piece.generation_id or last.generation_id,
+        )
+        if piece.text:
+            if self._first_text_at is None:
+                self._first_text_at = time.monotonic()
+            self.text += piece.text
+            self._wake()
+
+    def interrupt(self) -> None:
+        """End the turn with what it has, unless its outcome is being stored already."""
+        if self.task is not None and not self._recording:
+            self.task.cancel()
+
+    async def _record(self, begun: BegunTurn, failure: ProviderError | None) -> None:
+        self._recording = True
+        outcome = self._outcome(begun, failure)
+        for pause in (*RECORD_PAUSES, 0):
+            try:
+                stands = await writer.run(finish_turns, outcome)
+                break
+            except DatabaseProblem as problem:
+                record(problem)
+                await asyncio.sleep(pause)
+        else:
+            self.error = ApiError("database_unavailable", retry_after=1, turn_id=self.turn_id)
+            return
+        if failure is None and stands:
+            self.outcome = outcome
+            return
+        code = failure.code if failure else "turn_interrupted"
+        self.error = ApiError(
+            code,
+            retry_after=failure.retry_after if failure else None,
+            turn_id=self.turn_id,
+            may_have_been_billed=outcome.may_have_been_billed,
+        )
+        logger.warning(
+            "turn failed", extra={"turn": self.turn_id, "code": code, "reason": failure.detail if failure else ""}
+        )
+
+    def _outcome(self, begun: BegunTurn, failure: ProviderError | None) -> Outcome:
+        now, last = time.monotonic(), self._last
+        usage = last.usage or self._estimate(begun, failure)
+        return Outcome(
+            session_pk=begun.session_pk,
+            position=begun.position,
+            content=self.text,
+            status=_status(failure),
+            model=(last.model or self.model)[:200],
+            provider=(last.provider or self.provider.name)[:100],
+            generation_id=(last.generation_id or "")[:200],
+            finish_reason=(last.finish_reason or "")[:50] if failure is None else "error",
+            prompt_tokens=usage.prompt_tokens,
+            completion_tokens=usage.completion_tokens,
+            cached_tokens=usage.cached_tokens,
+            reasoning_tokens=usage.reasoning_tokens,
+            usage_estimated=usage.estimated,
+            cost=usage.cost,
+            first_token_ms=_milliseconds(self.began_at, self._first_text_at),
+            latency_ms=_milliseconds(self.began_at, now),
+            history_omitted=self.omitted,
+            error_code=failure.code if failure else "",
+            may_have_been_billed=failure.may_have_been_billed if failure else False,
+        )
+
+    def _estimate(self, begun: BegunTurn, failure: ProviderError | None) -> Usage:
+        """What a reply took of which the provider did not say, or could not any more: nothing, where nothing came."""
+        if failure and not self.text:
+            return Usage(estimated=failure.may_have_been_billed)
+        texts = [begun.system_prompt, self.new.question, *(message.content for message in begun.history)]
+        return Usage(sum(map(estimate_tokens, texts)), estimate_tokens(self.text), estimated=True)
+
+    async def wait(self) -> None:
+        """Wait for the end. Who waits may be cancelled; the turn goes on."""
+        if self.task is not None:
+            await asyncio.shield(self.task)
+
+    async def changed(self) -> None:
+        """Wait for more text, or the end."""
+        if not self.ended:
+            listener = asyncio.get_running_loop().create_future()
+            self._listeners.append(listener)
+            await listener
+
+    def _wake(self) -> None:
+        listeners, self._listeners = self._listeners, []
+        for listener in listeners:
+            if not listener.done():
+                listener.set_result(None)
+
+
+def _status(failure: ProviderError | None) -> str:
+    if failure is None:
+        return "completed"
+    return "interrupted" if failure.code == "turn_interrupted" else "failed"
+
+
+def _milliseconds(start: float, end: float | None) -> int | None:
+    return None if end is None else round((end - start) * 1000)

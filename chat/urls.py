@@ -1,0 +1,12 @@
+"""The addresses whose requests stay on the event loop (see bancobot_project/asgi.py)."""
+
+from django.urls import re_path
+
+from chat.views import ChatViewSet, MessageViewSet, ModelsViewSet, TurnsViewSet
+
+urlpatterns = [
+    re_path(r"^chat/?$", ChatViewSet.as_view({"post": "create"}), name="chat"),
+    re_path(r"^api/message/?$", MessageViewSet.as_view({"post": "create"}), name="message"),
+    re_path(r"^models/?$", ModelsViewSet.as_view({"get": "list"}), name="models"),
+    re_path(r"^turns/(?P<turn_id>[A-Za-z0-9_-]{1,64})/?$", TurnsViewSet.as_view({"get": "retrieve"}), name="turn"),
+]

@@ -1,0 +1,200 @@
+"""The endpoints that talk: they validate, start a turn, and answer with it."""
+
+import asyncio
+import json
+from abc import ABC, abstractmethod
+from typing import Any
+
+from adrf.viewsets import ViewSet
+from django.conf import settings
+from django.http import HttpResponse, StreamingHttpResponse
+from django.utils import translation
+from django.utils.translation import gettext as _
+from rest_framework import serializers
+from rest_framework.renderers import BaseRenderer, JSONRenderer
+from rest_framework.request import Request
+from rest_framework.response import Response
+
+from access.callers import Caller, caller_of
+from bancobot_project.errors import ApiError, language_of
+from bancobot_project.logs import note
+from chat.answers import chat_answer, message_answer, turn_state
+from chat.providers.base import ProviderError
+from chat.serializers import ChatSerializer, MessageSerializer
+from chat.service import get_service
+from chat.streaming import events, first_sign
+from chat.turns import Turn, Wishes
+from sessions_api.models import new_public_id
+from sessions_api.reading import find_replies
+from sessions_api.store import NewTurn, Outcome
+from sessions_api.writer import writer
+
+MOST_TOKENS = 10_000_000  # where the model's limit is not known
+
+
+class EventStreamRenderer(BaseRenderer):
+    """Lets a client ask for a stream with its Accept header; the stream itself comes from streaming.py."""
+
+    media_type = "text/event-stream"
+    format = "sse"
+
+
+class LoopViewSet(ViewSet):
+    """A view set whose requests stay on the event loop: nothing that they call may block, and nothing hops."""
+
+    view_is_async = True  # adrf would look through all members to find out, for every request
+    metadata_class = None
+    renderer_classes = [JSONRenderer, EventStreamRenderer]
+
+    async def async_dispatch(self, request: Any, *args: Any, **kwargs: Any) -> Any:
+        self.args, self.kwargs = args, kwargs
+        self.headers: dict[str, str] = {}
+        self.request = drf_request = self.initialize_request(request, *args, **kwargs)
+        try:
+            self.initial(drf_request, *args, **kwargs)
+            handler = getattr(self, request.method.lower(), None) or self.http_method_not_allowed
+            answer = handler(drf_request, *args, **kwargs)
+            response = await answer if asyncio.iscoroutine(answer) else answer
+        except Exception as problem:
+            response = self.handle_exception(problem)
+        return as_json(response) if isinstance(response, Response) else response
+
+
+def as_json(response: Response) -> HttpResponse:
+    """The response rendered at once: Django would render a DRF response in a thread."""
+    body = json.dumps(response.data, ensure_ascii=False, separators=(",", ":")).encode()
+    return HttpResponse(body, "application/json", response.status_code, headers=dict(response.items()))
+
+
+class TurnViewSet(LoopViewSet, ABC):
+    """What the endpoints that start a turn share."""
+
+    body: serializers.Serializer[Any]  # one instance serves all requests: validating keeps no state
+
+    @abstractmethod
+    async def plan(self, question: dict[str, Any], caller: Caller) -> tuple[NewTurn, Wishes]:
+        """The turn that a validated request asks for."""
+
+    @abstractmethod
+    def answer(self, turn: Turn, outcome: Outcome) -> dict[str, Any]:
+        """The JSON answer of a completed turn."""
+
+    async def create(self, request: Request) -> Any:
+        question = {name: value for name, value in self.body.run_validation(request.data).items() if value is not None}
+        caller = caller_of(request)
+        turn = get_service().begin(*await self.plan(question, caller))
+        note(turn=turn.turn_id, owner_kind=caller.kind)
+        begun = await asyncio.shield(turn.started)  # a client that leaves takes nothing with it
+        note(session=begun.session_id)
+        if question["stream"] or request.accepted_renderer.format == "sse":
+            return await self._stream(turn, language_of(request))
+        await turn.wait()
+        return HttpResponse(
+            json.dumps(self._whole(turn), ensure_ascii=False).encode(), "application/json", headers=_headers(turn)
+        )
+
+    async def _stream(self, turn: Turn, language: str) -> StreamingHttpResponse:
+        await first_sign(turn)
+        if turn.error is not None and not turn.text:
+            raise turn.error
+        headers = {**_headers(turn), "Cache-Control": "no-store", "X-Accel-Buffering": "no"}
+        return StreamingHttpResponse(
+            events(turn, self._whole, language), content_type="text/event-stream", headers=headers
+        )
+
+    def _whole(self, turn: Turn) -> dict[str, Any]:
+        if turn.outcome is None:
+            raise turn.error or ApiError("internal_error")
+        note(tokens=(turn.outcome.prompt_tokens or 0) + (turn.outcome.completion_tokens or 0))
+        return self.answer(turn, turn.outcome)
+
+
+def _headers(turn: Turn) -> dict[str, str]:
+    return {"X-History-Omitted": str(turn.omitted)} if turn.omitted else {}
+
+
+class MessageViewSet(TurnViewSet):
+    """The bank's assistant: POST /api/message."""
+
+    body = MessageSerializer()
+
+    async def plan(self, question: dict[str, Any], caller: Caller) -> tuple[NewTurn, Wishes]:
+        timing = question.get("timing_metadata")
+        new = NewTurn(
+            owner=caller.owner,
+            session_id=question.get("session_id") or None,
+            turn_id=new_public_id(),
+            question=question["message"],
+            default_system_prompt=settings.BANCOBOT_SYSTEM_PROMPT,
+            persona_id=question.get("persona_id"),
+            metadata={} if timing is None else {"timing_metadata": timing},
+            history_limit=settings.HISTORY_MAX_MESSAGES,
+        )
+        return new, wishes_of(caller)
+
+    def answer(self, turn: Turn, outcome: Outcome) -> dict[str, Any]:
+        return message_answer(turn, outcome)
+
+
+class ChatViewSet(TurnViewSet):
+    """Any model, any system prompt: POST /chat."""
+
+    body = ChatSerializer()
+
+    async def plan(self, question: dict[str, Any], caller: Caller) -> tuple[NewTurn, Wishes]:
+        new = NewTurn(
+            owner=caller.owner,
+            session_id=question.get("session_id") or None,
+            turn_id=new_public_id(),
+            question=question["message"],
+            model=question.get("model"),
+            system_prompt=question.get("system_prompt"),
+            default_system_prompt=settings.CHAT_SYSTEM_PROMPT,
+            history_limit=settings.HISTORY_MAX_MESSAGES,
+        )
+        await self._check_max_tokens(question)
+        return new, wishes_of(caller, question.get("temperature"), question.get("max_tokens"))
+
+    async def _check_max_tokens(self, question: dict[str, Any]) -> None:
+        if "max_tokens" in question and "model" in question:
+            most = (await get_service().catalogue.limits(question["model"], MOST_TOKENS))[1]
+            if question["max_tokens"] > most:
+                raise serializers.ValidationError({"max_tokens": [_("This model writes at most %d tokens.") % most]})
+
+    def answer(self, turn: Turn, outcome: Outcome) -> dict[str, Any]:
+        return chat_answer(turn, outcome)
+
+
+def wishes_of(caller: Caller, temperature: float | None = None, max_tokens: int | None = None) -> Wishes:
+    return Wishes(
+        temperature=temperature,
+        max_tokens=max_tokens,
+        default_max_tokens=settings.MAX_TOKENS_DEFAULT,
+        default_context_length=settings.DEFAULT_CONTEXT_LENGTH,
+        deadline_seconds=settings.TURN_DEADLINE_SECONDS,
+        api_key=caller.provider_key,
+    )
+
+
+class ModelsViewSet(LoopViewSet):
+    """The models on offer: GET /models."""
+
+    async def list(self, request: Request) -> Response:
+        try:
+            return Response({"data": await get_service().catalogue.models(caller_of(request).provider_key)})
+        except ProviderError as failure:
+            raise ApiError(failure.code, retry_after=failure.retry_after) from failure
+
+
+class TurnsViewSet(LoopViewSet):
+    """A turn, while it runs and after: GET /turns/{id}."""
+
+    async def retrieve(self, request: Request, turn_id: str) -> Response:
+        reply = await writer.run(find_replies, (caller_of(request).owner, turn_id))
+        if reply is None:
+            raise ApiError("turn_not_found")
+        running = get_service().running.get(turn_id)
+        if running is not None:  # the database is up to a second behind
+            reply.content = running.text
+        with translation.override(language_of(request)):
+            return Response(turn_state(reply))

@@ -1,0 +1,265 @@
+"""The scripted upstream: an OpenAI-compatible server on loopback that says what a test tells it to, and counts.
+
+In a test: `with Upstream() as upstream: upstream.reply("Olá")`. By hand: `python -m tests.upstream --port 9000`.
+What it can say is in scenarios.py; what it says unscripted is `scenarios.echo`.
+"""
+
+import argparse
+import asyncio
+import contextlib
+import json
+import socket
+import struct
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import Any
+
+from tests import scenarios
+from tests.scenarios import Scenario
+
+REASONS = {200: "OK", 302: "Found"}
+
+
+@dataclass
+class Request:
+    """One recorded request; `headers` in lower case, `body` parsed (None without one)."""
+
+    method: str
+    path: str
+    headers: dict[str, str]
+    body: Any = None
+    received_at: float = field(default_factory=time.monotonic)
+
+    @property
+    def messages(self) -> list[dict[str, str]]:
+        return list(self.body["messages"])
+
+
+class Exchange:
+    """One request and the connection that its answer goes to. Bytes go out exactly as they are given."""
+
+    def __init__(
+        self, request: Request, number: int, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> None:
+        self.request = request
+        self.number = number
+        self.ended = False
+        self.cut = False  # by the scenario, not by the client
+        self._reader = reader
+        self._writer = writer
+        self._chunked = False
+
+    @property
+    def gone(self) -> bool:
+        """The client has closed the connection."""
+        return self._reader.at_eof() or self._writer.is_closing()
+
+    async def start(self, status: int = 200, headers: dict[str, str] | None = None) -> None:
+        """Status line and headers; the body follows in chunks."""
+        self._chunked = True
+        await self.raw(self._head(status, {"Transfer-Encoding": "chunked", **(headers or {})}))
+
+    async def start_stream(self, headers: dict[str, str] | None = None) -> None:
+        await self.start(200, {"Content-Type": "text/event-stream", **(headers or {})})
+
+    async def send(self, data: bytes) -> None:
+        """A part of the body, in a packet of its own as far as the network lets it."""
+        await self.raw(b"%x\r\n%s\r\n" % (len(data), data) if self._chunked else data)
+
+    async def event(self, data: dict[str, Any] | str) -> None:
+        await self.send(scenarios.event(data))
+
+    async def end(self) -> None:
+        if self._chunked:
+            await self.raw(b"0\r\n\r\n")
+        self.ended = True
+
+    async def answer(self, status: int, body: bytes, headers: dict[str, str]) -> None:
+        """A whole answer with its length."""
+        await self.raw(self._head(status, {"Content-Length": str(len(body)), **headers}) + body)
+        self.ended = True
+
+    async def raw(self, data: bytes) -> None:
+        self._writer.write(data)
+        await self._writer.drain()
+
+    def close(self) -> None:
+        """End the connection where it stands."""
+        self.cut = True
+        self._writer.close()
+
+    def reset(self) -> None:
+        """End the connection with an RST."""
+        self.cut = True
+        sock: socket.socket = self._writer.get_extra_info("socket")
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self._writer.transport.abort()
+
+    async def until_gone(self) -> None:
+        while not self.gone:
+            await asyncio.sleep(0.005)
+
+    async def until(self, gate: threading.Event) -> None:
+        """Wait until a test opens `gate`, or the client leaves."""
+        while not gate.is_set() and not self.gone:
+            await asyncio.sleep(0.002)
+
+    @staticmethod
+    def _head(status: int, headers: dict[str, str]) -> bytes:
+        lines = [f"HTTP/1.1 {status} {REASONS.get(status, 'Status')}", *(f"{k}: {v}" for k, v in headers.items())]
+        return ("\r\n".join(lines) + "\r\n\r\n").encode()
+
+
+class Upstream:
+    """The server, in a thread of its own. `script` is used up first, then `otherwise`, which is an echo."""
+
+    def __init__(self, port: int = 0, otherwise: Scenario | None = None) -> None:
+        self.requests: list[Request] = []  # chat completions, in the order of arrival
+        self.model_requests: list[Request] = []
+        self._usual = otherwise or scenarios.echo()
+        self.otherwise = self._usual  # what comes when the script is used up
+        self.models: Scenario = scenarios.models()
+        self.connections = 0  # opened so far
+        self.open_connections = 0
+        self.closed_early = 0  # the client left before the answer was over
+        self._script: deque[Scenario] = deque()
+        self._started = threading.Event()
+        self._loop = asyncio.new_event_loop()
+        self._port = port
+        self._thread = threading.Thread(target=self._run, daemon=True)
+
+    def __enter__(self) -> "Upstream":
+        self._thread.start()
+        if not self._started.wait(10):
+            raise RuntimeError("the scripted upstream did not start")
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None) -> None:
+        self._loop.call_soon_threadsafe(self._stop.set)
+        self._thread.join(10)
+
+    @property
+    def port(self) -> int:
+        return self._port
+
+    @property
+    def url(self) -> str:
+        """The base URL, as a setting takes it."""
+        return f"http://127.0.0.1:{self._port}/v1"
+
+    @property
+    def count(self) -> int:
+        """How many chat completions were asked for."""
+        return len(self.requests)
+
+    def script(self, *turns: Scenario) -> None:
+        """What the next requests get, one each."""
+        self._script.extend(turns)
+
+    def reply(self, text: str, **options: Any) -> None:
+        """The next request gets `text`; the options are those of `scenarios.ok`."""
+        self.script(scenarios.ok(text, **options))
+
+    def clear(self) -> None:
+        """Forget the script and what was recorded."""
+        self._script.clear()
+        self.otherwise, self.models = self._usual, scenarios.models()
+        self.requests.clear()
+        self.model_requests.clear()
+        self.closed_early = 0
+
+    def wait_until(self, condition: Callable[[], bool], seconds: float = 10.0) -> None:
+        """Wait for something that another thread brings about; `AssertionError` when it does not come."""
+        end = time.monotonic() + seconds
+        while not condition():
+            if time.monotonic() > end:
+                raise AssertionError("what the test waits for did not happen")
+            time.sleep(0.002)
+
+    def _run(self) -> None:
+        asyncio.set_event_loop(self._loop)
+        self._loop.run_until_complete(self.serve())
+        self._loop.close()
+
+    async def serve(self) -> None:
+        self._stop = asyncio.Event()
+        tasks: set[asyncio.Task[None]] = set()
+
+        def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            task = asyncio.ensure_future(self._connection(reader, writer))
+            tasks.add(task)
+            task.add_done_callback(tasks.discard)
+
+        server = await asyncio.start_server(connected, "127.0.0.1", self._port, backlog=4096, limit=16 * 1024 * 1024)
+        self._port = server.sockets[0].getsockname()[1]
+        self._started.set()
+        await self._stop.wait()
+        server.close()
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _connection(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.connections += 1
+        self.open_connections += 1
+        try:
+            while request := await read_request(reader):
+                if not await self._answer(request, reader, writer):
+                    break
+        except (ConnectionError, asyncio.IncompleteReadError):
+            pass
+        finally:
+            self.open_connections -= 1
+            writer.close()
+
+    async def _answer(self, request: Request, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
+        """Play the scenario; whether the connection can be used again."""
+        if request.path.endswith("/models"):
+            self.model_requests.append(request)
+            scenario, number = self.models, len(self.model_requests)
+        else:
+            self.requests.append(request)
+            scenario, number = self._script.popleft() if self._script else self.otherwise, self.count
+        exchange = Exchange(request, number, reader, writer)
+        with contextlib.suppress(ConnectionError):
+            await scenario(exchange)
+        if exchange.gone and not exchange.ended and not exchange.cut:
+            self.closed_early += 1
+        return exchange.ended
+
+
+async def read_request(reader: asyncio.StreamReader) -> Request | None:
+    try:
+        head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1")
+    except asyncio.IncompleteReadError:
+        return None
+    first, *lines = head.rstrip("\r\n").split("\r\n")
+    method, path, _ = first.split(" ", 2)
+    headers = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
+    body = await reader.readexactly(int(headers.get("content-length", "0")))
+    return Request(method, path, headers, json.loads(body) if body else None)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="A scripted OpenAI-compatible upstream on loopback.")
+    parser.add_argument("--port", type=int, default=9000)
+    parser.add_argument("--delay", type=float, default=0.0, help="seconds before the first piece")
+    parser.add_argument("--pieces", type=int, default=0, help="answer with so many pieces instead of an echo")
+    parser.add_argument("--interval", type=float, default=0.0, help="seconds between two pieces")
+    options = parser.parse_args()
+    scenario = scenarios.echo(delay=options.delay)
+    if options.pieces:
+        words = ["palavra "] * options.pieces
+        scenario = scenarios.ok("", pieces=words, delay=options.delay, interval=options.interval)
+    upstream = Upstream(options.port, scenario)
+    with contextlib.suppress(KeyboardInterrupt):
+        print(f"listening on {upstream.url}", flush=True)
+        asyncio.run(upstream.serve())
+
+
+if __name__ == "__main__":
+    main()
