@@ -16,9 +16,9 @@ from typing import Any
 from django.conf import settings
 from django.core.handlers.asgi import ASGIHandler, ASGIRequest
 from django.core.handlers.exception import convert_exception_to_response
-from django.http import HttpResponse
+from django.http import HttpRequest, HttpResponse
 from django.http.request import split_domain_port, validate_host
-from django.urls import Resolver404, resolve, set_urlconf
+from django.urls import Resolver404, ResolverMatch, resolve, set_urlconf
 from django.utils.module_loading import import_string
 
 from bancobot_project import lifespan
@@ -49,8 +49,9 @@ class LoopHandler(ASGIHandler):
             handler = convert_exception_to_response(import_string(name)(handler))
         self._answer: Callable[[ASGIRequest], Awaitable[Any]] = handler
 
-    async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         request = ASGIRequest(scope, BytesIO(await read_body(receive)))
+        request.resolver_match = scope["match"]
         set_urlconf(settings.ROOT_URLCONF)
         response = await self._answer(request)
         if response.streaming:
@@ -58,6 +59,10 @@ class LoopHandler(ASGIHandler):
                 await self.send_response(response, send)
         else:
             await send_whole(response, send)
+
+    def resolve_request(self, request: HttpRequest) -> ResolverMatch:
+        assert request.resolver_match is not None  # noqa: S101 - set above
+        return request.resolver_match
 
 
 async def read_body(receive: Receive) -> bytes:
@@ -94,7 +99,8 @@ class Application:
         exchange = Exchange(scope, send, headers.get(b"x-request-id", b""))
         try:
             check(scope, headers)
-            handler = self.loop if is_on_the_loop(scope["path"]) else self.django
+            scope["match"] = match_on_the_loop(scope["path"])
+            handler = self.loop if scope["match"] else self.django
             await handler(scope, limited(receive), exchange.send)
         except ApiError as problem:
             if exchange.status == 0:
@@ -133,11 +139,11 @@ class Exchange:
             logger.info("request", extra=line | self.facts)
 
 
-def is_on_the_loop(path: str) -> bool:
+def match_on_the_loop(path: str) -> ResolverMatch | None:
     try:
-        return resolve(path, urlconf=ON_THE_LOOP) is not None
+        return resolve(path, urlconf=ON_THE_LOOP)
     except Resolver404:
-        return False
+        return None
 
 
 def check(scope: Scope, headers: dict[bytes, bytes]) -> None:

@@ -2,9 +2,11 @@
 
 import logging
 import math
+import sys
 import traceback
 from typing import Any
 
+from django.conf import settings
 from django.core.exceptions import PermissionDenied
 from django.db import Error as DatabaseProblem
 from django.http import Http404, HttpRequest, JsonResponse
@@ -114,7 +116,9 @@ def record(exc: BaseException) -> None:
 
 
 def language_of(request: Any) -> str:
-    return translation.get_language_from_request(request)
+    """What the client asks for with Accept-Language, else Portuguese."""
+    asked = "HTTP_ACCEPT_LANGUAGE" in request.META
+    return translation.get_language_from_request(request) if asked else settings.LANGUAGE_CODE
 
 
 def headers_of(error: ApiError, exc: Exception | None = None) -> dict[str, str]:
@@ -155,4 +159,7 @@ def permission_denied(request: HttpRequest, exception: Exception) -> JsonRespons
 
 
 def server_error(request: HttpRequest) -> JsonResponse:
-    return json_error(request, ApiError("internal_error"))
+    """What nobody else has caught (Django calls this inside its `except`)."""
+    problem = sys.exc_info()[1]
+    error = as_api_error(problem) if isinstance(problem, Exception) else ApiError("internal_error")
+    return json_error(request, error)

@@ -32,9 +32,13 @@ class Flag(serializers.BooleanField):
 
 class Number(serializers.FloatField):
     def to_internal_value(self, data: Any) -> float:
-        if isinstance(data, bool) or not isinstance(data, int | float) or not math.isfinite(data):
+        if isinstance(data, bool) or not isinstance(data, int | float):
             self.fail("invalid")
-        return super().to_internal_value(data)
+        try:
+            number = float(data)
+        except OverflowError:
+            number = math.inf
+        return number if math.isfinite(number) else self.fail("invalid")
 
 
 class Whole(serializers.IntegerField):
@@ -60,3 +64,8 @@ class Metadata(serializers.DictField):
         if size > MAX_METADATA_BYTES:
             self.fail("too_large")
         return value
+
+
+def given(values: dict[str, Any]) -> dict[str, Any]:
+    """The validated values without those that are null, which means absent."""
+    return {name: value for name, value in values.items() if value is not None}

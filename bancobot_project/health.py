@@ -6,7 +6,9 @@ from django.conf import settings
 from django.db import Error as DatabaseProblem
 from django.db import connection
 from django.http import HttpRequest, JsonResponse
+from django.views.decorators.csrf import csrf_exempt
 
+from bancobot_project.errors import ApiError, json_error
 from sessions_api.writer import writer
 
 
@@ -16,8 +18,11 @@ def _answers(checks: Sequence[None]) -> list[bool]:
     return [True] * len(checks)
 
 
+@csrf_exempt  # nothing here changes anything; a POST is answered with 405
 async def health(request: HttpRequest) -> JsonResponse:
     """200 with `"status": "ok"`, or 503 with `"status": "unavailable"`."""
+    if request.method not in ("GET", "HEAD"):
+        return json_error(request, ApiError("method_not_allowed"))
     try:
         await writer.run(_answers, None)
         database = "ok"

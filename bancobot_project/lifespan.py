@@ -1,7 +1,8 @@
 """What happens when a worker starts and when it stops."""
 
 import logging
-from collections.abc import Awaitable, Callable, MutableMapping
+import time
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 from django.conf import settings
@@ -11,13 +12,16 @@ from sessions_api.maintenance import Maintenance
 
 logger = logging.getLogger(__name__)
 
-MARGIN_SECONDS = 2.0  # to record what did not finish, before the server's own patience ends
+_stopping_since: float | None = None
 
 
-async def run(
-    receive: Callable[[], Awaitable[MutableMapping[str, Any]]],
-    send: Callable[[MutableMapping[str, Any]], Awaitable[None]],
-) -> None:
+def begin_to_stop() -> None:
+    """From now on GRACEFUL_TIMEOUT runs."""
+    global _stopping_since
+    _stopping_since = time.monotonic()
+
+
+async def run(receive: Callable[[], Awaitable[Any]], send: Callable[[Any], Awaitable[None]]) -> None:
     """ASGI's lifespan: the turns of this process and the housekeeping begin and end with it."""
     await receive()
     service = get_service()
@@ -26,5 +30,6 @@ async def run(
     await send({"type": "lifespan.startup.complete"})
     await receive()
     maintenance.stop()
-    await service.stop(max(0.0, settings.GRACEFUL_TIMEOUT - MARGIN_SECONDS))
+    elapsed = 0.0 if _stopping_since is None else time.monotonic() - _stopping_since
+    await service.stop(max(0.0, settings.GRACEFUL_TIMEOUT - elapsed))
     await send({"type": "lifespan.shutdown.complete"})

@@ -2,6 +2,7 @@
 
 import ipaddress
 import logging
+import resource
 import sqlite3
 from typing import Any
 
@@ -10,8 +11,13 @@ from django.core.exceptions import ImproperlyConfigured
 from django.db import connection, connections
 from gunicorn.app.base import BaseApplication
 from gunicorn.glogging import Logger
+from gunicorn.workers.gasgi import ASGIWorker
+
+from bancobot_project import lifespan
 
 logger = logging.getLogger("bancobot.server")
+
+MARGIN_SECONDS = 5
 
 # Versions of SQLite whose write-ahead log can, very rarely, be corrupted when two processes reset it at one moment.
 WAL_RESET_FIXED = ((3, 51, 3), (3, 50, 7), (3, 44, 6))
@@ -25,6 +31,21 @@ class QuietLogger(Logger):
             log.handlers.clear()
             log.propagate = True
         self.error_log.setLevel(max(logging.WARNING, logging.getLogger().level))
+
+
+class Worker(ASGIWorker):
+    """gunicorn's ASGI worker, which tells the application when its time to finish began to run.
+
+    The parent's own patience lasts `MARGIN_SECONDS` longer, for recording what could not be finished.
+    """
+
+    def init_process(self) -> None:
+        self.cfg.set("graceful_timeout", settings.GRACEFUL_TIMEOUT)
+        super().init_process()
+
+    def handle_exit_signal(self) -> None:
+        lifespan.begin_to_stop()
+        super().handle_exit_signal()
 
 
 class Server(BaseApplication):
@@ -43,11 +64,13 @@ class Server(BaseApplication):
         return {
             "bind": self.addresses,
             "workers": self.workers,
-            "worker_class": "asgi",
+            "worker_class": Worker,
             "worker_connections": 10_000,
             "backlog": 2048,
-            "keepalive": 75,
-            "graceful_timeout": settings.GRACEFUL_TIMEOUT,
+            "keepalive": 5,  # an idle connection holds up a stop for so long
+            "limit_request_line": 8190,
+            "limit_request_field_size": 16_380,
+            "graceful_timeout": settings.GRACEFUL_TIMEOUT + MARGIN_SECONDS,
             "timeout": 60,
             "asgi_disconnect_grace_period": 3,
             "control_socket_disable": True,
@@ -59,6 +82,12 @@ class Server(BaseApplication):
         from bancobot_project.asgi import application
 
         return application
+
+
+def allow_many_connections() -> None:
+    """A turn in flight takes two file descriptors; many systems allow a process 1,024 unless it asks for more."""
+    _soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 def is_loopback(host: str) -> bool:

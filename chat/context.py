@@ -21,7 +21,10 @@ def fit(
     budget = context_length - min(max_tokens, context_length // 2) - _cost(system_prompt) - _cost(question)
     kept: list[list[PastMessage]] = []
     omitted = 0
-    for turn in reversed(_sendable_turns(history)):
+    turns = _sendable_turns(history)
+    if turns and turns[0][0].role == "assistant":  # its question was not read any more
+        omitted += len(turns.pop(0))
+    for turn in reversed(turns):
         budget -= sum(_cost(message.content) for message in turn)
         if budget < 0:
             omitted += len(turn)

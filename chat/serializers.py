@@ -44,5 +44,5 @@ class ChatSerializer(QuestionSerializer):
 
     model = Text(required=False, allow_null=True, max_length=200)
     temperature = Number(required=False, allow_null=True, min_value=0, max_value=2)
-    max_tokens = Whole(required=False, allow_null=True, min_value=1)
+    max_tokens = Whole(required=False, allow_null=True, min_value=1, max_value=10_000_000)
     system_prompt = Text(required=False, allow_null=True, allow_blank=True, max_length=settings.MAX_MESSAGE_CHARS)

@@ -112,7 +112,7 @@ class Turn:
 
     async def _request(self, begun: BegunTurn) -> tuple[list[ChatMessage], Options]:
         context, most = await self.catalogue.limits(self.model, self.wishes.default_context_length)
-        max_tokens = self.wishes.max_tokens or min(self.wishes.default_max_tokens, most)
+        max_tokens = min(self.wishes.max_tokens or self.wishes.default_max_tokens, most)
         messages, omitted = fit(begun.history, begun.system_prompt, self.new.question, context, max_tokens)
         self.omitted = begun.unread + omitted
         wishes = self.wishes

@@ -17,6 +17,7 @@ from rest_framework.response import Response
 
 from access.callers import Caller, caller_of
 from bancobot_project.errors import ApiError, language_of
+from bancobot_project.fields import given
 from bancobot_project.logs import note
 from chat.answers import chat_answer, message_answer, turn_state
 from chat.providers.base import ProviderError
@@ -30,6 +31,10 @@ from sessions_api.store import NewTurn, Outcome
 from sessions_api.writer import writer
 
 MOST_TOKENS = 10_000_000  # where the model's limit is not known
+
+
+JSON_RENDERER = JSONRenderer()
+ANYTHING = ("*/*", "application/json")
 
 
 class EventStreamRenderer(BaseRenderer):
@@ -46,24 +51,31 @@ class LoopViewSet(ViewSet):
     metadata_class = None
     renderer_classes = [JSONRenderer, EventStreamRenderer]
 
+    def perform_content_negotiation(self, request: Request, force: bool = False) -> Any:
+        if request.META.get("HTTP_ACCEPT", "*/*") in ANYTHING:  # nearly always
+            return JSON_RENDERER, JSON_RENDERER.media_type
+        return super().perform_content_negotiation(request, force)
+
     async def async_dispatch(self, request: Any, *args: Any, **kwargs: Any) -> Any:
         self.args, self.kwargs = args, kwargs
         self.headers: dict[str, str] = {}
         self.request = drf_request = self.initialize_request(request, *args, **kwargs)
-        try:
-            self.initial(drf_request, *args, **kwargs)
-            handler = getattr(self, request.method.lower(), None) or self.http_method_not_allowed
-            answer = handler(drf_request, *args, **kwargs)
-            response = await answer if asyncio.iscoroutine(answer) else answer
-        except Exception as problem:
-            response = self.handle_exception(problem)
+        with translation.override(language_of(request)):
+            try:
+                self.initial(drf_request, *args, **kwargs)
+                handler = getattr(self, request.method.lower(), None) or self.http_method_not_allowed
+                answer = handler(drf_request, *args, **kwargs)
+                response = await answer if asyncio.iscoroutine(answer) else answer
+            except Exception as problem:
+                response = self.handle_exception(problem)
         return as_json(response) if isinstance(response, Response) else response
 
 
 def as_json(response: Response) -> HttpResponse:
     """The response rendered at once: Django would render a DRF response in a thread."""
     body = json.dumps(response.data, ensure_ascii=False, separators=(",", ":")).encode()
-    return HttpResponse(body, "application/json", response.status_code, headers=dict(response.items()))
+    headers = {**dict(response.items()), "Content-Type": "application/json"}
+    return HttpResponse(body, status=response.status_code, headers=headers)
 
 
 class TurnViewSet(LoopViewSet, ABC):
@@ -80,13 +92,13 @@ class TurnViewSet(LoopViewSet, ABC):
         """The JSON answer of a completed turn."""
 
     async def create(self, request: Request) -> Any:
-        question = {name: value for name, value in self.body.run_validation(request.data).items() if value is not None}
+        question = given(self.body.run_validation(request.data))
         caller = caller_of(request)
         turn = get_service().begin(*await self.plan(question, caller))
         note(turn=turn.turn_id, owner_kind=caller.kind)
         begun = await asyncio.shield(turn.started)  # a client that leaves takes nothing with it
         note(session=begun.session_id)
-        if question["stream"] or request.accepted_renderer.format == "sse":
+        if question.get("stream") or request.accepted_renderer.format == "sse":
             return await self._stream(turn, language_of(request))
         await turn.wait()
         return HttpResponse(
@@ -156,8 +168,11 @@ class ChatViewSet(TurnViewSet):
         return new, wishes_of(caller, question.get("temperature"), question.get("max_tokens"))
 
     async def _check_max_tokens(self, question: dict[str, Any]) -> None:
-        if "max_tokens" in question and "model" in question:
-            most = (await get_service().catalogue.limits(question["model"], MOST_TOKENS))[1]
+        """Refuse what the model can't write. (Where only the session knows the model, the turn asks for less.)"""
+        service = get_service()
+        model = question.get("model") or ("" if question.get("session_id") else service.provider.default_model)
+        if "max_tokens" in question and model:
+            _context, most = await service.catalogue.limits(model, MOST_TOKENS)
             if question["max_tokens"] > most:
                 raise serializers.ValidationError({"max_tokens": [_("This model writes at most %d tokens.") % most]})
 
@@ -196,5 +211,4 @@ class TurnsViewSet(LoopViewSet):
         running = get_service().running.get(turn_id)
         if running is not None:  # the database is up to a second behind
             reply.content = running.text
-        with translation.override(language_of(request)):
-            return Response(turn_state(reply))
+        return Response(turn_state(reply))

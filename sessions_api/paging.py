@@ -30,11 +30,11 @@ def moment_of(request: Request, name: str) -> datetime | None:
         return None
     try:
         moment = parse_datetime(value.replace(" ", "+")) or parse_datetime(f"{value}T00:00:00")
-    except ValueError:
-        moment = None
-    if moment is None:
-        raise ValidationError({name: [_("Use a date and time in ISO 8601.")]})
-    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+        if moment is not None:
+            return moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
+    except (ValueError, OverflowError):
+        pass
+    raise ValidationError({name: [_("Use a date and time in ISO 8601.")]})
 
 
 def flag_of(request: Request, name: str) -> bool:

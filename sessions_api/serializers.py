@@ -54,9 +54,9 @@ class SessionSerializer(serializers.ModelSerializer[Session]):
 class SessionPatchSerializer(serializers.Serializer[Any]):
     """What a client may change of a session; metadata is replaced as a whole."""
 
-    title = Text(required=False, allow_blank=True, max_length=200)
-    system_prompt = Text(required=False, allow_blank=True, max_length=settings.MAX_MESSAGE_CHARS)
-    metadata = Metadata(required=False)
+    title = Text(required=False, allow_null=True, allow_blank=True, max_length=200)
+    system_prompt = Text(required=False, allow_null=True, allow_blank=True, max_length=settings.MAX_MESSAGE_CHARS)
+    metadata = Metadata(required=False, allow_null=True)
 
 
 class MessageSerializer(serializers.ModelSerializer[Message]):

@@ -235,7 +235,10 @@ def _store_questions(turns: Sequence[tuple[NewTurn, BegunTurn]], now: datetime) 
     rows: list[Any] = []
     for turn, begun in turns:
         begun.model = turn.model or begun.model
-        begun.system_prompt = turn.system_prompt or begun.system_prompt or turn.default_system_prompt
+        if turn.system_prompt is not None:  # "" takes away what the session had
+            begun.system_prompt = turn.system_prompt
+        else:
+            begun.system_prompt = begun.system_prompt or turn.default_system_prompt
         shared = (begun.session_pk, turn.turn_id, moment)
         rows += (*shared, begun.position - 1, "user", turn.question, "completed", json.dumps(turn.metadata), moment)
         rows += ("", None)
@@ -299,6 +302,6 @@ def _decimal(value: Decimal | None) -> Any:
     return connection.ops.adapt_decimalfield_value(value, max_digits=20, decimal_places=12)
 
 
-def _datetime(value: Any) -> datetime:
-    """A moment as this database's driver gives it: SQLite's as text in UTC."""
-    return value if isinstance(value, datetime) else datetime.fromisoformat(value).replace(tzinfo=UTC)
+def _datetime(value: datetime) -> datetime:
+    """A moment as raw SQL gives it: SQLite's driver knows no time zones, and what is stored is UTC."""
+    return value if value.tzinfo else value.replace(tzinfo=UTC)

@@ -11,6 +11,7 @@ from rest_framework.viewsets import ViewSet
 
 from access.callers import caller_of
 from bancobot_project.errors import ApiError, language_of
+from bancobot_project.fields import given
 from bancobot_project.logs import note
 from sessions_api import housekeeping, paging
 from sessions_api.models import Message, Session
@@ -70,7 +71,7 @@ class SessionsViewSet(RecordViewSet):
         return Response({**SessionSerializer(session).data, "messages": messages})
 
     def partial_update(self, request: Request, session_id: str) -> Response:
-        changes = SessionPatchSerializer().run_validation(request.data)
+        changes = given(SessionPatchSerializer().run_validation(request.data))
         session = find_session(request, session_id)
         for name, value in changes.items():
             setattr(session, name, value)

@@ -424,6 +424,19 @@ def test_a_turn_that_is_cancelled_leaves_no_connection(upstream: Upstream) -> No
     asyncio.run(run())
 
 
+def test_a_trickle_of_comments_can_be_given_up(upstream: Upstream) -> None:
+    async def run() -> None:
+        provider = provider_for(upstream)
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.2):
+                await collect(provider, [ChatMessage("user", "Oi")], Options("m"))
+        await asyncio.to_thread(upstream.wait_until, lambda: upstream.closed_early == 1)
+        await provider.aclose()
+
+    upstream.script(scenarios.trickle(0.01))
+    asyncio.run(run())
+
+
 @pytest.mark.parametrize(
     ("scenario", "code"),
     [

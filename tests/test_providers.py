@@ -313,7 +313,7 @@ def test_closing_the_iterator_closes_the_connection_upstream(upstream: Upstream)
         provider = provider_for(upstream)
         stream = provider.stream([ChatMessage("user", "Oi")], Options("m"))
         first = await anext(aiter(stream))
-        await stream.aclose()  # type: ignore[attr-defined]  # an async generator, as the interface says
+        await stream.aclose()
         await asyncio.to_thread(upstream.wait_until, lambda: upstream.closed_early == 1)
         await provider.aclose()
         return first

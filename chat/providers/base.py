@@ -107,8 +107,11 @@ class Provider(ABC):
         """
 
     @abstractmethod
-    async def models(self) -> list[dict[str, Any]]:
-        """The models on offer, as the provider lists them (each has at least `id`); raises `ProviderError` alone."""
+    async def models(self, api_key: str | None = None) -> list[dict[str, Any]]:
+        """The models on offer, as the provider lists them (each has at least `id`); raises `ProviderError` alone.
+
+        `api_key` is the caller's own, for a server that has none.
+        """
 
     async def aclose(self) -> None:
         """Let go of the connections."""

@@ -51,7 +51,7 @@ class Demo(Provider):
         usage = Usage(prompt_tokens, limit, cost=Decimal(0))
         yield Piece("", "stop" if limit == len(words) else "length", usage, MODEL, self.name)
 
-    async def models(self) -> list[dict[str, Any]]:
+    async def models(self, api_key: str | None = None) -> list[dict[str, Any]]:
         return [
             {
                 "id": MODEL,

@@ -72,7 +72,7 @@ class OpenAICompatible(Provider):
         return {}
 
     async def stream(self, messages: Sequence[ChatMessage], options: Options) -> AsyncGenerator[Piece]:
-        headers = self._headers_for(options)
+        headers = self._headers_for(options.api_key)
         body = self._body(messages, options)
         response = await self._accepted(lambda: self._connection.post(self._chat_url, headers, body))
         whole = "json" in response.headers.get("content-type", "")  # some answer so although a stream was asked for
@@ -99,8 +99,9 @@ class OpenAICompatible(Provider):
         finally:
             await _close(source, response)
 
-    async def models(self) -> list[dict[str, Any]]:
-        response = await self._accepted(lambda: self._connection.get(self._models_url, self._headers))
+    async def models(self, api_key: str | None = None) -> list[dict[str, Any]]:
+        headers = self._headers if "Authorization" in self._headers else self._headers_for(api_key)
+        response = await self._accepted(lambda: self._connection.get(self._models_url, headers))
         try:
             listed = _parsed(await _read(response, LARGEST_LIST))
         except (ValueError, RecursionError) as exc:
@@ -129,13 +130,13 @@ class OpenAICompatible(Provider):
         body.update(self.extra_body(options))
         return _encode(body).encode("utf-8", "replace")
 
-    def _headers_for(self, options: Options) -> httpx.Headers:
-        if options.api_key is None:
+    def _headers_for(self, api_key: str | None) -> httpx.Headers:
+        if api_key is None:
             return self._headers
-        if not SENDABLE_KEY.fullmatch(options.api_key):
+        if not SENDABLE_KEY.fullmatch(api_key):
             raise ProviderError("invalid_request", "the key can't be sent in a header")
         headers = self._headers.copy()
-        headers["Authorization"] = f"Bearer {options.api_key}"
+        headers["Authorization"] = f"Bearer {api_key}"
         return headers
 
     def _all_headers(self, api_key: str) -> httpx.Headers:

@@ -1,5 +1,6 @@
 """Server-sent events, out of bytes as they come in from the network."""
 
+COLON = ord(":")
 LARGEST_EVENT = 8 * 1024 * 1024  # bytes; no completion chunk comes near
 
 
@@ -29,7 +30,10 @@ class EventParser:
         events: list[bytes] = []
         for line in lines:
             if line.startswith(b"data:"):
-                self._add(line)
+                value = line[5:].strip()  # also of the CR; within JSON no space at a line's end means anything
+                if value and value[0] != COLON:
+                    self._data.append(value)
+                    self._size += len(value)
             elif self._data and (not line or line == b"\r"):
                 events.append(self._event())
         self._check()
@@ -38,12 +42,6 @@ class EventParser:
     def finish(self) -> list[bytes]:
         """What the body's end completes: some servers leave out the last empty line."""
         return self.feed(b"\n\n")
-
-    def _add(self, line: bytes) -> None:
-        value = line[5:].removesuffix(b"\r").removeprefix(b" ")
-        if value and not value.startswith(b":"):
-            self._data.append(value)
-            self._size += len(value)
 
     def _event(self) -> bytes:
         event = self._data[0] if len(self._data) == 1 else b"\n".join(self._data)

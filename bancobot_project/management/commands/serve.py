@@ -10,7 +10,13 @@ from django.core.management import call_command
 from django.core.management.base import BaseCommand, CommandError
 from django.db import Error as DatabaseProblem
 
-from bancobot_project.server import Server, check_open_access, release_connections, warn_of_sqlite
+from bancobot_project.server import (
+    Server,
+    allow_many_connections,
+    check_open_access,
+    release_connections,
+    warn_of_sqlite,
+)
 
 logger = logging.getLogger("bancobot.server")
 
@@ -37,6 +43,7 @@ class Command(BaseCommand):
             raise CommandError(f"The database cannot be used: {str(problem).strip()}") from problem
         warn_of_sqlite()
         release_connections()
+        allow_many_connections()
         self._announce(host, ports, workers)
         Server([f"{host}:{number}" for number in ports], workers).run()
 

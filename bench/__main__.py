@@ -1,0 +1,132 @@
+"""`python -m bench`: measures BancoBot next to a FastAPI baseline and writes docs/performance.md. Linux only."""
+
+import argparse
+import asyncio
+import contextlib
+import functools
+import os
+import resource
+import shlex
+import signal
+import sys
+import tempfile
+from pathlib import Path
+
+from bench import databases, measure, report, services
+from bench.scenarios import BASELINE, IN_FLIGHT, PREFILL_TURNS, UPSTREAM_SECONDS, Bench, Contestant, Plan, Run
+from tests import postgres
+
+OUTPUT = services.ROOT / "docs" / "performance.md"
+SCENARIOS = ("throughput", "in-flight", "single")
+
+
+def parse_arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="one short round of everything, printed, not written")
+    parser.add_argument("--only", choices=SCENARIOS, help="one scenario, printed, not written")
+    parser.add_argument("--seconds", type=float, help="how long a throughput run is measured (default 6)")
+    parser.add_argument("--pairs", type=int, help="rounds of the throughput scenario (default 3)")
+    parser.add_argument("--database", choices=("sqlite", "postgres", "both"), default="both")
+    parser.add_argument("--output", type=Path, help=f"the file to write (default {OUTPUT.relative_to(services.ROOT)})")
+    arguments = parser.parse_args()
+    arguments.seconds = arguments.seconds or (2.0 if arguments.quick else 6.0)
+    arguments.pairs = arguments.pairs or (1 if arguments.quick else 3)
+    if arguments.output is None and not arguments.quick and arguments.only is None:
+        arguments.output = OUTPUT
+    return arguments
+
+
+def plans(arguments: argparse.Namespace) -> list[tuple[Plan, int]]:
+    """What to run, and how many rounds of it."""
+    in_flight_seconds = 6.0 if arguments.quick else 20.0
+    every = [
+        (Plan("throughput", 32, arguments.seconds), arguments.pairs),
+        (Plan("single", 1, min(4.0, arguments.seconds)), 1),
+        (Plan("in-flight", IN_FLIGHT, in_flight_seconds, UPSTREAM_SECONDS, PREFILL_TURNS), 1),
+    ]
+    return [(plan, rounds) for plan, rounds in every if arguments.only in (None, plan.name)]
+
+
+def allow_many_connections() -> None:
+    """A turn in flight holds two file descriptors of the service; many systems allow 1,024 unless asked."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+def contestants(
+    wanted: str, scratch: Path, stack: contextlib.ExitStack
+) -> tuple[list[Contestant], str | None, list[str]]:
+    """Who takes part, PostgreSQL's version, and remarks for the report."""
+    found = [BASELINE]
+    if wanted in ("sqlite", "both"):
+        found.append(Contestant("BancoBot on SQLite", functools.partial(databases.sqlite, scratch)))
+    if wanted == "sqlite":
+        return found, None, []
+    try:
+        server = stack.enter_context(databases.postgres_server())
+    except postgres.Missing as missing:
+        return found, None, [f"Not measured on PostgreSQL: {missing}"]
+    found.append(Contestant("BancoBot on PostgreSQL", functools.partial(databases.postgresql, server)))
+    return found, databases.postgres_version(server), []
+
+
+def run_round(bench: Bench, plan: Plan, entrants: list[Contestant]) -> list[Run]:
+    runs = []
+    for contestant in entrants:
+        run = bench.run(plan, contestant)
+        print(f"{plan.name:11} {summary(run)}", flush=True)
+        runs.append(run)
+    return runs
+
+
+def summary(run: Run) -> str:
+    state = "; ".join(run.problems) or f"{run.cpu_ms_per_turn:.2f} ms CPU per turn, {run.peak_rss:.0f} MB"
+    disturbed = f" (others took {run.disturbance:.0%} of its core)" if run.disturbance > report.DISTURBED else ""
+    return f"{run.contestant:23} {run.window.turns_per_second:8,.0f} turns/s  {state}{disturbed}"
+
+
+def run_all(bench: Bench, arguments: argparse.Namespace, entrants: list[Contestant]) -> report.Results:
+    results = report.Results()
+    for plan, rounds in plans(arguments):
+        if not plan.delay:
+            results.direct[plan.name] = asyncio.run(bench.direct(Plan("direct", plan.clients, 2.0)))
+        results.rounds[plan.name] = (plan, [run_round(bench, plan, entrants) for _ in range(rounds)])
+    return results
+
+
+def main() -> int:
+    arguments = parse_arguments()
+    cores = services.Cores.divide()
+    os.sched_setaffinity(0, cores.others)
+    allow_many_connections()
+    with contextlib.ExitStack() as stack:
+        scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="bancobot-bench-")))
+        entrants, version, notes = contestants(arguments.database, scratch, stack)
+        machine = measure.machine(scratch, version)
+        port = services.free_port()
+        command = [sys.executable, "-m", "bench.upstream", "--port", str(port)]
+        ready = f"http://127.0.0.1:{port}/v1/models"
+        stack.enter_context(services.running(command, {}, cores.others, ready, scratch / "upstream.log"))
+        results = run_all(Bench(cores, scratch, port), arguments, entrants)
+    text = report.render(results, machine, shlex.join(["python", "-m", "bench", *sys.argv[1:]]), notes)
+    if arguments.output is None:
+        print(text)
+    else:
+        report.write(arguments.output, text)
+        print(f"written to {arguments.output}")
+    return 1 if any(run.problems for run in stored_runs(results)) else 0
+
+
+def stored_runs(results: report.Results) -> list[Run]:
+    """The runs of BancoBot. What fails there fails the command; a baseline that collapses does not."""
+    runs = [run for _, rounds in results.rounds.values() for round_ in rounds for run in round_]
+    return [run for run in runs if run.contestant != BASELINE.name]
+
+
+def end(number: int, frame: object) -> None:
+    raise SystemExit(128 + number)
+
+
+if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, end)  # so that the processes are stopped then, too
+    sys.exit(main())

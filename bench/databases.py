@@ -1,0 +1,77 @@
+"""The databases that BancoBot is measured on, and what they hold after a run."""
+
+import contextlib
+import sqlite3
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import psycopg
+
+from tests import postgres
+
+COUNT = "SELECT role, status, count(*) FROM sessions_api_message GROUP BY role, status"
+
+
+@dataclass(frozen=True)
+class Database:
+    """Where one run stores. `server` is the process id of the database server, if there is one."""
+
+    url: str
+    server: int | None = None
+
+    def counts(self) -> dict[tuple[str, str], int]:
+        """Messages by role and status, read past the service."""
+        rows = _sqlite_rows(self.url) if self.server is None else _postgres_rows(self.url)
+        return {(str(role), str(status)): int(count) for role, status, count in rows}
+
+
+def _sqlite_rows(url: str) -> list[Any]:
+    with contextlib.closing(sqlite3.connect(url.removeprefix("sqlite:///"))) as connection:
+        return connection.execute(COUNT).fetchall()
+
+
+def _postgres_rows(url: str) -> list[Any]:
+    with psycopg.connect(url) as connection:
+        return connection.execute(COUNT).fetchall()
+
+
+@contextlib.contextmanager
+def sqlite(scratch: Path) -> Iterator[Database]:
+    """A new file."""
+    path = scratch / "bancobot.sqlite3"
+    try:
+        yield Database(f"sqlite:///{path}")
+    finally:
+        for file in scratch.glob("bancobot.sqlite3*"):
+            file.unlink()
+
+
+@contextlib.contextmanager
+def postgresql(server: postgres.Server) -> Iterator[Database]:
+    """A new database on the server."""
+    assert server.process is not None
+    url = postgres.create_database(server.url)
+    try:
+        yield Database(url, server.process.pid)
+    finally:
+        postgres.drop_database(url)
+
+
+@contextlib.contextmanager
+def postgres_server() -> Iterator[postgres.Server]:
+    """Raises `postgres.Missing` where there are no binaries. Unlike the tests', this server waits for the disk."""
+    with postgres.Server(fsync="on", full_page_writes="on") as server:
+        with psycopg.connect(server.url) as connection:
+            for name in ("fsync", "full_page_writes", "synchronous_commit"):
+                row = connection.execute("SELECT current_setting(%s)", [name]).fetchone()
+                if row != ("on",):
+                    raise RuntimeError(f"PostgreSQL runs with {name}={row}: its figures would say nothing")
+        yield server
+
+
+def postgres_version(server: postgres.Server) -> str:
+    with psycopg.connect(server.url) as connection:
+        row = connection.execute("SHOW server_version").fetchone()
+    return str(row[0]) if row else "unknown"
