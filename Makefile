@@ -4,7 +4,7 @@ VENV = .venv
 BIN = $(VENV)/bin
 ARGS =
 
-.PHONY: run test lint format bench requirements clean help
+.PHONY: run test lint format bench requirements messages clean help
 .DEFAULT_GOAL = help
 
 help: ## this list
@@ -32,6 +32,14 @@ COMPILE = $(BIN)/uv pip compile --universal --python-version $(PYTHON_FLOOR) --g
 requirements: $(VENV)/.dev-stamp ## compile the .in files to exact versions with hashes (ARGS=--upgrade for newer ones)
 	$(COMPILE) $(ARGS) requirements.in --output-file requirements.txt
 	$(COMPILE) $(ARGS) requirements-dev.in --output-file requirements-dev.txt
+	$(COMPILE) $(ARGS) -c requirements.txt bench/requirements.in --output-file bench/requirements.txt
+
+messages: $(VENV)/.run-stamp ## collect the texts to translate in locale/, and compile their translations (needs gettext)
+	@command -v xgettext > /dev/null && command -v msgfmt > /dev/null || { \
+		echo "GNU gettext was not found. On Debian and Ubuntu: apt-get install gettext" >&2; exit 1; }
+	$(BIN)/python manage.py makemessages --locale pt_BR --no-location --no-wrap --no-obsolete \
+		--ignore tests --ignore bench --ignore var
+	$(BIN)/python manage.py compilemessages --locale pt_BR --ignore '.*'
 
 clean: ## remove what the targets above made; conversations in var/ stay
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache
@@ -50,7 +58,7 @@ $(VENV)/.dev-stamp: requirements-dev.txt $(VENV)/.run-stamp
 	@touch $@
 
 $(VENV)/.bench-stamp: bench/requirements.txt $(VENV)/.run-stamp
-	$(INSTALL) -r bench/requirements.txt
+	$(INSTALL) --require-hashes -r bench/requirements.txt
 	@touch $@
 
 # Where the Python behind the venv is gone (an upgrade of the system), what was installed counts for nothing.

@@ -43,7 +43,7 @@ class Run:
             return PASSED if process.wait() == 0 else FAILED
 
     def pytest(self, database_url: str) -> str:
-        return self.call("-m", "pytest", *self.pytest_arguments, DATABASE_URL=database_url)
+        return self.call("-m", "pytest", "--numprocesses=2", *self.pytest_arguments, DATABASE_URL=database_url)
 
 
 def lint(run: Run) -> str:

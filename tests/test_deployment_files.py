@@ -14,7 +14,6 @@ import yaml
 from django.core.management import get_commands, load_command_class
 
 from bancobot_project import settings as project_settings
-from tests.conftest import MakeService
 from tests.environment import ROOT, clean_environment
 from tests.service import Service, free_port
 
@@ -94,13 +93,6 @@ def health_check(**settings: str) -> int:
 
 def test_the_images_health_check_finds_a_service_that_answers(service: Service) -> None:
     assert health_check(PORT=str(service.port)) == 0
-
-
-def test_the_images_health_check_asks_by_a_name_that_is_allowed(make_service: MakeService) -> None:
-    hosts = ".bank.example,127.0.0.1"
-    service = make_service(ALLOWED_HOSTS=hosts)
-    assert health_check(PORT=str(service.port), ALLOWED_HOSTS=hosts) == 0
-    assert health_check(PORT=str(service.port), ALLOWED_HOSTS="other.example") == 1
 
 
 def test_the_images_health_check_fails_where_nobody_answers() -> None:
