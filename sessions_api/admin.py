@@ -1,0 +1,257 @@
+"""Conversations for the people who run the service: to find, read, close and erase, never to edit."""
+
+import json
+import math
+from collections.abc import Iterable
+from decimal import Decimal
+from typing import Any
+
+from django.conf import settings
+from django.contrib import admin, messages
+from django.contrib.admin.actions import delete_selected
+from django.contrib.admin.models import CHANGE, LogEntry
+from django.core.exceptions import PermissionDenied
+from django.db import transaction
+from django.db.models import QuerySet
+from django.http import HttpRequest, HttpResponse, HttpResponseNotAllowed, HttpResponseRedirect
+from django.urls import URLPattern, path, reverse
+from django.utils.formats import date_format, number_format
+from django.utils.html import format_html
+from django.utils.text import Truncator
+from django.utils.timezone import localtime
+from django.utils.translation import gettext_lazy as _
+from django.utils.translation import ngettext
+
+from sessions_api import admin_list, housekeeping
+from sessions_api.models import Message, Session
+
+MOST_AT_ONCE = 500  # sessions in one action: as many as a confirmation page can name
+MOST_NAMED = 100
+TRANSCRIPT_PAGE = 200  # messages
+
+admin.site.site_header = admin.site.site_title = "BancoBot"
+admin.site.index_title = _("Operation")
+admin.site.site_url = None
+admin.site.enable_nav_sidebar = False  # there is little to choose from, and the list is wide
+
+
+def money(amount: Decimal) -> str:
+    """US dollars to the millionth: a single reply can cost less than a cent."""
+    return number_format(amount, decimal_pos=6 if amount else 2, use_l10n=True, force_grouping=True)
+
+
+@admin.register(Session)
+class SessionAdmin(admin.ModelAdmin):
+    """View, close and erase. Closing takes the permission to change sessions, erasing the one to delete them."""
+
+    list_display = [
+        "conversation", "owner_kind", "persona_id", "model", "message_count", "tokens", "cost_usd", "activity",
+        "status",
+    ]  # fmt: skip
+    list_display_links = ["conversation"]
+    list_filter = [
+        admin_list.ActivityFilter,
+        admin_list.ClosedFilter,
+        admin_list.ReplyFilter,
+        admin_list.OwnerFilter,
+        admin_list.ModelFilter,
+    ]
+    sortable_by = ["activity"]  # the only order that an index gives
+    search_fields = ["session_id", "title"]  # shows the box; admin_list.search answers it
+    search_help_text = _("Session id (whole, or how it begins), or part of the title or of any message")
+    actions = ["close_selected", "delete_selected"]
+    list_per_page = list_max_show_all = 100
+    show_full_result_count = False
+    show_facets = admin.ShowFacets.NEVER
+    paginator = admin_list.BoundedPaginator
+    fieldsets = [
+        (None, {"fields": [
+            ("session_id", "title"), ("state", "owner_shown"), ("persona_id", "model"),
+            ("created_at", "last_activity_at", "closed_at"),
+        ]}),
+        (_("Totals"), {"fields": [("message_count", "prompt_tokens", "completion_tokens", "cost_usd")]}),
+        (_("System prompt and metadata"), {"fields": ["system_prompt", "metadata_text"], "classes": ["collapse"]}),
+    ]  # fmt: skip
+    readonly_fields = ["state", "owner_shown", "cost_usd", "metadata_text"]
+
+    class Media:
+        css = {"all": ["sessions_api/admin.css"]}
+
+    # What may be done
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        return False
+
+    def has_change_permission(self, request: HttpRequest, obj: Session | None = None) -> bool:
+        return False
+
+    def has_view_permission(self, request: HttpRequest, obj: Session | None = None) -> bool:
+        return any(request.user.has_perm(f"sessions_api.{verb}_session") for verb in ("view", "change"))
+
+    def has_close_permission(self, request: HttpRequest) -> bool:
+        """Where closing is erasing there is no closing here: it would not ask before."""
+        keeps = settings.SESSION_CLOSED_RETENTION_HOURS != 0
+        return keeps and request.user.has_perm("sessions_api.change_session")
+
+    # The list
+
+    def get_changelist(self, request: HttpRequest, **options: Any) -> type[admin_list.SessionList]:
+        return admin_list.SessionList
+
+    def get_search_results(
+        self, request: HttpRequest, queryset: QuerySet[Session], search_term: str
+    ) -> tuple[QuerySet[Session], bool]:
+        text = search_term.strip()
+        return (admin_list.search(queryset, text) if text else queryset), False
+
+    @admin.display(description=_("conversation"))
+    def conversation(self, session: Session) -> str:
+        if not session.title:
+            return session.session_id
+        return format_html("{}<br><small>{}</small>", Truncator(session.title).chars(80), session.session_id)
+
+    @admin.display(description=_("owner"))
+    def owner_kind(self, session: Session) -> Any:
+        kind = session.owner.partition(":")[0]
+        return admin_list.OWNER_KINDS.get(kind, kind)
+
+    @admin.display(description=_("tokens"))
+    def tokens(self, session: Session) -> int:
+        return session.prompt_tokens + session.completion_tokens
+
+    @admin.display(description=_("cost (USD)"))
+    def cost_usd(self, session: Session) -> str:
+        return money(session.cost)
+
+    @admin.display(description=_("last activity"), ordering="last_activity_at")
+    def activity(self, session: Session) -> str:
+        return date_format(localtime(session.last_activity_at), "SHORT_DATETIME_FORMAT")
+
+    @admin.display(description=_("state"))
+    def status(self, session: Session) -> Any:
+        """Open or closed, and below that how the newest reply stands."""
+        newest = getattr(session, "newest_status", None)
+        if newest is None:
+            return self.state(session)
+        label = Message.Status(newest).label
+        return format_html('{}<br><small class="status {}">{}</small>', self.state(session), newest, label)
+
+    @admin.display(description=_("owner"))
+    def owner_shown(self, session: Session) -> Any:
+        kind = self.owner_kind(session)
+        return f"{kind} ({session.owner})" if ":" in session.owner else kind
+
+    @admin.display(description=_("state"))
+    def state(self, session: Session) -> Any:
+        return _("open") if session.closed_at is None else _("closed")
+
+    @admin.display(description=_("metadata"))
+    def metadata_text(self, session: Session) -> str:
+        return json.dumps(session.metadata, ensure_ascii=False, indent=2) if session.metadata else ""
+
+    # Closing
+
+    @admin.action(permissions=["close"], description=_("Close selected sessions"))
+    def close_selected(self, request: HttpRequest, queryset: QuerySet[Session]) -> None:
+        if self._few_enough(request, queryset):
+            self._close(request, list(queryset))
+
+    def close_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        """The button on a session's page."""
+        if request.method != "POST":
+            return HttpResponseNotAllowed(["POST"])
+        if not self.has_close_permission(request):
+            raise PermissionDenied
+        session = self.get_object(request, object_id)
+        if session is not None:
+            self._close(request, [session])
+        return HttpResponseRedirect(reverse("admin:sessions_api_session_changelist"))
+
+    def _close(self, request: HttpRequest, sessions: list[Session]) -> None:
+        still_open = [session for session in sessions if session.closed_at is None]
+        user: Any = request.user
+        LogEntry.objects.log_actions(user.pk, without_text(still_open), CHANGE, str(_("Closed")))
+        count = housekeeping.close(Session.objects.filter(pk__in=[session.pk for session in still_open]))
+        said = ngettext("%d session was closed.", "%d sessions were closed.", count) % count
+        self.message_user(request, said, messages.SUCCESS)
+
+    def get_urls(self) -> list[URLPattern]:
+        view = self.admin_site.admin_view(self.close_view)
+        return [path("<int:object_id>/close/", view, name="sessions_api_session_close"), *super().get_urls()]
+
+    # Erasing: Django's own pages, with counts in the place of every single message
+
+    @admin.action(permissions=["delete"], description=_("Erase selected sessions permanently"))
+    def delete_selected(self, request: HttpRequest, queryset: QuerySet[Session]) -> Any:
+        return delete_selected(self, request, queryset) if self._few_enough(request, queryset) else None
+
+    def get_deleted_objects(
+        self, objs: Iterable[Session], request: HttpRequest
+    ) -> tuple[list[Any], dict[str, int], set[str], list[str]]:
+        sessions = list(objs)
+        named = [str(session) for session in sessions[:MOST_NAMED]]
+        if len(sessions) > MOST_NAMED:
+            named.append("…")
+        counts = {
+            str(Session._meta.verbose_name_plural): len(sessions),
+            str(Message._meta.verbose_name_plural): sum(session.message_count for session in sessions),
+        }
+        return named, counts, set(), []
+
+    def delete_model(self, request: HttpRequest, obj: Session) -> None:
+        erase_after_commit([obj.pk])
+
+    def delete_queryset(self, request: HttpRequest, queryset: QuerySet[Session]) -> None:
+        erase_after_commit([session.pk for session in queryset])
+
+    def log_deletions(self, request: HttpRequest, queryset: Iterable[Session]) -> Any:
+        untitled: Any = without_text(queryset)
+        return super().log_deletions(request, untitled)
+
+    def _few_enough(self, request: HttpRequest, queryset: QuerySet[Session]) -> bool:
+        few = queryset[: MOST_AT_ONCE + 1].count() <= MOST_AT_ONCE
+        if not few:
+            text = _("At most %d sessions at once: select fewer, or use manage.py purge_sessions.") % MOST_AT_ONCE
+            self.message_user(request, text, messages.ERROR)
+        return few
+
+    # The session's page
+
+    def render_change_form(
+        self,
+        request: HttpRequest,
+        context: dict[str, Any],
+        add: bool = False,
+        change: bool = False,
+        form_url: str = "",
+        obj: Session | None = None,
+    ) -> HttpResponse:
+        if obj is not None:
+            context["transcript"] = transcript(obj, request.GET.get("p", ""))
+            context["can_close"] = obj.closed_at is None and self.has_close_permission(request)
+        return super().render_change_form(request, context, add, change, form_url, obj)
+
+
+def erase_after_commit(pks: list[int]) -> None:
+    """Django deletes inside a transaction; erasing takes several small ones, and empties the journal after them."""
+    transaction.on_commit(lambda: housekeeping.erase(Session.objects.filter(pk__in=pks)))
+
+
+def without_text(sessions: Iterable[Session]) -> list[Session]:
+    """What the admin's log may keep of sessions: it shall not outlive them with a title."""
+    return [Session(pk=session.pk, session_id=session.session_id) for session in sessions]
+
+
+def transcript(session: Session, wished_page: str) -> dict[str, Any]:
+    """A page of the conversation, in its order; page 1 is the newest. Positions have no gaps, so a page is a range."""
+    pages = max(1, math.ceil(session.message_count / TRANSCRIPT_PAGE))
+    page = min(pages, max(1, int(wished_page))) if wished_page.isdecimal() and len(wished_page) < 10 else 1
+    end = session.message_count - TRANSCRIPT_PAGE * (page - 1)
+    found = session.messages.filter(position__gte=end - TRANSCRIPT_PAGE, position__lt=end)
+    return {
+        "messages": found.defer("metadata").order_by("position"),
+        "page": page,
+        "pages": pages,
+        "older": page + 1 if page < pages else None,
+        "newer": page - 1 if page > 1 else None,
+    }

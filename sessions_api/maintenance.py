@@ -1,0 +1,60 @@
+"""The housekeeping that a running service does by itself, in a thread of its own and in one process at a time."""
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+
+from django.db import connection
+
+from bancobot_project.errors import record
+from sessions_api import housekeeping
+
+logger = logging.getLogger(__name__)
+
+ROUND_SECONDS = 3.0
+PURGE_SECONDS = 60.0
+PURGE_SLICE_SECONDS = 5.0  # less than the lease, so that dead turns never wait for a long purge
+LEASE_SECONDS = 15.0
+
+
+class Maintenance(threading.Thread):
+    """Ends dead turns every few seconds and purges about every minute, until told to stop."""
+
+    def __init__(self) -> None:
+        super().__init__(name="maintenance", daemon=True)
+        self._stopping = threading.Event()
+        self._purge_at = 0.0
+
+    def stop(self) -> None:
+        self._stopping.set()
+
+    def run(self) -> None:
+        self._guarded(housekeeping.interrupt_dead_turns)  # at once: a process that comes back ends what it left behind
+        while not self._stopping.wait(ROUND_SECONDS):
+            self._guarded(self._round)
+
+    def _guarded(self, work: Callable[[], object]) -> None:
+        """Whatever goes wrong, the next round is due: nobody would notice that a thread has ended."""
+        try:
+            work()
+        except Exception as problem:
+            record(problem)
+        finally:
+            connection.close()
+
+    def _round(self) -> None:
+        if not housekeeping.take_lease("maintenance", LEASE_SECONDS):
+            return
+        housekeeping.interrupt_dead_turns()
+        if time.monotonic() >= self._purge_at:
+            self._purge()
+
+    def _purge(self) -> None:
+        began_at = time.monotonic()
+        expired = housekeeping.expired_sessions(*housekeeping.retention())
+        removed = housekeeping.purge(expired, PURGE_SLICE_SECONDS)
+        if any(removed):
+            logger.info("expired sessions purged", extra=removed._asdict())
+        unfinished = time.monotonic() - began_at >= PURGE_SLICE_SECONDS
+        self._purge_at = 0.0 if unfinished else began_at + PURGE_SECONDS

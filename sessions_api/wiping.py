@@ -1,0 +1,76 @@
+"""Making SQLite forget the text that was deleted. (PostgreSQL: see docs/operations.md.)"""
+
+import contextlib
+import logging
+import threading
+import time
+from collections.abc import Iterator
+
+from django.db import OperationalError, connection
+
+logger = logging.getLogger(__name__)
+
+REWRITE_BYTES = 32 * 1024 * 1024  # takes about 0.3 s, in which turns wait, and as much memory
+CHECKPOINT_ATTEMPTS = 50
+WAIT_MS = 100  # who waits for a lock here keeps others from writing
+
+_one_at_a_time = threading.Lock()
+_last_began_at = 0.0
+
+
+def wipe() -> None:
+    """Remove from the file, and from the write-ahead log, what rows that were deleted before have left there.
+
+    `secure_delete` overwrites a row where it was last. Where it had been before SQLite moved rows between pages, copies
+    can stay in the pages' unused space; only a rewrite of the file is sure to leave none. A file too large for that is
+    left to the operator's own VACUUM (docs/operations.md).
+    """
+    global _last_began_at
+    if connection.vendor != "sqlite":
+        return
+    asked_at = time.monotonic()
+    with _one_at_a_time:
+        if _last_began_at > asked_at:
+            return  # one that began after our rows had gone has done it for us
+        _last_began_at = time.monotonic()
+        if _size() <= REWRITE_BYTES:
+            _rewrite()
+        _empty_journal()
+
+
+def _size() -> int:
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT page_count * page_size FROM pragma_page_count, pragma_page_size")
+        return int(cursor.fetchone()[0])
+
+
+def _rewrite() -> None:
+    try:
+        with connection.cursor() as cursor:
+            cursor.execute("VACUUM")
+    except OperationalError as problem:  # somebody wrote for longer than the busy timeout
+        logger.warning("the database file could not be rewritten", extra={"reason": str(problem)})
+
+
+def _empty_journal() -> None:
+    """Move the write-ahead log into the database, and truncate it."""
+    with _short_waits(), connection.cursor() as cursor:
+        for _attempt in range(CHECKPOINT_ATTEMPTS):
+            cursor.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+            busy, _, _ = cursor.fetchone()
+            if not busy:
+                return
+            time.sleep(WAIT_MS / 1000)  # a reader is in an old snapshot; it will be gone in a moment
+    logger.warning("the write-ahead log could not be emptied: the next checkpoint will overwrite it")
+
+
+@contextlib.contextmanager
+def _short_waits() -> Iterator[None]:
+    with connection.cursor() as cursor:
+        cursor.execute("PRAGMA busy_timeout")
+        before = cursor.fetchone()[0]
+        cursor.execute(f"PRAGMA busy_timeout = {WAIT_MS}")
+        try:
+            yield
+        finally:
+            cursor.execute(f"PRAGMA busy_timeout = {before}")
