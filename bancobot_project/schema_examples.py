@@ -1,0 +1,166 @@
+"""What the published document shows of requests and answers. A test holds each against its schema."""
+
+import json
+from typing import Any
+
+from django.conf import settings
+from django.utils import translation
+
+from bancobot_project.errors import CODES
+
+SESSION_ID = "atendimento-2025-06-13"
+TURN_ID = "Zk3rV0p9Qm2bXc8TtYw1Aa"
+REQUEST_ID = "5f1d0c9ab2e47d63"
+MODEL = "anthropic/claude-3.5-sonnet"
+REPLY = "Olá! Temos três cartões de crédito. Qual é o seu perfil: compras do dia a dia, viagens ou cashback?"
+
+NEW_MESSAGE = {"message": "Olá, quero informações sobre cartões de crédito"}
+NEXT_MESSAGE = {
+    "message": "Qual o limite disponível?",
+    "session_id": SESSION_ID,
+    "persona_id": "cliente-indeciso",
+    "timing_metadata": {"typing_ms": 2300},
+}
+MESSAGE_ANSWER = {"response": REPLY, "session_id": SESSION_ID, "turn_id": TURN_ID}
+
+NEW_CHAT = {"message": "Olá, como você está?", "model": MODEL, "temperature": 0.7, "max_tokens": 1000}
+NEXT_CHAT = {"message": "Pode dar um exemplo prático?", "session_id": SESSION_ID}
+GUIDED_CHAT = {
+    "message": "O que é machine learning?",
+    "system_prompt": "Responda em uma frase, para uma criança de dez anos.",
+    "stream": True,
+}
+USAGE = {
+    "prompt_tokens": 31,
+    "completion_tokens": 14,
+    "total_tokens": 45,
+    "cost": 0.000303,
+    "cached_tokens": 0,
+    "reasoning_tokens": 0,
+}
+CHAT_ANSWER = {
+    "response": "Olá! Estou bem, obrigado por perguntar. Como posso ajudar?",
+    "model_used": MODEL,
+    "session_id": SESSION_ID,
+    "tokens_used": 45,
+    "timestamp": "2025-06-13T10:30:00.000Z",
+    "turn_id": TURN_ID,
+    "finish_reason": "stop",
+    "usage": USAGE,
+}
+TURN_COMPLETED = {
+    "turn_id": TURN_ID,
+    "session_id": SESSION_ID,
+    "status": "completed",
+    "text": CHAT_ANSWER["response"],
+    "created_at": "2025-06-13T10:29:58.412Z",
+    "completed_at": "2025-06-13T10:30:00.000Z",
+    "answer": CHAT_ANSWER,
+    "error": None,
+}
+TURN_PENDING = {**TURN_COMPLETED, "status": "pending", "text": "Olá! Estou", "completed_at": None, "answer": None}
+
+MESSAGES: list[dict[str, Any]] = [
+    {
+        "id": f"{TURN_ID}.0",
+        "turn_id": TURN_ID,
+        "role": "user",
+        "content": "Olá, como você está?",
+        "status": "completed",
+        "model": None,
+        "usage": None,
+        "latency_ms": None,
+        "first_token_ms": None,
+        "finish_reason": None,
+        "error": None,
+        "metadata": {},
+        "created_at": "2025-06-13T10:29:58.412000Z",
+        "completed_at": "2025-06-13T10:29:58.412000Z",
+    },
+    {
+        "id": f"{TURN_ID}.1",
+        "turn_id": TURN_ID,
+        "role": "assistant",
+        "content": CHAT_ANSWER["response"],
+        "status": "completed",
+        "model": MODEL,
+        "usage": USAGE,
+        "latency_ms": 1588,
+        "first_token_ms": 540,
+        "finish_reason": "stop",
+        "error": None,
+        "metadata": {},
+        "created_at": "2025-06-13T10:29:58.412000Z",
+        "completed_at": "2025-06-13T10:30:00.000000Z",
+    },
+]
+SESSION = {
+    "session_id": SESSION_ID,
+    "title": "Dúvidas sobre cartões",
+    "model": MODEL,
+    "system_prompt": "",
+    "persona_id": "cliente-indeciso",
+    "created_at": "2025-06-13T10:29:58.412000Z",
+    "last_activity_at": "2025-06-13T10:30:00.000000Z",
+    "message_count": 2,
+    "usage": {name: USAGE[name] for name in ("prompt_tokens", "completion_tokens", "total_tokens", "cost")},
+    "metadata": {"canal": "whatsapp"},
+}
+SESSION_WITH_MESSAGES = {**SESSION, "messages": MESSAGES}
+SESSION_PAGE = {"data": [SESSION], "next": "http://localhost:8000/sessions?limit=1&cursor=1749810600000000.7"}
+MESSAGE_PAGE = {"data": MESSAGES, "next": None}
+SESSION_PATCH = {"title": "Dúvidas sobre cartões", "metadata": {"canal": "whatsapp"}}
+SESSION_IDS = {"sessions": [SESSION_ID, "Vd0uRr5Jq7nW2sLk9hQx3g"], "count": 2, "next": None}
+REMOVED = {"status": "success", "message": f"Sessão {SESSION_ID} removida"}
+MODEL_LIST = {
+    "data": [
+        {
+            "id": MODEL,
+            "name": "Anthropic: Claude 3.5 Sonnet",
+            "context_length": 200_000,
+            "pricing": {"prompt": "0.000003", "completion": "0.000015"},
+        }
+    ]
+}
+HEALTH = {"status": "ok", "service": "BancoBot API", "version": settings.VERSION, "checks": {"database": "ok"}}
+NOT_HEALTHY = {**HEALTH, "status": "unavailable", "checks": {"database": "unavailable"}}
+
+
+def stream(answer: dict[str, Any], reply: str) -> str:
+    """`reply` as the events that carry it, with `answer` in the last one."""
+    began = {"turn_id": TURN_ID, "session_id": SESSION_ID, "model": MODEL}
+    half = reply.index(" ") + 1
+    return (
+        f"event: start\ndata: {_json(began)}\n\n"
+        f"event: delta\nid: {half}\ndata: {_json({'text': reply[:half]})}\n\n"
+        ": keep-alive\n\n"
+        f"event: delta\nid: {len(reply)}\ndata: {_json({'text': reply[half:]})}\n\n"
+        f"event: done\nid: {len(reply)}\ndata: {_json(answer)}\n\n"
+    )
+
+
+def _json(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False)
+
+
+AFTER_THE_QUESTION = {  # errors of a turn whose question is stored: they name the turn
+    "context_length_exceeded", "unsupported_model", "provider_auth_failed", "provider_payment_required",
+    "permission_denied", "content_moderated", "provider_rate_limited", "provider_error", "provider_invalid_response",
+    "provider_unreachable", "turn_interrupted", "provider_unavailable", "provider_timeout",
+}  # fmt: skip
+BILLED = {"provider_error", "provider_invalid_response", "turn_interrupted", "provider_timeout"}
+WAITING_HELPS = {"session_busy": 1, "provider_rate_limited": 20, "provider_unavailable": 5, "database_unavailable": 1}
+WAITING_HELPS |= {"overloaded": 1}
+
+
+def error(code: str, of_a_turn: bool = False, problems: dict[str, str] | None = None) -> dict[str, Any]:
+    """The error object with this code, in Portuguese as far as it is translated; `problems` by field."""
+    with translation.override("pt-br"):
+        value: dict[str, Any] = {"detail": str(CODES[code][1]), "code": code, "request_id": REQUEST_ID}
+    if code == "invalid_request" and problems:
+        value["errors"] = {field: [problem] for field, problem in problems.items()}
+    if code in WAITING_HELPS:
+        value["retry_after"] = WAITING_HELPS[code]
+    if of_a_turn and code in AFTER_THE_QUESTION:
+        value |= {"turn_id": TURN_ID, "may_have_been_billed": code in BILLED}
+    return value

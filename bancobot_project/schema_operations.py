@@ -1,0 +1,286 @@
+"""What every address takes and answers, in the words of the published document."""
+
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from drf_spectacular.utils import OpenApiExample, OpenApiParameter, OpenApiResponse, extend_schema
+
+from bancobot_project import schema_answers as answers
+from bancobot_project import schema_examples as examples
+from bancobot_project.errors import CODES
+from chat.serializers import ChatSerializer, MessageSerializer
+from sessions_api.serializers import SessionPatchSerializer
+
+Schema = dict[str, Any]
+Describe = Callable[[Callable[..., Any]], Callable[..., Any]]
+JSON, EVENTS = "application/json", "text/event-stream"
+
+# The codes that any address may answer with, those of addresses that ask who is calling, and those that a turn adds
+ALWAYS = ("invalid_request", "request_too_large", "internal_error")
+CALLER = (*ALWAYS, "not_authenticated", "invalid_api_key", "not_acceptable")
+RECORD = (*CALLER, "database_unavailable")
+PROVIDER = (
+    "unsupported_model", "provider_auth_failed", "provider_payment_required", "permission_denied", "content_moderated",
+    "provider_rate_limited", "provider_error", "provider_invalid_response", "provider_unreachable",
+    "provider_unavailable", "provider_timeout",
+)  # fmt: skip
+BODY = ("unsupported_media_type",)
+TURN = (*RECORD, *BODY, *PROVIDER, "context_length_exceeded", "session_busy", "turn_interrupted", "overloaded")
+
+
+def header(name: str, description: str, schema: Schema) -> OpenApiParameter:
+    """A header of the answer, where it is 200."""
+    return OpenApiParameter(name, schema, OpenApiParameter.HEADER, description=description, response=[200])
+
+
+def query(name: str, description: str, **schema: Any) -> OpenApiParameter:
+    return OpenApiParameter(name, {"type": "string"} | schema, OpenApiParameter.QUERY, description=description)
+
+
+def limit(default: int, most: int) -> OpenApiParameter:
+    return query("limit", "How many at the most.", type="integer", minimum=1, maximum=most, default=default)
+
+
+SESSION = OpenApiParameter(
+    "session_id", {"type": "string"}, OpenApiParameter.PATH, examples=[OpenApiExample("session", examples.SESSION_ID)]
+)
+TURN_ID = OpenApiParameter(
+    "turn_id",
+    {"type": "string", "pattern": "^[A-Za-z0-9_-]{1,64}$"},
+    OpenApiParameter.PATH,
+    examples=[OpenApiExample("turn", examples.TURN_ID)],
+)
+CURSOR = query("cursor", "Where a page begins: comes with `next`, and means nothing else.", pattern=r"^\d+\.\d+$")
+ERASE = query(
+    "erase", "true: the session and every trace of its text are gone before the answer.", type="boolean", default=False
+)
+A_MOMENT = "ISO 8601; in UTC where it names no zone, and a date alone is its beginning."
+FILTERS = [
+    query("q", "Only sessions with this text in the title or in a message."),
+    query("since", f"Only sessions that were active at this moment or later. {A_MOMENT}", format="date-time"),
+    query("until", f"Only sessions that were last active before this moment. {A_MOMENT}", format="date-time"),
+    query("persona_id", "Only sessions of this persona."),
+]
+A_MESSAGE_ID = r"^(.*\.)?\d{1,9}$"
+MESSAGES = [
+    limit(100, 100),
+    query("after", "Only messages that come after the one with this id.", pattern=A_MESSAGE_ID),
+    query("before", "Only messages that come before the one with this id.", pattern=A_MESSAGE_ID),
+    query("order", "Oldest first, or newest first.", enum=["asc", "desc"], default="asc"),
+]
+OMITTED = header(
+    "X-History-Omitted",
+    "How many of the session's messages did not fit the model's context. Only where it is more than none.",
+    {"type": "integer", "minimum": 1},
+)
+
+
+def operation(
+    name: str,
+    tag: str,
+    summary: str,
+    description: str,
+    answer: Any,
+    codes: Sequence[str],
+    shown: dict[str, Any],
+    *,
+    problems: dict[str, str] | None = None,
+    **more: Any,
+) -> Describe:
+    """One operation. `shown`: examples of the answer; `problems`: what its example of a 400 finds fault with."""
+    responses = {(200, JSON): OpenApiResponse(answer, description="OK", examples=_examples(shown))}
+    return extend_schema(
+        operation_id=name,
+        tags=[tag],
+        summary=summary,
+        description=description,
+        responses=responses | more.pop("responses", {}) | _errors(codes, more.get("request") is not None, problems),
+        request=more.pop("request", None),
+        **more,
+    )
+
+
+def turn(name: str, summary: str, description: str, body: Any, bodies: Schema, answer: Any, shown: Schema) -> Describe:
+    """An operation that starts a turn, and answers as JSON or as a stream."""
+    events = (
+        "For `stream: true` or `Accept: text/event-stream`. The events are `start`, `delta` with the next characters "
+        "of the reply (its id is the number of characters so far), and at the end `done` with the answer that there "
+        "would have been as JSON, or `error` with the error object. A comment comes after 15 s of silence."
+    )
+    stream = OpenApiExample("eventos", examples.stream(shown, shown["response"]), media_type=EVENTS)
+    return operation(
+        name,
+        "Turns",
+        summary,
+        description,
+        answer,
+        TURN,
+        {"resposta": shown},
+        request=body,
+        examples=[OpenApiExample(title, value, request_only=True) for title, value in bodies.items()],
+        parameters=[OMITTED],
+        responses={(200, EVENTS): OpenApiResponse({"type": "string", "description": events}, examples=[stream])},
+        problems={"message": "Este campo é obrigatório."},
+    )
+
+
+def _examples(shown: dict[str, Any]) -> list[OpenApiExample]:
+    return [OpenApiExample(title, value, response_only=True) for title, value in shown.items()]
+
+
+def _errors(codes: Sequence[str], of_a_turn: bool, problems: dict[str, str] | None) -> dict[Any, OpenApiResponse]:
+    by_status = defaultdict(list)
+    for code in codes:
+        by_status[CODES[code][0]].append(code)
+    return {
+        (status, JSON): OpenApiResponse(
+            answers.ErrorDocument,
+            description=", ".join(f"`{code}`" for code in sorted(by_status[status])),
+            examples=_examples({code: examples.error(code, of_a_turn, problems) for code in sorted(by_status[status])}),
+        )
+        for status in sorted(by_status)
+    }
+
+
+REMOVE = (
+    "It is gone from the API at once; the operator's retention decides when its text is erased. A new message with its "
+    "id starts a new session."
+)
+OPERATIONS: dict[str, Describe] = {
+    "POST /api/message": turn(
+        "createMessage",
+        "Say something to the bank's assistant",
+        "Stores the message, sends the session's history to the model, stores its reply and answers with it. Without a "
+        "session_id, or with one that is not known, a session begins.",
+        MessageSerializer,
+        {"nova sessão": examples.NEW_MESSAGE, "mesma sessão": examples.NEXT_MESSAGE},
+        answers.MessageAnswerDocument,
+        examples.MESSAGE_ANSWER,
+    ),
+    "POST /chat": turn(
+        "createChatTurn",
+        "Say something to a model",
+        "As POST /api/message, with the model and the system prompt of your choice. The session remembers both.",
+        ChatSerializer,
+        {"nova sessão": examples.NEW_CHAT, "mesma sessão": examples.NEXT_CHAT, "eventos": examples.GUIDED_CHAT},
+        answers.ChatAnswerDocument,
+        examples.CHAT_ANSWER,
+    ),
+    "GET /turns/{turn_id}": operation(
+        "getTurn",
+        "Turns",
+        "A turn's state",
+        "While it runs: the text so far. When it is done: its answer, or why there is none.",
+        answers.TurnDocument,
+        (*RECORD, "turn_not_found", "not_found"),
+        {"concluído": examples.TURN_COMPLETED, "em andamento": examples.TURN_PENDING},
+        parameters=[TURN_ID],
+    ),
+    "GET /models": operation(
+        "listModels",
+        "Models",
+        "The models on offer",
+        "The provider's own list, which the server keeps for some minutes.",
+        answers.ModelListDocument,
+        (*CALLER, *PROVIDER),
+        {"modelos": examples.MODEL_LIST},
+    ),
+    "GET /sessions": operation(
+        "listSessions",
+        "Sessions",
+        "Your sessions",
+        "Last active first.",
+        answers.SessionPageDocument,
+        RECORD,
+        {"sessões": examples.SESSION_PAGE},
+        parameters=[limit(20, 100), CURSOR, *FILTERS],
+        problems={"limit": "Use um número inteiro de 1 a 100."},
+    ),
+    "GET /sessions/{session_id}": operation(
+        "getSession",
+        "Sessions",
+        "A session",
+        "What it is, what it took, and its newest messages.",
+        answers.SessionWithMessagesDocument,
+        (*RECORD, "session_not_found"),
+        {"sessão": examples.SESSION_WITH_MESSAGES},
+        parameters=[SESSION],
+    ),
+    "PATCH /sessions/{session_id}": operation(
+        "updateSession",
+        "Sessions",
+        "Change a session",
+        "What is left out stays as it is; metadata is replaced as a whole.",
+        answers.SessionDocument,
+        (*RECORD, *BODY, "session_not_found"),
+        {"sessão": examples.SESSION},
+        request=SessionPatchSerializer,
+        examples=[OpenApiExample("título", examples.SESSION_PATCH, request_only=True)],
+        parameters=[SESSION],
+        problems={"title": "Não é um string válido."},
+    ),
+    "DELETE /sessions/{session_id}": operation(
+        "deleteSession",
+        "Sessions",
+        "Remove a session",
+        REMOVE,
+        answers.RemovedDocument,
+        (*RECORD, "session_not_found"),
+        {"removida": examples.REMOVED},
+        parameters=[SESSION, ERASE],
+        problems={"erase": "Use true ou false."},
+    ),
+    "GET /sessions/{session_id}/messages": operation(
+        "listMessages",
+        "Sessions",
+        "A session's messages",
+        "The whole conversation, page by page.",
+        answers.MessagePageDocument,
+        (*RECORD, "session_not_found"),
+        {"mensagens": examples.MESSAGE_PAGE},
+        parameters=[SESSION, *MESSAGES],
+        problems={"order": "Use asc ou desc."},
+    ),
+    "GET /api/sessions": operation(
+        "listSessionIds",
+        "Sessions",
+        "Your sessions' ids",
+        "Last active first.",
+        answers.SessionIdsDocument,
+        RECORD,
+        {"sessões": examples.SESSION_IDS},
+        parameters=[limit(1000, 1000), CURSOR],
+        problems={"limit": "Use um número inteiro de 1 a 1000."},
+    ),
+    "DELETE /api/sessions/{session_id}": operation(
+        "deleteSessionById",
+        "Sessions",
+        "Remove a session",
+        f"The same as DELETE /sessions/{{session_id}}. {REMOVE}",
+        answers.RemovedDocument,
+        (*RECORD, "session_not_found"),
+        {"removida": examples.REMOVED},
+        parameters=[SESSION, ERASE],
+        problems={"erase": "Use true ou false."},
+    ),
+    "GET /health": operation(
+        "getHealth",
+        "Service",
+        "Whether the service works",
+        "Looks at the database, asks no provider and needs no key.",
+        answers.HealthDocument,
+        ALWAYS,
+        {"no ar": examples.HEALTH},
+        responses={
+            (503, JSON): OpenApiResponse(answers.HealthDocument, "Not now", _examples({"fora": examples.NOT_HEALTHY}))
+        },
+        auth=[],
+    ),
+}
+TAGS = [
+    {"name": "Turns", "description": "Conversas: a message goes in, the model's reply comes back, and both are kept."},
+    {"name": "Sessions", "description": "Sessões: what has been said so far."},
+    {"name": "Models", "description": "Modelos: who can reply."},
+    {"name": "Service", "description": "Serviço: whether all is well."},
+]

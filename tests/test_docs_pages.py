@@ -1,0 +1,122 @@
+"""/docs, /redoc and /schema, as browsers and programs get them."""
+
+import json
+import re
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+import requests
+import yaml
+
+from tests.service import Service
+
+BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), "")
+QUIET = [
+    "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync",
+    "--disable-background-networking", "--disable-component-update", "--virtual-time-budget=15000",
+    "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
+]  # fmt: skip
+FIREFOX = "text/html,application/xhtml+xml,application/xml;q=0.9,image/avif,*/*;q=0.8"
+
+
+def get(service: Service, path: str, **headers: str) -> requests.Response:
+    return requests.get(service.url + path, headers=headers, timeout=30, allow_redirects=False)
+
+
+@pytest.mark.parametrize("path", ["/docs", "/docs/", "/redoc", "/redoc/", "/schema", "/schema/"])
+@pytest.mark.parametrize("authorization", ["", "Bearer bb_wrong", "Basic eA=="])
+def test_it_is_shown_to_everybody_with_and_without_a_slash(service: Service, path: str, authorization: str) -> None:
+    answer = get(service, path, Authorization=authorization)
+    assert answer.status_code == 200
+    assert "Set-Cookie" not in answer.headers
+
+
+@pytest.mark.parametrize(
+    ("path", "accept", "content_type"),
+    [
+        ("/schema", "*/*", "application/json"),
+        ("/schema", "application/json", "application/json"),
+        ("/schema", "application/json, */*", "application/json"),
+        ("/schema", "application/vnd.oai.openapi+json", "application/vnd.oai.openapi+json"),
+        ("/schema", "application/yaml", "application/yaml; charset=utf-8"),
+        ("/schema", "application/vnd.oai.openapi", "application/vnd.oai.openapi; charset=utf-8"),
+        ("/schema", FIREFOX, "text/plain; charset=utf-8"),
+        ("/schema?format=json", FIREFOX, "application/json"),
+        ("/schema?format=yaml", "*/*", "application/yaml; charset=utf-8"),
+    ],
+)
+def test_the_schema_comes_in_the_format_asked_for(service: Service, path: str, accept: str, content_type: str) -> None:
+    answer = get(service, path, Accept=accept)
+    assert answer.headers["Content-Type"] == content_type
+    read: Any = json.loads if "json" in content_type else yaml.safe_load
+    assert read(answer.content) == get(service, "/schema?format=json").json()
+
+
+@pytest.mark.parametrize(
+    ("path", "accept", "status"), [("/schema", "image/png", 406), ("/schema?format=xml", "*/*", 404)]
+)
+def test_an_unknown_format_is_refused_in_json(service: Service, path: str, accept: str, status: int) -> None:
+    answer = get(service, path, Accept=accept)
+    assert answer.status_code == status
+    assert set(answer.json()) == {"detail", "code", "request_id"}
+
+
+@pytest.mark.parametrize("path", ["/docs", "/redoc"])
+def test_its_pages_name_no_other_host_and_their_files_are_served(service: Service, path: str) -> None:
+    page = get(service, path)
+    addresses = re.findall(r'(?:src|href)="([^"]+)"', page.text)
+    assert len(addresses) > 1
+    for address in addresses:
+        assert re.match(r"/[^/]", address)
+        file = get(service, address)
+        assert file.status_code == 200
+        kind = {"js": "text/javascript", "css": "text/css", "png": "image/png"}.get(address.rpartition(".")[2], "")
+        assert file.headers["Content-Type"].startswith(kind)
+        if kind:
+            assert "max-age" in file.headers["Cache-Control"]
+            assert get(service, address, **{"If-None-Match": file.headers["ETag"]}).status_code == 304
+
+
+@pytest.mark.parametrize("path", ["/docs", "/redoc"])
+def test_its_pages_forbid_the_browser_other_hosts_and_scripts_within_the_page(service: Service, path: str) -> None:
+    page = get(service, path)
+    policy = dict(rule.strip().split(" ", 1) for rule in page.headers["Content-Security-Policy"].split(";"))
+    assert policy["default-src"] == "'none'"
+    assert policy["script-src"] == "'self'"
+    assert not [sources for sources in policy.values() if "http" in sources or "*" in sources]
+    assert re.findall(r"<script(?![^>]*src=)", page.text) == []
+
+
+@pytest.mark.skipif(not BROWSER, reason="NO BROWSER: apt-get install chromium to see /docs and /redoc in one")
+@pytest.mark.parametrize("path", ["/docs", "/docs/", "/redoc"])
+def test_a_browser_shows_it_and_asks_no_other_host(service: Service, path: str, tmp_path: Path) -> None:
+    log = tmp_path / "net.json"
+    shown = subprocess.run(
+        [
+            BROWSER,
+            *QUIET,
+            f"--user-data-dir={tmp_path}/profile",
+            f"--log-net-log={log}",
+            "--dump-dom",
+            service.url + path,
+        ],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=True,
+    ).stdout
+    assert "Say something to a model" in shown
+    assert "A session's messages" in shown
+    asked = asked_for(log, service.url)
+    assert f"{service.url}/schema" in asked
+    assert [address for address in asked if not address.startswith((service.url, "blob:", "data:"))] == []
+
+
+def asked_for(log: Path, origin: str) -> set[str]:
+    """The addresses that the page asked for; the browser's own calls to its maker have another initiator."""
+    events = json.loads(log.read_text())["events"]
+    requests = [event["params"] for event in events if "url" in event.get("params", {})]
+    return {request["url"] for request in requests if request.get("initiator") == origin}
