@@ -1,0 +1,213 @@
+"""The documentation against the code: what it names exists, and what exists is named."""
+
+import json
+import os
+import re
+import shlex
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import pytest
+from django.core.management import get_commands
+from django.urls import URLPattern, URLResolver, get_resolver
+
+from bancobot_project import settings as project_settings
+from bancobot_project.errors import CODES
+from tests.client import Caller
+from tests.conftest import MakeService
+from tests.environment import ROOT, clean_environment
+
+PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
+OUR_APPS = {"access", "sessions_api", "chat", "bancobot_project"}
+IN_FILES = ("requirements.in", "requirements-dev.in", "bench/requirements.in")
+COMPOSE_ONLY = {"POSTGRES_PASSWORD"}
+NOT_ALWAYS_MADE = {"performance.md"}  # `make bench` writes it
+WRITTEN_IN_WORDS = {"DATA_DIR", "DATABASE_URL", "BANCOBOT_SYSTEM_PROMPT"}  # defaults that are no plain value
+DERIVED = {"SECRET_KEY", "OWNER_HASH_KEY", "LLM_PROVIDER"}  # empty means that something else decides
+
+
+def page(name: str) -> str:
+    return (ROOT / name).read_text()
+
+
+def rows(name: str, columns: int) -> list[list[str]]:
+    """The cells of all table rows of that many columns."""
+    lines = [line for line in page(name).splitlines() if line.startswith("| ")]
+    cells = [[cell.strip() for cell in line.strip("|").split(" | ")] for line in lines]
+    return [row for row in cells if len(row) == columns]
+
+
+def documented_settings() -> dict[str, str]:
+    """Each variable's default as docs/settings.md has it."""
+    return {row[0].strip("`"): row[1] for row in rows("docs/settings.md", 4) if row[0].startswith("`")}
+
+
+def example_settings() -> dict[str, str]:
+    return dict(re.findall(r"(?m)^#([A-Z][A-Z_]+)=(.*)$", page(".env.example")))
+
+
+def written(cell: str, *, production: bool) -> str:
+    """The default in a cell such as "`console`; in production `json`"."""
+    values = re.findall(r"`([^`]*)`", cell)
+    return "" if cell == "empty" else values[-1 if production else 0]
+
+
+def real_settings(directory: Path, **environment: str) -> dict[str, Any]:
+    """What settings.py makes of an environment, in a process of its own."""
+    program = (
+        "import json; from bancobot_project import settings as s; "
+        "print(json.dumps({name: getattr(s, name, None) for name in s.env.names}, default=str))"
+    )
+    answer = subprocess.run(
+        [sys.executable, "-c", program],
+        cwd=ROOT,
+        env=clean_environment(DATA_DIR=str(directory), **environment),
+        capture_output=True,
+        check=True,
+    )
+    return dict(json.loads(answer.stdout))
+
+
+def as_written(value: Any) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, list):
+        return ",".join(value)
+    return "" if value is None else f"{value:.15g}" if isinstance(value, float) else str(value)
+
+
+def test_every_setting_is_documented_and_nothing_else_is() -> None:
+    assert sorted(documented_settings()) == sorted(project_settings.env.names)
+
+
+def test_the_example_file_has_every_setting_and_nothing_else() -> None:
+    assert sorted(example_settings()) == sorted({*project_settings.env.names, *COMPOSE_ONLY})
+
+
+def test_no_setting_is_read_twice() -> None:
+    assert len(project_settings.env.names) == len(set(project_settings.env.names))
+
+
+@pytest.mark.parametrize("environment", ["development", "production"])
+def test_the_documented_defaults_are_the_real_ones(environment: str, tmp_path: Path) -> None:
+    production = environment == "production"
+    secret = {"SECRET_KEY": "x" * 50} if production else {}
+    real = real_settings(tmp_path, ENVIRONMENT=environment, **secret)
+    plain = documented_settings().keys() - WRITTEN_IN_WORDS - DERIVED - {"ENVIRONMENT"}
+    stated = {name: written(documented_settings()[name], production=production) for name in plain}
+    assert stated == {name: as_written(real[name]) for name in plain}
+
+
+def test_the_example_file_taken_as_it_is_changes_nothing(tmp_path: Path) -> None:
+    example = tmp_path / "example.env"
+    lines = (line.removeprefix("#") for line in page(".env.example").splitlines() if re.match("#[A-Z]", line))
+    example.write_text("\n".join(lines))
+    assert real_settings(tmp_path, ENV_FILE=str(example)) == real_settings(tmp_path, ENV_FILE=os.devnull)
+
+
+def test_what_is_read_beside_the_settings_is_documented() -> None:
+    beside = page("docs/settings.md").partition("## Read before or beside these")[2]
+    for name in ("ENV_FILE", "FORWARDED_ALLOW_IPS", "SSL_CERT_FILE", *COMPOSE_ONLY):
+        assert f"`{name}`" in beside
+
+
+def test_no_page_names_a_variable_that_does_not_exist() -> None:
+    beside = set(re.findall(r"(?m)^- `([A-Z_]+)`", page("docs/settings.md")))
+    known = {*project_settings.env.names, *beside, "CI", "POSTGRES_BINDIR"}
+    for path in PAGES:
+        named = set(re.findall(r"`([A-Z]+(?:_[A-Z]+)+)(?:=[^`]*)?`", path.read_text()))
+        assert named - known == set(), path.name
+
+
+def endpoints(patterns: list[URLPattern | URLResolver]) -> Iterator[tuple[str, str]]:
+    """Method and path of every address but the admin's, with parameters as {name}."""
+    for pattern in patterns:
+        if isinstance(pattern, URLResolver):
+            if pattern.namespace != "admin":
+                yield from endpoints(pattern.url_patterns)
+            continue
+        path = re.sub(r"\(\?P<(\w+)>[^)]*\)", r"{\1}", str(pattern.pattern)).removeprefix("^").removesuffix("/?$")
+        if path in ("admin", ""):  # the way into the admin, and whatever else there isn't
+            continue
+        for method in getattr(pattern.callback, "actions", {"get": ""}):
+            yield method.upper(), f"/{path}"
+
+
+def documented_endpoints(text: str) -> set[tuple[str, str]]:
+    found = re.findall(r"`(GET|POST|PATCH|PUT|DELETE) (/[^\s`?]*)", text)
+    return {(method, path) for method, path in found}
+
+
+def test_every_endpoint_is_documented_and_nothing_else_is() -> None:
+    assert documented_endpoints(page("docs/api.md")) == set(endpoints(get_resolver().url_patterns))
+
+
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: path.name)
+def test_no_page_names_an_endpoint_that_does_not_exist(path: Path) -> None:
+    real = {(method, re.sub(r"\{\w+\}", "{}", name)) for method, name in endpoints(get_resolver().url_patterns)}
+    named = {(method, re.sub(r"\{\w+\}", "{}", name)) for method, name in documented_endpoints(path.read_text())}
+    assert named - real == set()
+
+
+def test_every_error_code_is_documented_with_its_status_and_nothing_else_is() -> None:
+    documented = {row[1].strip("`"): int(row[0]) for row in rows("docs/api.md", 3) if row[0].isdigit()}
+    assert documented == {code: status for code, (status, _) in CODES.items()}
+
+
+def test_every_command_of_ours_is_documented() -> None:
+    ours = {name for name, app in get_commands().items() if app in OUR_APPS}
+    assert ours
+    assert [name for name in sorted(ours) if f"manage.py {name}" not in page("docs/operations.md")] == []
+
+
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: path.name)
+def test_every_command_that_a_page_names_exists(path: Path) -> None:
+    text = path.read_text()
+    assert set(re.findall(r"manage\.py (\w+)", text)) <= get_commands().keys()
+    targets = re.findall(r"(?m)^([a-z]+):", page("Makefile"))
+    assert set(re.findall(r"(?m)(?:^|`)make ([a-z]+)", text)) <= set(targets)
+
+
+def anchors(path: Path) -> set[str]:
+    """The headings' names in links, as GitHub makes them."""
+    headings = re.findall(r"(?m)^#+ (.*)$", re.sub(r"(?ms)^```.*?^```", "", path.read_text()))
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: path.name)
+def test_every_link_between_pages_leads_somewhere(path: Path) -> None:
+    for link in re.findall(r"\]\(([^)]+)\)", path.read_text()):
+        target = urlsplit(link)
+        if target.scheme or target.path in NOT_ALWAYS_MADE:
+            continue
+        file = (path.parent / target.path).resolve() if target.path else path
+        assert file.exists(), link
+        assert not target.fragment or target.fragment in anchors(file), link
+
+
+def requirements(name: str) -> list[str]:
+    """The packages that a .in file asks for, without versions."""
+    return re.findall(r"(?m)^[a-z][\w-]*(?:\[[\w,]+\])?", page(name))
+
+
+def test_every_direct_dependency_has_its_reason_and_nothing_else_has() -> None:
+    wanted = {name for path in IN_FILES for name in requirements(path)}
+    reasoned = {name for row in rows("docs/decisions.md", 2) for name in row[0].split(", ")}
+    assert reasoned - {"package", "---"} == wanted
+
+
+def first_call() -> tuple[str, dict[str, Any], dict[str, Any]]:
+    """The address and body of README's first curl, and the reply that it shows."""
+    curl, reply = re.findall(r"```(?:sh|json)\n(.*?)```", page("README.md"), re.DOTALL)[1:3]
+    words = shlex.split(curl.replace("\\\n", " "))
+    return urlsplit(words[1]).path, json.loads(words[words.index("-d") + 1]), json.loads(reply)
+
+
+def test_the_readmes_first_call_gets_the_reply_that_it_shows(make_service: MakeService) -> None:
+    path, body, shown = first_call()
+    answer = Caller(make_service(LLM_PROVIDER="demo"), key="").post(path, **body).json()
+    assert answer | {"turn_id": ""} == shown | {"turn_id": ""}
