@@ -1,6 +1,6 @@
 """What every request passes through, and the short way for those that talk.
 
-Django's own handler takes signals and middleware through threads, several hops a request. What chat/urls.py names needs
+Django's own handler takes signals and middleware through threads, several hops a request. What loop_urls.py names needs
 none of them and goes past them; everything else (sessions, admin, documentation) takes Django's own way.
 """
 
@@ -9,11 +9,11 @@ import re
 import secrets
 import time
 from collections.abc import Awaitable, Callable
-from contextlib import aclosing
 from io import BytesIO
 from typing import Any
 
 from django.conf import settings
+from django.core.exceptions import RequestAborted
 from django.core.handlers.asgi import ASGIHandler, ASGIRequest
 from django.core.handlers.exception import convert_exception_to_response
 from django.http import HttpRequest, HttpResponse
@@ -32,11 +32,11 @@ Receive = Callable[[], Awaitable[Any]]
 Send = Callable[[Any], Awaitable[None]]
 
 A_REQUEST_ID = re.compile(rb"[A-Za-z0-9._:-]{1,128}")
-ON_THE_LOOP = "chat.urls"
+ON_THE_LOOP = "bancobot_project.loop_urls"
 
 
 class LoopHandler(ASGIHandler):
-    """Runs the views of chat/urls.py on the event loop, behind settings.TURN_MIDDLEWARE alone and without signals.
+    """Runs the views of loop_urls.py on the event loop, behind settings.TURN_MIDDLEWARE alone and without signals.
 
     Those views keep no database connection and no file, so nothing has to be closed after them.
     """
@@ -50,13 +50,12 @@ class LoopHandler(ASGIHandler):
         self._answer: Callable[[ASGIRequest], Awaitable[Any]] = handler
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        request = ASGIRequest(scope, BytesIO(await read_body(receive)))
+        request = ASGIRequest(scope, BytesIO((await receive())["body"]))
         request.resolver_match = scope["match"]
         set_urlconf(settings.ROOT_URLCONF)
         response = await self._answer(request)
         if response.streaming:
-            async with aclosing(response):
-                await self.send_response(response, send)
+            await self.send_response(response, send)
         else:
             await send_whole(response, send)
 
@@ -66,12 +65,27 @@ class LoopHandler(ASGIHandler):
 
 
 async def read_body(receive: Receive) -> bytes:
-    body: bytes = b""
+    """The whole body, at most MAX_BODY_BYTES; raises `ApiError`, or `RequestAborted` where the client leaves."""
+    body = bytearray()
     while True:
         message = await receive()
+        if message["type"] == "http.disconnect":
+            raise RequestAborted
         body += message.get("body", b"")
+        if len(body) > settings.MAX_BODY_BYTES:
+            raise ApiError("request_too_large")
         if not message.get("more_body"):
-            return body
+            return bytes(body)
+
+
+def replay(body: bytes, receive: Receive) -> Receive:
+    """`receive` for a body that has been read already."""
+    waiting = [{"type": "http.request", "body": body}]
+
+    async def receive_again() -> Any:
+        return waiting.pop() if waiting else await receive()
+
+    return receive_again
 
 
 async def send_whole(response: HttpResponse, send: Send) -> None:
@@ -100,11 +114,17 @@ class Application:
         try:
             check(scope, headers)
             scope["match"] = match_on_the_loop(scope["path"])
+            body = await read_body(receive)
+            if b"content-length" not in headers:  # a body in chunks: DRF believes this header alone
+                scope["headers"] = [*scope["headers"], (b"content-length", str(len(body)).encode())]
             handler = self.loop if scope["match"] else self.django
-            await handler(scope, limited(receive), exchange.send)
+            await handler(scope, replay(body, receive), exchange.send)
+        except RequestAborted:  # the client left before it had said all: nobody is there for an answer
+            pass
         except ApiError as problem:
             if exchange.status == 0:
-                await send_whole(json_error(ASGIRequest(scope, BytesIO()), problem), exchange.send)
+                scope["match"] = ResolverMatch(refusing(problem), (), {})
+                await self.loop(scope, replay(b"", receive), exchange.send)
         finally:
             exchange.log()
 
@@ -126,6 +146,8 @@ class Exchange:
         if message["type"] == "http.response.start":
             self.status = message["status"]
             message["headers"] = [*message.get("headers", ()), (b"X-Request-ID", self.id.encode())]
+        elif self.scope["method"] == "HEAD":
+            message["body"] = b""  # Django leaves that to the server, and gunicorn complains
         await self._send(message)
 
     def log(self) -> None:
@@ -137,6 +159,15 @@ class Exchange:
                 "ms": round((time.monotonic() - self.began_at) * 1000),
             }
             logger.info("request", extra=line | self.facts)
+
+
+def refusing(problem: ApiError) -> Callable[[HttpRequest], Awaitable[HttpResponse]]:
+    """A view that answers with this error, so that it leaves by the same way as every answer."""
+
+    async def refuse(request: HttpRequest) -> HttpResponse:
+        return json_error(request, problem)
+
+    return refuse
 
 
 def match_on_the_loop(path: str) -> ResolverMatch | None:
@@ -160,18 +191,3 @@ def check(scope: Scope, headers: dict[bytes, bytes]) -> None:
     length = headers.get(b"content-length", b"0")
     if length.isdigit() and int(length) > settings.MAX_BODY_BYTES:
         raise ApiError("request_too_large")
-
-
-def limited(receive: Receive) -> Receive:
-    """`receive`, which stops a body that grows over MAX_BODY_BYTES although it did not say so."""
-    total = 0
-
-    async def receive_limited() -> Any:
-        nonlocal total
-        message = await receive()
-        total += len(message.get("body", b""))
-        if total > settings.MAX_BODY_BYTES:
-            raise ApiError("request_too_large")
-        return message
-
-    return receive_limited

@@ -4,6 +4,7 @@ import logging
 import math
 import sys
 import traceback
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 from django.conf import settings
@@ -12,6 +13,7 @@ from django.db import Error as DatabaseProblem
 from django.http import Http404, HttpRequest, JsonResponse
 from django.utils import translation
 from django.utils.translation import gettext_lazy as _
+from django.views.decorators.csrf import csrf_exempt
 from rest_framework import exceptions
 from rest_framework.response import Response
 
@@ -85,7 +87,7 @@ def error_object(error: ApiError) -> dict[str, Any]:
 def exception_handler(exc: Exception, context: dict[str, Any]) -> Response:
     """DRF's hook: whatever a view raises leaves in the shape of the wire contract."""
     error = as_api_error(exc)
-    with translation.override(language_of(context["request"])):
+    with speaking(context["request"]):
         return Response(error_object(error), error.status_code, headers=headers_of(error, exc))
 
 
@@ -121,6 +123,12 @@ def language_of(request: Any) -> str:
     return translation.get_language_from_request(request) if asked else settings.LANGUAGE_CODE
 
 
+def speaking(request: Any) -> AbstractContextManager[None]:
+    """A context in which texts are in the client's language."""
+    asked = "HTTP_ACCEPT_LANGUAGE" in request.META  # else Django speaks settings.LANGUAGE_CODE anyway
+    return translation.override(language_of(request)) if asked else nullcontext()
+
+
 def headers_of(error: ApiError, exc: Exception | None = None) -> dict[str, str]:
     headers = {"Retry-After": str(math.ceil(error.retry_after))} if error.retry_after is not None else {}
     if error.status_code == 401:
@@ -142,11 +150,12 @@ def _flat(problems: Any) -> list[Any]:
 
 def json_error(request: HttpRequest, error: ApiError) -> JsonResponse:
     """The answer outside of DRF's views."""
-    with translation.override(language_of(request)):
+    with speaking(request):
         return JsonResponse(error_object(error), status=error.status_code, headers=headers_of(error))
 
 
-def page_not_found(request: HttpRequest, exception: Exception) -> JsonResponse:
+@csrf_exempt
+def page_not_found(request: HttpRequest, exception: Exception | None = None) -> JsonResponse:
     return json_error(request, ApiError("not_found"))
 
 

@@ -2,14 +2,29 @@
 
 import json
 import math
-from typing import Any
+from typing import Any, cast
 
+from django.utils.text import format_lazy
+from django.utils.translation import gettext_lazy as _
 from rest_framework import serializers
+from rest_framework.utils.formatting import lazy_format
 
 MAX_METADATA_BYTES = 16_384
 
 
-class Text(serializers.CharField):
+class InEveryLanguage(serializers.Field):
+    """DRF words a limit once, in the language of the first who exceeds it; fields here live as long as the process."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        validators: list[Any] = self.validators
+        for validator in validators:
+            message = getattr(validator, "message", None)
+            if isinstance(message, lazy_format):
+                validator.message = format_lazy(cast(str, message.format_string), *message.args, **message.kwargs)
+
+
+class Text(InEveryLanguage, serializers.CharField):
     """A string. White space is kept as it came."""
 
     def __init__(self, **kwargs: Any) -> None:
@@ -18,7 +33,7 @@ class Text(serializers.CharField):
     def to_internal_value(self, data: Any) -> str:
         if not isinstance(data, str):
             self.fail("invalid")
-        return super().to_internal_value(data)
+        return str(super().to_internal_value(data))
 
 
 class Flag(serializers.BooleanField):
@@ -30,7 +45,7 @@ class Flag(serializers.BooleanField):
         return data
 
 
-class Number(serializers.FloatField):
+class Number(InEveryLanguage, serializers.FloatField):
     def to_internal_value(self, data: Any) -> float:
         if isinstance(data, bool) or not isinstance(data, int | float):
             self.fail("invalid")
@@ -41,7 +56,7 @@ class Number(serializers.FloatField):
         return number if math.isfinite(number) else self.fail("invalid")
 
 
-class Whole(serializers.IntegerField):
+class Whole(InEveryLanguage, serializers.IntegerField):
     """A whole number; JSON has one type of number, so 5.0 is one too."""
 
     def to_internal_value(self, data: Any) -> int:
@@ -53,7 +68,7 @@ class Whole(serializers.IntegerField):
 class Metadata(serializers.DictField):
     """A JSON object of at most 16 KiB, kept as it came."""
 
-    default_error_messages = {"too_large": "Ensure this object takes no more than 16 KiB."}
+    default_error_messages = {"too_large": _("Ensure this object takes no more than 16 KiB.")}
 
     def to_internal_value(self, data: Any) -> dict[str, Any]:
         value = super().to_internal_value(data)

@@ -1,5 +1,6 @@
 """What happens when a worker starts and when it stops."""
 
+import gc
 import logging
 import time
 from collections.abc import Awaitable, Callable
@@ -21,12 +22,23 @@ def begin_to_stop() -> None:
     _stopping_since = time.monotonic()
 
 
+def ease_garbage_collection() -> None:
+    """What was made at the start stays for good, and turns make few cycles: look rarely, and at new objects only.
+
+    With 1,000 turns in flight the default thresholds cost a fifth of the time (docs/performance.md).
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(20_000, 20, 20)
+
+
 async def run(receive: Callable[[], Awaitable[Any]], send: Callable[[Any], Awaitable[None]]) -> None:
     """ASGI's lifespan: the turns of this process and the housekeeping begin and end with it."""
     await receive()
     service = get_service()
     maintenance = Maintenance()
     maintenance.start()
+    ease_garbage_collection()
     await send({"type": "lifespan.startup.complete"})
     await receive()
     maintenance.stop()

@@ -37,7 +37,14 @@ class ConsoleFormatter(logging.Formatter):
         line = f"{fields.pop('time')[11:23]} {fields.pop('level'):<7} {fields.pop('message')}"
         fields.pop("logger")
         rest = " ".join(f"{name}={value}" for name, value in fields.items())
-        return f"{line}  {rest}".rstrip() + (f"\n{trace}" if trace else "")
+        return visible(f"{line}  {rest}".rstrip()) + (f"\n{trace}" if trace else "")
+
+
+def visible(text: str) -> str:
+    """`text` without what a terminal would obey: a path from outside could forge lines or move the cursor."""
+    if text.isprintable():
+        return text
+    return "".join(mark if mark.isprintable() else repr(mark)[1:-1] for mark in text)
 
 
 def fields_of(record: logging.LogRecord) -> dict[str, Any]:
@@ -69,6 +76,8 @@ def configuration(level: str, format_name: str) -> dict[str, Any]:
             # A request's line comes from asgi.py, which knows its id; these would say it again without.
             "django.request": {"level": "CRITICAL", "propagate": True},
             "django.server": {"level": "CRITICAL", "handlers": [], "propagate": True},
+            "django.security.DisallowedHost": {"level": "CRITICAL", "propagate": True},
+            "django.db.backends": {"level": "INFO", "propagate": True},  # its DEBUG shows what people wrote
             "httpx": {"level": "WARNING", "propagate": True},
             "asyncio": {"level": "WARNING", "propagate": True},
         },

@@ -1,13 +1,21 @@
-"""Reads a request's JSON, and refuses what could not be stored."""
+"""Reads a request's JSON and refuses what could not be stored; reads what kind of answer is wanted."""
 
 import json
+from types import SimpleNamespace
 from typing import IO, Any
 
+from rest_framework.negotiation import DefaultContentNegotiation
 from rest_framework.parsers import BaseParser
 
 from bancobot_project.errors import ApiError
 
 DEEPEST = 32  # nested arrays and objects
+
+
+class AcceptHeader(DefaultContentNegotiation):
+    """The Accept header alone says what kind of answer is wanted; DRF would also listen to `?format=`."""
+
+    settings: Any = SimpleNamespace(URL_FORMAT_OVERRIDE=None)
 
 
 class StrictJSONParser(BaseParser):

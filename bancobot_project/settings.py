@@ -119,7 +119,7 @@ if DATABASES["default"]["ENGINE"] == "django.db.backends.sqlite3":
     DATA_DIR.mkdir(mode=0o700, parents=True, exist_ok=True)
     DATABASES["default"]["OPTIONS"] = {
         "transaction_mode": "IMMEDIATE",  # a lock upgrade in the middle of a transaction ignores the busy timeout
-        "timeout": 20,
+        "timeout": 10,  # seconds to wait for the write lock
         "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; PRAGMA foreign_keys=ON; "
         "PRAGMA secure_delete=ON; PRAGMA cache_size=-16000; PRAGMA mmap_size=0; PRAGMA temp_store=MEMORY",
     }
@@ -128,7 +128,7 @@ else:
     DATABASES["default"].setdefault("OPTIONS", {})["pool"] = {
         "min_size": 1,
         "max_size": DATABASE_POOL_SIZE,
-        "timeout": 5,
+        "timeout": 2,  # seconds to wait for a connection: the database is down, or very busy
     }
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
@@ -225,4 +225,36 @@ REST_FRAMEWORK = {
     "DEFAULT_SCHEMA_CLASS": "drf_spectacular.openapi.AutoSchema",
     "EXCEPTION_HANDLER": "bancobot_project.errors.exception_handler",
     "UNAUTHENTICATED_USER": None,
+}
+
+# The published document and its pages; what they describe is in schema.py and schema_operations.py
+SPECTACULAR_SETTINGS: dict[str, Any] = {
+    "OAS_VERSION": "3.1.0",
+    "TITLE": "BancoBot API",
+    "VERSION": VERSION,
+    "DESCRIPTION": "Conversations with language models: every message and every reply is kept.",
+    "SCHEMA_PATH_PREFIX": "/",
+    "COMPONENT_SPLIT_REQUEST": True,
+    "COMPONENT_SPLIT_PATCH": False,
+    "SORT_OPERATIONS": False,
+    "SORT_OPERATION_PARAMETERS": False,
+    "ENUM_GENERATE_CHOICE_DESCRIPTION": False,
+    "ENUM_NAME_OVERRIDES": {
+        "ErrorCode": "bancobot_project.schema_answers.ERROR_CODES",
+        "TurnStatus": "bancobot_project.schema_answers.TURN_STATUSES",
+        "Role": "bancobot_project.schema_answers.ROLES",
+        "HealthStatus": "bancobot_project.schema_answers.HEALTH_STATUSES",
+        "RemovedStatus": ["success"],
+    },
+    "PREPROCESSING_HOOKS": ["bancobot_project.schema.describe"],
+    "POSTPROCESSING_HOOKS": [
+        "drf_spectacular.hooks.postprocess_schema_enums",
+        "bancobot_project.schema.complete",
+    ],
+    "SERVE_INCLUDE_SCHEMA": False,
+    "SERVE_AUTHENTICATION": [],
+    "SWAGGER_UI_DIST": "SIDECAR",
+    "SWAGGER_UI_FAVICON_HREF": "SIDECAR",
+    "SWAGGER_UI_SETTINGS": {"deepLinking": True, "displayRequestDuration": True, "validatorUrl": None},
+    "REDOC_DIST": "SIDECAR",
 }

@@ -2,9 +2,10 @@
 
 from django.contrib import admin
 from django.urls import include, path, re_path
-from drf_spectacular.views import SpectacularAPIView, SpectacularRedocView, SpectacularSwaggerView
+from django.views.generic import RedirectView
 
-from bancobot_project.health import health
+from bancobot_project.docs import RedocView, SchemaView, SwaggerView
+from bancobot_project.errors import page_not_found
 
 handler400 = "bancobot_project.errors.bad_request"
 handler403 = "bancobot_project.errors.permission_denied"
@@ -12,11 +13,12 @@ handler404 = "bancobot_project.errors.page_not_found"
 handler500 = "bancobot_project.errors.server_error"
 
 urlpatterns = [
-    path("", include("chat.urls")),
+    path("", include("bancobot_project.loop_urls")),
     path("", include("sessions_api.urls")),
-    re_path(r"^health/?$", health, name="health"),
-    re_path(r"^schema/?$", SpectacularAPIView.as_view(), name="schema"),
-    re_path(r"^docs/?$", SpectacularSwaggerView.as_view(url_name="schema"), name="docs"),
-    re_path(r"^redoc/?$", SpectacularRedocView.as_view(url_name="schema"), name="redoc"),
+    re_path(r"^schema/?$", SchemaView.as_view(), name="schema"),
+    re_path(r"^docs/?$", SwaggerView.as_view(url_name="schema"), name="docs"),
+    re_path(r"^redoc/?$", RedocView.as_view(url_name="schema"), name="redoc"),
     path("admin/", admin.site.urls),
+    path("admin", RedirectView.as_view(url="/admin/")),  # for who types it so
+    re_path("", page_not_found),  # before Django's own page, which lists all addresses when DEBUG is on
 ]

@@ -29,7 +29,23 @@ class QuestionSerializer(serializers.Serializer[Any]):
 
     message = Text(max_length=settings.MAX_MESSAGE_CHARS, validators=[not_only_white_space])
     session_id = SessionId()
-    stream = Flag(required=False, allow_null=True, default=False)
+    stream = Flag(required=False, allow_null=True)
+
+    def to_internal_value(self, data: Any) -> dict[str, Any]:
+        """DRF's own way asks every field, each time; most are absent, and this runs for every turn."""
+        if not isinstance(data, dict) or "message" not in data:
+            return dict(super().to_internal_value(data))
+        values: dict[str, Any] = {}
+        problems: dict[str, Any] = {}
+        for name, field in self.fields.items():
+            if name in data:
+                try:
+                    values[name] = field.run_validation(data[name])
+                except serializers.ValidationError as problem:
+                    problems[name] = problem.detail
+        if problems:
+            raise serializers.ValidationError(problems)
+        return values
 
 
 class MessageSerializer(QuestionSerializer):

@@ -48,18 +48,22 @@ class Service:
     async def _claim(self, new: NewTurn) -> BegunTurn:
         """Store the question as soon as the session has no unfinished turn. Who comes first is served first."""
         deadline = self.loop.time() + settings.SESSION_BUSY_WAIT_SECONDS
-        if new.session_id is None:
-            return await self._wait_for_session(new, deadline)
         queue = self._queues.setdefault(new.key, asyncio.Lock())
-        try:
-            async with asyncio.timeout_at(deadline) if queue.locked() else asyncio.timeout(None):
-                await queue.acquire()
-        except TimeoutError:
-            raise ApiError("session_busy", retry_after=1) from None
+        if queue.locked():
+            await self._wait_in_line(queue, deadline)
+        else:
+            await queue.acquire()
         try:
             return await self._wait_for_session(new, deadline)
         finally:
             queue.release()
+
+    async def _wait_in_line(self, queue: asyncio.Lock, deadline: float) -> None:
+        try:
+            async with asyncio.timeout_at(deadline):
+                await queue.acquire()
+        except TimeoutError:
+            raise ApiError("session_busy", retry_after=1) from None
 
     async def _wait_for_session(self, new: NewTurn, deadline: float) -> BegunTurn:
         pause = FIRST_PAUSE

@@ -9,6 +9,7 @@ import time
 from collections.abc import Awaitable, Callable
 from contextlib import aclosing
 from dataclasses import dataclass, field
+from typing import Any
 
 from django.db import Error as DatabaseProblem
 
@@ -21,6 +22,7 @@ from sessions_api.writer import writer
 
 logger = logging.getLogger(__name__)
 
+NOTHING = Piece()
 RECORD_PAUSES = (0.1, 0.2, 0.5, 1, 2, 2, 5, 5, 5, 10)  # seconds between the tries to store an outcome
 
 
@@ -54,14 +56,14 @@ class Turn:
         self.omitted = 0
         self.outcome: Outcome | None = None
         self.error: ApiError | None = None
-        self.session_id = new.session_id or ""
+        self.session_id = new.session_id
         self.begun: BegunTurn | None = None
         self.started: asyncio.Future[BegunTurn] = asyncio.get_running_loop().create_future()
         self.task: asyncio.Task[None] | None = None
         self.began_at = time.monotonic()
         self._recording = False
         self._first_text_at: float | None = None
-        self._last = Piece()
+        self._known = NOTHING
         self._listeners: list[asyncio.Future[None]] = []
 
     @property
@@ -78,7 +80,6 @@ class Turn:
         except Exception as problem:
             self._refuse(as_api_error(problem))
             return
-        self.session_id = self.begun.session_id
         self.model = self.begun.model or self.provider.default_model
         self.started.set_result(self.begun)
         failure = await self._ask(self.begun)
@@ -119,14 +120,9 @@ class Turn:
         return messages, Options(self.model, wishes.temperature, max_tokens, begun.session_id, wishes.api_key)
 
     def _take(self, piece: Piece) -> None:
-        last = self._last
-        self._last = Piece(
-            finish_reason=piece.finish_reason or last.finish_reason,
-            usage=piece.usage or last.usage,
-            model=piece.model or last.model,
-            provider=piece.provider or last.provider,
-            generation_id=piece.generation_id or last.generation_id,
-        )
+        if piece[1:] != NOTHING[1:]:  # what is known of the reply beside its text
+            merged: list[Any] = [new or old for new, old in zip(piece, self._known, strict=True)]
+            self._known = Piece(*merged)
         if piece.text:
             if self._first_text_at is None:
                 self._first_text_at = time.monotonic()
@@ -166,7 +162,7 @@ class Turn:
         )
 
     def _outcome(self, begun: BegunTurn, failure: ProviderError | None) -> Outcome:
-        now, last = time.monotonic(), self._last
+        now, last = time.monotonic(), self._known
         usage = last.usage or self._estimate(begun, failure)
         return Outcome(
             session_pk=begun.session_pk,

@@ -8,17 +8,18 @@ from typing import Any
 from adrf.viewsets import ViewSet
 from django.conf import settings
 from django.http import HttpResponse, StreamingHttpResponse
-from django.utils import translation
 from django.utils.translation import gettext as _
 from rest_framework import serializers
 from rest_framework.renderers import BaseRenderer, JSONRenderer
 from rest_framework.request import Request
 from rest_framework.response import Response
 
+from access.authentication import CallerAuthentication
 from access.callers import Caller, caller_of
-from bancobot_project.errors import ApiError, language_of
+from bancobot_project.errors import ApiError, language_of, speaking
 from bancobot_project.fields import given
 from bancobot_project.logs import note
+from bancobot_project.parsers import AcceptHeader, StrictJSONParser
 from chat.answers import chat_answer, message_answer, turn_state
 from chat.providers.base import ProviderError
 from chat.serializers import ChatSerializer, MessageSerializer
@@ -33,7 +34,6 @@ from sessions_api.writer import writer
 MOST_TOKENS = 10_000_000  # where the model's limit is not known
 
 
-JSON_RENDERER = JSONRenderer()
 ANYTHING = ("*/*", "application/json")
 
 
@@ -49,18 +49,31 @@ class LoopViewSet(ViewSet):
 
     view_is_async = True  # adrf would look through all members to find out, for every request
     metadata_class = None
-    renderer_classes = [JSONRenderer, EventStreamRenderer]
+    content_negotiation_class = AcceptHeader
+    renderers = (JSONRenderer(), EventStreamRenderer())
+    parsers = (StrictJSONParser(),)
+    authenticators = (CallerAuthentication(),)
+
+    # DRF makes each of these anew for every request; they keep no state.
+    def get_renderers(self) -> Any:
+        return self.renderers
+
+    def get_parsers(self) -> Any:
+        return self.parsers
+
+    def get_authenticators(self) -> Any:
+        return self.authenticators
 
     def perform_content_negotiation(self, request: Request, force: bool = False) -> Any:
         if request.META.get("HTTP_ACCEPT", "*/*") in ANYTHING:  # nearly always
-            return JSON_RENDERER, JSON_RENDERER.media_type
+            return self.renderers[0], self.renderers[0].media_type
         return super().perform_content_negotiation(request, force)
 
     async def async_dispatch(self, request: Any, *args: Any, **kwargs: Any) -> Any:
         self.args, self.kwargs = args, kwargs
         self.headers: dict[str, str] = {}
         self.request = drf_request = self.initialize_request(request, *args, **kwargs)
-        with translation.override(language_of(request)):
+        with speaking(request):
             try:
                 self.initial(drf_request, *args, **kwargs)
                 handler = getattr(self, request.method.lower(), None) or self.http_method_not_allowed
@@ -95,9 +108,8 @@ class TurnViewSet(LoopViewSet, ABC):
         question = given(self.body.run_validation(request.data))
         caller = caller_of(request)
         turn = get_service().begin(*await self.plan(question, caller))
-        note(turn=turn.turn_id, owner_kind=caller.kind)
-        begun = await asyncio.shield(turn.started)  # a client that leaves takes nothing with it
-        note(session=begun.session_id)
+        note(turn=turn.turn_id, session=turn.session_id, owner_kind=caller.kind)
+        await asyncio.shield(turn.started)  # a client that leaves takes nothing with it
         if question.get("stream") or request.accepted_renderer.format == "sse":
             return await self._stream(turn, language_of(request))
         await turn.wait()
@@ -134,7 +146,7 @@ class MessageViewSet(TurnViewSet):
         timing = question.get("timing_metadata")
         new = NewTurn(
             owner=caller.owner,
-            session_id=question.get("session_id") or None,
+            session_id=question.get("session_id") or new_public_id(),
             turn_id=new_public_id(),
             question=question["message"],
             default_system_prompt=settings.BANCOBOT_SYSTEM_PROMPT,
@@ -156,7 +168,7 @@ class ChatViewSet(TurnViewSet):
     async def plan(self, question: dict[str, Any], caller: Caller) -> tuple[NewTurn, Wishes]:
         new = NewTurn(
             owner=caller.owner,
-            session_id=question.get("session_id") or None,
+            session_id=question.get("session_id") or new_public_id(),
             turn_id=new_public_id(),
             question=question["message"],
             model=question.get("model"),

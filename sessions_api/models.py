@@ -120,6 +120,9 @@ class Message(models.Model):
         indexes = [
             models.Index(fields=["turn_id"], name="message_turn"),
             models.Index(fields=["heartbeat_at"], condition=Q(status="pending"), name="message_running"),
+            models.Index(
+                fields=["session"], condition=Q(status__in=["failed", "interrupted"]), name="message_unfinished"
+            ),
         ]
 
     def __str__(self) -> str:

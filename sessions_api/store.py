@@ -10,12 +10,12 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from decimal import Decimal
-from typing import Any
+from typing import Any, NamedTuple
 
 from django.db import connection
 from django.utils import timezone
 
-from sessions_api.models import Message, Session, new_public_id
+from sessions_api.models import Message, Session
 from sessions_api.runner import this_process
 
 SESSIONS = Session._meta.db_table
@@ -35,7 +35,7 @@ class NewTurn:
     """
 
     owner: str
-    session_id: str | None
+    session_id: str
     turn_id: str
     question: str
     model: str | None = None
@@ -47,11 +47,12 @@ class NewTurn:
 
     @property
     def key(self) -> tuple[str, str]:
-        return self.owner, self.session_id or self.turn_id
+        return self.owner, self.session_id
 
 
-@dataclass(frozen=True, slots=True)
-class PastMessage:
+class PastMessage(NamedTuple):
+    """A message of the history. (A tuple, since a turn reads dozens.)"""
+
     turn_id: str
     role: str
     content: str
@@ -120,7 +121,9 @@ class Outcome:
 OUTCOME_COLUMNS = [name for name in Outcome.__slots__ if name not in ("session_pk", "position", "cost")]
 RECORD_OUTCOME = (
     f"UPDATE {MESSAGES} SET {', '.join(f'{name} = %s' for name in OUTCOME_COLUMNS)}, cost = %s, completed_at = %s, "
-    "heartbeat_at = NULL WHERE session_id = %s AND position = %s AND status = 'pending'"
+    "heartbeat_at = NULL WHERE session_id = %s AND position = %s "
+    # A turn that was taken for dead, since the database was away for long, but whose process has brought it to its end:
+    "AND (status = 'pending' OR status = 'interrupted' AND runner = %s)"
 )
 
 
@@ -190,7 +193,7 @@ def finish_turns(outcomes: Sequence[Outcome]) -> list[bool]:
 
 def _find_sessions(turns: Iterable[NewTurn]) -> tuple[dict[tuple[str, str], BegunTurn], dict[tuple[str, str], Busy]]:
     """The open sessions that the turns name, ready for their next turn, and which of them have an unfinished one."""
-    keys = {turn.key for turn in turns if turn.session_id}
+    keys = {turn.key for turn in turns}
     own = {turn.turn_id for turn in turns}
     known: dict[tuple[str, str], BegunTurn] = {}
     busy: dict[tuple[str, str], Busy] = {}
@@ -213,7 +216,7 @@ def _create_sessions(turns: Sequence[NewTurn], now: datetime) -> dict[tuple[str,
     created = Session.objects.bulk_create(
         Session(
             owner=turn.owner,
-            session_id=turn.session_id or new_public_id(),
+            session_id=turn.session_id,
             model=turn.model or "",
             system_prompt=turn.default_system_prompt if turn.system_prompt is None else turn.system_prompt,
             persona_id=turn.persona_id or "",
@@ -291,7 +294,7 @@ def _select_per_pair(columns: str, joined: str, pairs: Iterable[tuple[Any, Any]]
 
 def _outcome_row(outcome: Outcome, now: Any) -> tuple[Any, ...]:
     values = (getattr(outcome, name) for name in OUTCOME_COLUMNS)
-    return (*values, _decimal(outcome.cost), now, outcome.session_pk, outcome.position)
+    return (*values, _decimal(outcome.cost), now, outcome.session_pk, outcome.position, this_process())
 
 
 def _status(session_pk: int, position: int) -> str | None:

@@ -4,15 +4,15 @@ from typing import Any
 
 from django.conf import settings
 from django.db.models import Exists, OuterRef, Q, QuerySet
-from django.utils import translation
 from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.viewsets import ViewSet
 
 from access.callers import caller_of
-from bancobot_project.errors import ApiError, language_of
+from bancobot_project.errors import ApiError, speaking
 from bancobot_project.fields import given
 from bancobot_project.logs import note
+from bancobot_project.parsers import AcceptHeader
 from sessions_api import housekeeping, paging
 from sessions_api.models import Message, Session
 from sessions_api.serializers import MessageSerializer, SessionPatchSerializer, SessionSerializer
@@ -39,9 +39,10 @@ class RecordViewSet(ViewSet):
     """A view set whose errors and answers speak the caller's language."""
 
     metadata_class = None
+    content_negotiation_class = AcceptHeader
 
     def dispatch(self, request: Any, *args: Any, **kwargs: Any) -> Any:
-        with translation.override(language_of(request)):
+        with speaking(request):
             return super().dispatch(request, *args, **kwargs)
 
 

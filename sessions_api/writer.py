@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from django.db import Error, connection, transaction
+from django.db import Error, InterfaceError, OperationalError, connection, transaction
 
 logger = logging.getLogger(__name__)
 
@@ -75,12 +75,23 @@ class Writer:
                     logger.debug("an event loop went away before its result came")
 
     def _perform(self, jobs: list[Job]) -> None:
-        try:
-            _commit(jobs)
-        except Exception:
-            # One bad job must not fail its neighbours: each gets a transaction of its own.
-            for job in jobs:
-                _perform_alone(job)
+        """Commit the jobs together; where that fails because of one of them, each alone.
+
+        What is wrong with the database as a whole (it is away, or somebody holds its lock) is asked once more, and then
+        is every job's error: none of them has to wait in line to learn it.
+        """
+        for _attempt in range(2):
+            try:
+                _commit(jobs)
+                return
+            except (OperationalError, InterfaceError) as error:
+                for job in jobs:
+                    job.error = error
+                connection.close_if_unusable_or_obsolete()
+            except Exception:
+                for job in jobs:
+                    _perform_alone(job)
+                return
 
 
 def _commit(jobs: list[Job]) -> None:
@@ -91,20 +102,20 @@ def _commit(jobs: list[Job]) -> None:
         for operation, group in groups.items():
             for job, result in zip(group, operation([job.argument for job in group]), strict=True):
                 job.result = result
+    for job in jobs:
+        job.error = None
 
 
 def _perform_alone(job: Job) -> None:
     for _attempt in range(ATTEMPTS):
         try:
             _commit([job])
+            return
         except Error as error:
             job.error = error
             connection.close_if_unusable_or_obsolete()
         except Exception as error:
             job.error = error
-            return
-        else:
-            job.error = None
             return
 
 

@@ -4,7 +4,7 @@ from abc import ABC, abstractmethod
 from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
-from typing import Any
+from typing import Any, NamedTuple
 
 CHARACTERS_PER_TOKEN = 4  # the usual rule of thumb for European languages
 
@@ -14,8 +14,7 @@ def estimate_tokens(text: str) -> int:
     return -(-len(text) // CHARACTERS_PER_TOKEN)
 
 
-@dataclass(frozen=True, slots=True)
-class ChatMessage:
+class ChatMessage(NamedTuple):
     """One message of the history as it goes upstream; `role` is system, user, assistant or tool."""
 
     role: str
@@ -52,8 +51,7 @@ class Usage:
     estimated: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Piece:
+class Piece(NamedTuple):
     """A part of a reply. Any field may be empty; text arrives in order, the rest whenever it is known.
 
     A reply is complete when a piece with a `finish_reason` has come and the stream has ended; `usage` comes once, at

@@ -28,6 +28,8 @@ MODEL = "demo/bancobot-faq"
 CONTEXT_LENGTH = 32_000
 SHORT_WORD = 3  # letters; as stems these would match far too much ("oi" in "oito")
 
+LONGEST_SMALL_TALK = 6  # words
+
 
 class Demo(Provider):
     """Always the same answer to the same conversation. `delay`: seconds between two words.
@@ -81,7 +83,7 @@ def _answer(question: str, earlier: Sequence[str]) -> str:
     if topic:
         return topic.more.get(facet, topic.answer)
     small_talk = next((talk for talk in SMALL_TALK.values() if _matches(question, talk.words)), None)
-    if small_talk:
+    if small_talk and len(question.split()) <= LONGEST_SMALL_TALK:  # "Olá, explique…" asks for more than a greeting
         return small_talk.answer
     if not _is_follow_up(question):
         return UNKNOWN
@@ -103,10 +105,10 @@ def _facet(question: str) -> str:
 
 
 def _is_follow_up(question: str) -> bool:
-    """Nothing in it but words that point back: "E qual o limite?", "Pode dar um exemplo?"."""
+    """Hardly anything in it but words that point back: "Qual o limite disponível?", "Pode dar um exemplo?"."""
     facet_words = [word for words in FACETS.values() for word in words]
     rest = [word for word in question.split() if word not in POINTING_BACK and not _matches(word, facet_words)]
-    return bool(question) and not rest
+    return bool(question) and len(rest) <= (1 if _facet(question) else 0)
 
 
 def _matches(text: str, stems: Sequence[str]) -> int:

@@ -1,0 +1,10 @@
+"""The addresses whose requests stay on the event loop (see application.py)."""
+
+from django.urls import include, path, re_path
+
+from bancobot_project.health import health
+
+urlpatterns = [
+    path("", include("chat.urls")),
+    re_path(r"^health/?$", health, name="health"),
+]
