@@ -4,6 +4,7 @@ Django's own handler takes signals and middleware through threads, several hops 
 none of them and goes past them; everything else (sessions, admin, documentation) takes Django's own way.
 """
 
+import functools
 import logging
 import re
 import secrets
@@ -170,6 +171,13 @@ def refusing(problem: ApiError) -> Callable[[HttpRequest], Awaitable[HttpRespons
     return refuse
 
 
+@functools.lru_cache(maxsize=64)
+def is_known(host_header: bytes) -> bool:
+    host, _ = split_domain_port(host_header.decode("latin-1"))
+    return bool(host) and validate_host(host, settings.ALLOWED_HOSTS)
+
+
+@functools.lru_cache(maxsize=64)
 def match_on_the_loop(path: str) -> ResolverMatch | None:
     try:
         return resolve(path, urlconf=ON_THE_LOOP)
@@ -184,9 +192,8 @@ def check(scope: Scope, headers: dict[bytes, bytes]) -> None:
         raise ApiError("not_found")
     if b"%00" in query or b"\0" in query or not query.isascii():
         raise ApiError("invalid_request")
-    host, _ = split_domain_port(headers.get(b"host", b"").decode("latin-1"))
-    known = scope["path"].rstrip("/") == "/health" or (host and validate_host(host, settings.ALLOWED_HOSTS))
-    if not known:  # a balancer may ask for health by address
+    # A balancer may ask for health by address.
+    if not is_known(headers.get(b"host", b"")) and scope["path"].rstrip("/") != "/health":
         raise ApiError("invalid_request", detail_code="unknown_host")
     length = headers.get(b"content-length", b"0")
     if length.isdigit() and int(length) > settings.MAX_BODY_BYTES:

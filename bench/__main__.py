@@ -80,7 +80,7 @@ def run_round(bench: Bench, plan: Plan, entrants: list[Contestant]) -> list[Run]
 
 
 def summary(run: Run) -> str:
-    state = "; ".join(run.problems) or f"{run.cpu_ms_per_turn:.2f} ms CPU per turn, {run.peak_rss:.0f} MB"
+    state = "; ".join(run.problems) or f"{run.cpu_ms_per_turn:.2f} ms CPU per turn, {run.usage.memory:.0f} MB"
     disturbed = f" (others took {run.disturbance:.0%} of its core)" if run.disturbance > report.DISTURBED else ""
     return f"{run.contestant:23} {run.window.turns_per_second:8,.0f} turns/s  {state}{disturbed}"
 

@@ -18,14 +18,19 @@ STAT_PARENT, STAT_TIMES = 1, slice(11, 15)  # fields after the command's name: p
 
 @dataclass(frozen=True)
 class Usage:
-    """CPU seconds since the start: of the service, of its core (by anybody), of the database server."""
+    """CPU seconds since the start: of the service, of its core (by anybody), of the database server.
+
+    `memory`: megabytes that the service holds at the moment.
+    """
 
     service: float
     core: float
     database: float
+    memory: float = 0.0
 
     def since(self, earlier: "Usage") -> "Usage":
-        return Usage(self.service - earlier.service, self.core - earlier.core, self.database - earlier.database)
+        cpu = (self.service - earlier.service, self.core - earlier.core, self.database - earlier.database)
+        return Usage(*cpu, memory=self.memory)
 
 
 def _stat(pid: int) -> list[str]:
@@ -66,15 +71,15 @@ def core_seconds(core: int) -> float:
 
 
 def usage(service: int, core: int, database: int | None) -> Usage:
-    return Usage(cpu_seconds(service), core_seconds(core), cpu_seconds(database) if database else 0.0)
+    return Usage(cpu_seconds(service), core_seconds(core), cpu_seconds(database) if database else 0.0, memory(service))
 
 
-def peak_rss(root: int) -> float:
-    """Megabytes: the sum of each process's own peak. Pages that parent and worker share count twice."""
+def memory(root: int) -> float:
+    """Megabytes of the processes together; a page that parent and worker share counts once (proportional set size)."""
     kilobytes = 0
     for pid in process_tree(root):
         with contextlib.suppress(OSError):
-            kilobytes += _kilobytes(PROC / str(pid) / "status", "VmHWM")
+            kilobytes += _kilobytes(PROC / str(pid) / "smaps_rollup", "Pss")
     return kilobytes * 1024 / MEGABYTE
 
 

@@ -27,8 +27,8 @@ compares runs that followed one another. After a run the checker compares what t
 messages the upstream saw, and what the database holds: exactly two completed messages per acknowledged turn. A run in
 which anything is amiss is not counted; it is listed as failed.
 
-CPU time is that of all processes and threads of the service. Peak memory is the sum of the peaks of its processes, of
-which BancoBot has two (parent and worker); the pages that they share count twice."""
+CPU time is that of all processes and threads of the service. Memory is measured at the end of a run, under
+load; BancoBot has two processes (parent and worker), and a page that they share counts once."""
 
 
 @dataclass
@@ -71,7 +71,7 @@ def throughput(results: Results) -> str:
         "CPU ms per turn",
         "p50 ms",
         "p99 ms",
-        "peak MB",
+        "MB",
         "times the baseline",
     )
     rows = [
@@ -86,7 +86,7 @@ def throughput(results: Results) -> str:
 
 def in_flight(results: Results) -> str:
     plan, rounds = results.rounds["in-flight"]
-    head = ("service", "turns/s", "of the ideal", "added p50 ms", "added p99 ms", "CPU ms per turn", "peak MB")
+    head = ("service", "turns/s", "of the ideal", "added p50 ms", "added p99 ms", "CPU ms per turn", "MB")
     rows = []
     for name, runs in by_contestant(rounds):
         share = f"{median([ideal_share(plan, run) for run in runs]):.1%}" if runs else "failed"
@@ -133,7 +133,7 @@ def cpu(runs: Sequence[Run]) -> str:
 
 
 def memory(runs: Sequence[Run]) -> str:
-    return f"{max(run.peak_rss for run in runs):.0f}" if runs else ""
+    return f"{max(run.usage.memory for run in runs):.0f}" if runs else ""
 
 
 def middle(runs: Sequence[Run], share: float) -> float:
@@ -177,7 +177,7 @@ def goal_rows(results: Results) -> list[list[str]]:
             share = median([ideal_share(plan, run) for run in runs])
             goal = f"{plan.clients:,} in flight: {GOAL_IN_FLIGHT:.0%} of the ideal rate or more ({name})"
             rows.append([goal, f"{share:.1%}", verdict(share >= GOAL_IN_FLIGHT)])
-            peak = max((run.peak_rss for run in runs), default=0.0)
+            peak = max((run.usage.memory for run in runs), default=0.0)
             met = verdict(0 < peak < GOAL_MEGABYTES)
             rows.append([f"{plan.clients:,} in flight: under {GOAL_MEGABYTES} MB ({name})", f"{peak:.0f} MB", met])
     return rows

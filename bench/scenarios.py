@@ -49,7 +49,6 @@ class Run:
     contestant: str
     window: load.Window
     usage: measure.Usage
-    peak_rss: float
     tally: load.Tally
     problems: list[str] = field(default_factory=list)
 
@@ -107,7 +106,7 @@ class Bench:
         tally = load.Tally()
         window, used = await self._drive(plan, port, tally, usage)
         after = await self._upstream_tally()
-        run = Run(name, window, used, measure.peak_rss(pid), tally)
+        run = Run(name, window, used, tally)
         run.problems += told_problems(tally, after[0] - before[0], after[1] - before[1])
         if name == BASELINE.name and not run.problems:
             held = (await load.ask_once(port, "GET", "/health"))["messages"]

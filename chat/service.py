@@ -10,7 +10,6 @@ import weakref
 from datetime import UTC, datetime
 
 from django.conf import settings
-from django.db import Error as DatabaseProblem
 
 from bancobot_project.errors import ApiError, record
 from chat.catalogue import Catalogue
@@ -97,7 +96,9 @@ class Service:
             stored |= {turn.turn_id: (now, len(turn.text)) for turn in due}
             try:
                 await asyncio.gather(*(self._store_progress(turn) for turn in due))
-            except DatabaseProblem as problem:
+            except (
+                Exception
+            ) as problem:  # whatever it is, the next beat is due: without it turns would be taken for dead
                 record(problem)
 
     async def _store_progress(self, turn: Turn) -> None:

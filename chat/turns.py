@@ -155,7 +155,7 @@ class Turn:
             code,
             retry_after=failure.retry_after if failure else None,
             turn_id=self.turn_id,
-            may_have_been_billed=outcome.may_have_been_billed,
+            may_have_been_billed=outcome.may_have_been_billed or failure is None,
         )
         logger.warning(
             "turn failed", extra={"turn": self.turn_id, "code": code, "reason": failure.detail if failure else ""}

@@ -10,6 +10,7 @@ from django.conf import settings
 from django.http import HttpResponse, StreamingHttpResponse
 from django.utils.translation import gettext as _
 from rest_framework import serializers
+from rest_framework.permissions import IsAuthenticated
 from rest_framework.renderers import BaseRenderer, JSONRenderer
 from rest_framework.request import Request
 from rest_framework.response import Response
@@ -53,6 +54,7 @@ class LoopViewSet(ViewSet):
     renderers = (JSONRenderer(), EventStreamRenderer())
     parsers = (StrictJSONParser(),)
     authenticators = (CallerAuthentication(),)
+    permissions = (IsAuthenticated(),)
 
     # DRF makes each of these anew for every request; they keep no state.
     def get_renderers(self) -> Any:
@@ -63,6 +65,12 @@ class LoopViewSet(ViewSet):
 
     def get_authenticators(self) -> Any:
         return self.authenticators
+
+    def check_permissions(self, request: Request) -> None:
+        """As DRF does it; adrf would look for coroutines first."""
+        for permission in self.permissions:
+            if not permission.has_permission(request, self):
+                self.permission_denied(request)
 
     def perform_content_negotiation(self, request: Request, force: bool = False) -> Any:
         if request.META.get("HTTP_ACCEPT", "*/*") in ANYTHING:  # nearly always

@@ -46,7 +46,11 @@ class Session(models.Model):
             models.Index(
                 fields=["owner", "-last_activity_at", "-id"], condition=Q(closed_at=None), name="session_of_owner"
             ),
-            models.Index(fields=["owner", "persona_id", "-last_activity_at", "-id"], name="session_of_persona"),
+            models.Index(
+                fields=["owner", "persona_id", "-last_activity_at", "-id"],
+                condition=Q(persona_id__gt=""),
+                name="session_of_persona",
+            ),
             models.Index(fields=["-last_activity_at", "-id"], name="session_activity"),
             models.Index(fields=["closed_at"], name="session_closed", condition=Q(closed_at__isnull=False)),
             models.Index(fields=["session_id"], name="session_public_id"),
@@ -119,7 +123,6 @@ class Message(models.Model):
         ]
         indexes = [
             models.Index(fields=["turn_id"], name="message_turn"),
-            models.Index(fields=["heartbeat_at"], condition=Q(status="pending"), name="message_running"),
             models.Index(
                 fields=["session"], condition=Q(status__in=["failed", "interrupted"]), name="message_unfinished"
             ),

@@ -175,11 +175,11 @@ def finish_turns(outcomes: Sequence[Outcome]) -> list[bool]:
                 raise NotAllAtOnce
             return [_status(outcomes[0].session_pk, outcomes[0].position) == outcomes[0].status]
         cursor.executemany(
-            f"UPDATE {SESSIONS} SET last_activity_at = %s, prompt_tokens = prompt_tokens + %s, "
+            # last_activity_at stays the question's: to write it again would cost an entry in every index.
+            f"UPDATE {SESSIONS} SET prompt_tokens = prompt_tokens + %s, "
             "completion_tokens = completion_tokens + %s, cost = cost + %s WHERE id = %s",
             [
                 (
-                    now,
                     turn.prompt_tokens or 0,
                     turn.completion_tokens or 0,
                     _decimal(turn.cost or Decimal()),
@@ -243,14 +243,13 @@ def _store_questions(turns: Sequence[tuple[NewTurn, BegunTurn]], now: datetime) 
         else:
             begun.system_prompt = begun.system_prompt or turn.default_system_prompt
         shared = (begun.session_pk, turn.turn_id, moment)
-        rows += (*shared, begun.position - 1, "user", turn.question, "completed", json.dumps(turn.metadata), moment)
-        rows += ("", None)
-        rows += (*shared, begun.position, "assistant", "", "pending", "{}", None, this_process(), moment)
+        question = (begun.position - 1, "user", turn.question, "completed", json.dumps(turn.metadata), moment, "", None)
+        reply = (begun.position, "assistant", "", "pending", "{}", None, this_process(), moment)
+        rows += [shared + question, shared + reply]
     with connection.cursor() as cursor:
-        cursor.execute(
+        cursor.executemany(
             f"INSERT INTO {MESSAGES} (session_id, turn_id, created_at, position, role, content, status, metadata, "
-            "completed_at, runner, heartbeat_at) VALUES "
-            + ", ".join(["(%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)"] * (2 * len(turns))),
+            "completed_at, runner, heartbeat_at) VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)",
             rows,
         )
         cursor.executemany(

@@ -100,7 +100,7 @@ class SessionsViewSet(RecordViewSet):
         if until:
             sessions = sessions.filter(last_activity_at__lt=until)
         if persona := request.query_params.get("persona_id"):
-            sessions = sessions.filter(persona_id=persona)
+            sessions = sessions.filter(persona_id=persona, persona_id__gt="")  # as the index says
         if text := request.query_params.get("q"):
             said = Message.objects.filter(session=OuterRef("pk"), content__icontains=text[: settings.MAX_MESSAGE_CHARS])
             sessions = sessions.filter(Q(title__icontains=text) | Exists(said))
