@@ -11,6 +11,7 @@ from django.core.exceptions import ImproperlyConfigured
 from django.db import connection, connections
 from gunicorn.app.base import BaseApplication
 from gunicorn.glogging import Logger
+from gunicorn.util import import_app
 from gunicorn.workers.gasgi import ASGIWorker
 
 from bancobot_project import lifespan
@@ -79,9 +80,8 @@ class Server(BaseApplication):
         }
 
     def load(self) -> Any:
-        from bancobot_project.asgi import application
-
-        return application
+        """The application, made after the fork: before that there must be no event loop and no connection."""
+        return import_app("bancobot_project.asgi:application")
 
 
 def allow_many_connections() -> None:
