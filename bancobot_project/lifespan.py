@@ -25,11 +25,11 @@ def begin_to_stop() -> None:
 def ease_garbage_collection() -> None:
     """What was made at the start stays for good, and turns make few cycles: look rarely, and at new objects only.
 
-    With 1,000 turns in flight the default thresholds cost a fifth of the time (docs/performance.md).
+    With 1,000 turns in flight that was worth a fifth (docs/performance.md).
     """
     gc.collect()
     gc.freeze()
-    gc.set_threshold(20_000, 20, 20)
+    gc.set_threshold(100_000, 20, 100)
 
 
 async def run(receive: Callable[[], Awaitable[Any]], send: Callable[[Any], Awaitable[None]]) -> None:
