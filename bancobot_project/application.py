@@ -152,14 +152,15 @@ class Exchange:
         await self._send(message)
 
     def log(self) -> None:
-        if logger.isEnabledFor(logging.INFO):
+        level = logging.DEBUG if self.scope["path"].startswith("/static/") else logging.INFO
+        if logger.isEnabledFor(level):
             line = {
                 "method": self.scope["method"],
                 "path": self.scope["path"],
                 "status": self.status or None,  # none: the client had gone
                 "ms": round((time.monotonic() - self.began_at) * 1000),
             }
-            logger.info("request", extra=line | self.facts)
+            logger.log(level, "request", extra=line | self.facts)
 
 
 def refusing(problem: ApiError) -> Callable[[HttpRequest], Awaitable[HttpResponse]]:
