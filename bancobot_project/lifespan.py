@@ -25,11 +25,12 @@ def begin_to_stop() -> None:
 def ease_garbage_collection() -> None:
     """What was made at the start stays for good, and turns make few cycles: look rarely, and at new objects only.
 
-    With 1,000 turns in flight that was worth a fifth (docs/performance.md).
+    With 1,000 turns in flight that was worth a fifth (docs/performance.md). Rarer still gained nothing more, and kept
+    the files of failed database connections open, which only the collector finds.
     """
     gc.collect()
     gc.freeze()
-    gc.set_threshold(100_000, 20, 100)
+    gc.set_threshold(20_000, 20, 20)
 
 
 async def run(receive: Callable[[], Awaitable[Any]], send: Callable[[Any], Awaitable[None]]) -> None:
