@@ -53,7 +53,10 @@ TURN_ID = OpenApiParameter(
 )
 CURSOR = query("cursor", "Where a page begins: comes with `next`, and means nothing else.", pattern=r"^\d+\.\d+$")
 ERASE = query(
-    "erase", "true: the session and every trace of its text are gone before the answer.", type="boolean", default=False
+    "erase",
+    "true: the session is deleted before the answer, not only closed. What may stay on disk: docs/operations.md.",
+    type="boolean",
+    default=False,
 )
 A_MOMENT = "ISO 8601; in UTC where it names no zone, and a date alone is its beginning."
 FILTERS = [

@@ -125,7 +125,7 @@ if DATABASES["default"]["ENGINE"] == "django.db.backends.sqlite3":
     }
 else:
     DATABASES["default"]["CONN_HEALTH_CHECKS"] = True
-    # The writer repeats a few statements for ever: prepared once, they cost the server about half.
+    # The writer repeats a few statements for ever: prepared once, they cost it less.
     DATABASES["default"].setdefault("OPTIONS", {}).update(server_side_binding=True, prepare_threshold=5)
     DATABASES["default"]["OPTIONS"]["pool"] = {
         "min_size": 1,
