@@ -131,6 +131,9 @@ else:
         "min_size": 1,
         "max_size": DATABASE_POOL_SIZE,
         "timeout": 2,  # seconds to wait for a connection: the database is down, or very busy
+        # After a failure the pool pauses ever longer, up to minutes, before it tries again; after so many seconds it
+        # gives up instead, and the next request tries at once. Else a database that is back would not be found.
+        "reconnect_timeout": 1,
     }
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
