@@ -12,6 +12,7 @@ import httpx
 
 from . import errors
 from .base import ChatMessage, Options, Piece, Provider, ProviderError
+from .circuit import Circuit, Ticket
 from .connection import Connection
 from .reply import Reply
 
@@ -27,7 +28,10 @@ _encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 
 
 class OpenAICompatible(Provider):
-    """`base_url` ends where `/chat/completions` begins. Time-outs and `pause` (before the first retry) in seconds."""
+    """`base_url` ends where `/chat/completions` begins. Time-outs and `pause` (before the first retry) in seconds.
+
+    One circuit for all callers and keys: only what is the provider's own fault opens it.
+    """
 
     name = "openai"
     base_url = "https://api.openai.com/v1"
@@ -46,6 +50,7 @@ class OpenAICompatible(Provider):
         pause: float = 0.5,
         proxy: str = "",
         max_tokens_parameter: str = "",
+        circuit: Circuit | None = None,
     ) -> None:
         self.default_model = default_model
         self.retries = retries
@@ -57,6 +62,7 @@ class OpenAICompatible(Provider):
         own = self._chat_url.host == "api.openai.com"
         self.max_tokens_parameter = max_tokens_parameter or ("max_completion_tokens" if own else "max_tokens")
         self._headers = self._all_headers(api_key.strip())
+        self._circuit = circuit or Circuit(self.name)
         self._connection = Connection(
             connect_timeout=connect_timeout,
             write_timeout=write_timeout,
@@ -74,44 +80,45 @@ class OpenAICompatible(Provider):
     async def stream(self, messages: Sequence[ChatMessage], options: Options) -> AsyncGenerator[Piece]:
         headers = self._headers_for(options.api_key)
         body = self._body(messages, options)
-        response = await self._accepted(lambda: self._connection.post(self._chat_url, headers, body))
-        whole = "json" in response.headers.get("content-type", "")  # some answer so although a stream was asked for
-        reply = Reply(response.headers.get("x-generation-id"), whole=whole)
-        source = _chunks(response)
-        try:
-            async for data in source:
-                text = reply.take(data)
+        response, ticket = await self._accepted(lambda: self._connection.post(self._chat_url, headers, body))
+        with ticket:
+            whole = "json" in response.headers.get("content-type", "")  # some answer so although a stream was asked for
+            reply = Reply(response.headers.get("x-generation-id"), whole=whole)
+            source = _chunks(response)
+            try:
+                async for data in source:
+                    text = reply.take(data)
+                    if text:
+                        yield reply.piece(text)
+                    if reply.failure:
+                        raise reply.failure
+                    if ticket.is_probe and (text or reply.model):
+                        ticket.succeeded()  # everybody waits for this one, and its reply may take minutes
+                    if reply.done:
+                        break
+                text = reply.take_end()
                 if text:
                     yield reply.piece(text)
-                if reply.failure:
-                    raise reply.failure
-                if reply.done:
-                    break
-            text = reply.take_end()
-            if text:
-                yield reply.piece(text)
-            yield reply.last_piece(messages)
-            await _drain(source)
-        except errors.TRANSPORT_ERRORS as exc:
-            if reply.finish_reason is None:
-                raise errors.from_transport(exc, answering=True) from exc
-            yield reply.last_piece(messages)  # all but the counts had come
-        finally:
-            await _close(source, response)
+                if reply.finish_reason is not None and reply.failure is None:
+                    ticket.succeeded()  # even if it is empty, as a small max_tokens makes it
+                yield reply.last_piece(messages)
+                await _drain(source)
+            except errors.TRANSPORT_ERRORS as exc:
+                if reply.finish_reason is None:
+                    raise errors.from_transport(exc, answering=True) from exc
+                yield reply.last_piece(messages)  # all but the counts had come
+            finally:
+                await _close(source, response)
 
     async def models(self, api_key: str | None = None) -> list[dict[str, Any]]:
         headers = self._headers if "Authorization" in self._headers else self._headers_for(api_key)
-        response = await self._accepted(lambda: self._connection.get(self._models_url, headers))
-        try:
-            listed = _parsed(await _read(response, LARGEST_LIST))
-        except (ValueError, RecursionError) as exc:
-            raise errors.invalid_response("a list of models that is no JSON") from exc
-        except errors.TRANSPORT_ERRORS as exc:
-            raise errors.from_transport(exc, answering=True) from exc
-        found = listed.get("data") if isinstance(listed, dict) else listed
-        if not isinstance(found, list):
-            raise errors.invalid_response("no list of models")
+        response, ticket = await self._accepted(lambda: self._connection.get(self._models_url, headers))
+        with ticket:
+            found = await _listed(response)
         return [model for model in found if isinstance(model, dict) and _is_name(model.get("id"))]
+
+    def closed_for(self) -> float:
+        return self._circuit.closed_for()
 
     async def aclose(self) -> None:
         await self._connection.aclose()
@@ -153,16 +160,24 @@ class OpenAICompatible(Provider):
             headers["Authorization"] = f"Bearer {api_key}"
         return httpx.Headers(headers)
 
-    async def _accepted(self, send: Callable[[], Awaitable[httpx.Response]]) -> httpx.Response:
-        """The answer, 200 by now. Tries again only where the provider did not take the request on."""
+    async def _accepted(self, send: Callable[[], Awaitable[httpx.Response]]) -> tuple[httpx.Response, Ticket]:
+        """The answer, 200 by now, and the ticket that ends with it.
+
+        Tries again only where the provider did not take the request on, and is not known to be down.
+        """
         attempt = 0
         while True:
+            ticket = self._circuit.enter()
             try:
-                return await _attempt(send)
+                return await _attempt(send), ticket
             except errors.NotAcceptedError as refusal:
+                ticket.end(refusal)
                 asked = refusal.retry_after or 0.0
-                if attempt >= self.retries or asked > LONGEST_WAIT:
+                if attempt >= self.retries or asked > LONGEST_WAIT or self.closed_for():
                     raise
+            except BaseException as exc:  # of a cancelled request the circuit has to know too
+                ticket.end(exc)
+                raise
             await asyncio.sleep(max(asked, self._backoff(attempt)))
             attempt += 1
 
@@ -184,7 +199,22 @@ async def _attempt(send: Callable[[], Awaitable[httpx.Response]]) -> httpx.Respo
             body = await _read(response, LARGEST_ERROR)
     except (*errors.TRANSPORT_ERRORS, ProviderError):
         body = b""  # the status says enough
+    if response.status_code == 200:
+        raise ProviderError("provider_error", "HTTP 200 with an HTML page", retryable=True, may_have_been_billed=True)
     raise errors.from_status(response.status_code, body, response.headers)
+
+
+async def _listed(response: httpx.Response) -> list[Any]:
+    try:
+        listed = _parsed(await _read(response, LARGEST_LIST))
+    except (ValueError, RecursionError) as exc:
+        raise errors.invalid_response("a list of models that is no JSON") from exc
+    except errors.TRANSPORT_ERRORS as exc:
+        raise errors.from_transport(exc, answering=True) from exc
+    found = listed.get("data") if isinstance(listed, dict) else listed
+    if not isinstance(found, list):
+        raise errors.invalid_response("no list of models")
+    return found
 
 
 def _chunks(response: httpx.Response) -> AsyncGenerator[bytes, None]:
