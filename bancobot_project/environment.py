@@ -44,12 +44,15 @@ class Environment:
     def seconds(self, name: str, default: float, low: float, high: float) -> float:
         return self._number(name, default, low, high, float)
 
-    def hours(self, name: str, default: float | None, low: float = 0) -> float | None:
-        """A number of hours, at most ten years; `None` where it is unset and has no default."""
-        if default is None and not os.environ.get(name, "").strip():
+    def hours(self, name: str, default: float, low: float = 0) -> float:
+        """A number of hours, at most ten years."""
+        return self._number(name, default, low, 87_600, float)
+
+    def hours_if_set(self, name: str, low: float) -> float | None:
+        if not os.environ.get(name, "").strip():
             self.names.append(name)
             return None
-        return self._number(name, default or 0, low, 87_600, float)
+        return self.hours(name, low, low)
 
     def listing(self, name: str, default: list[str]) -> list[str]:
         """A comma-separated list."""

@@ -59,6 +59,12 @@ TURN_COMPLETED = {
     "error": None,
 }
 TURN_PENDING = {**TURN_COMPLETED, "status": "pending", "text": "Olá! Estou", "completed_at": None, "answer": None}
+TURN_CANCELLED = {
+    **TURN_COMPLETED,
+    "status": "cancelled",
+    "text": "Olá! Estou",
+    "answer": {**CHAT_ANSWER, "response": "Olá! Estou", "finish_reason": "cancelled"},
+}
 
 MESSAGES: list[dict[str, Any]] = [
     {
@@ -142,6 +148,8 @@ def stream(answer: dict[str, Any], reply: str) -> str:
 def _json(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False)
 
+
+TURN_EVENTS = stream(CHAT_ANSWER, str(CHAT_ANSWER["response"]))
 
 AFTER_THE_QUESTION = {  # errors of a turn whose question is stored: they name the turn
     "context_length_exceeded", "unsupported_model", "provider_auth_failed", "provider_payment_required",

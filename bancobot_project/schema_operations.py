@@ -26,7 +26,8 @@ PROVIDER = (
     "provider_unavailable", "provider_timeout",
 )  # fmt: skip
 BODY = ("unsupported_media_type",)
-TURN = (*RECORD, *BODY, *PROVIDER, "context_length_exceeded", "session_busy", "turn_interrupted", "overloaded")
+ENDED_BADLY = (*PROVIDER, "context_length_exceeded", "turn_interrupted")
+TURN = (*RECORD, *BODY, *ENDED_BADLY, "session_busy", "overloaded", "idempotency_mismatch", "turn_not_found")
 
 
 def header(name: str, description: str, schema: Schema) -> OpenApiParameter:
@@ -51,6 +52,22 @@ TURN_ID = OpenApiParameter(
     OpenApiParameter.PATH,
     examples=[OpenApiExample("turn", examples.TURN_ID)],
 )
+FARTHEST = 999_999_999  # characters
+AFTER = [
+    query(
+        "after",
+        "The same in the address, for clients that can't send the header.",
+        type="integer",
+        minimum=0,
+        maximum=FARTHEST,
+    ),
+    OpenApiParameter(
+        "Last-Event-ID",
+        {"type": "integer", "minimum": 0, "maximum": FARTHEST},
+        OpenApiParameter.HEADER,
+        description="The id of the last event that arrived; the stream goes on behind it.",
+    ),
+]
 CURSOR = query("cursor", "Where a page begins: comes with `next`, and means nothing else.", pattern=r"^\d+\.\d+$")
 ERASE = query(
     "erase",
@@ -104,13 +121,28 @@ def operation(
     )
 
 
+KEY = OpenApiParameter(
+    "Idempotency-Key",
+    {"type": "string", "minLength": 1, "maxLength": 255, "pattern": "^[ -~]+$"},
+    OpenApiParameter.HEADER,
+    description="Your name for this request. The same request again under the same name is the same turn: it is "
+    "attached to while it runs, and its answer repeated afterwards.",
+)
+REPLAYED = header(
+    "Idempotent-Replayed",
+    "Where the answer is that of a turn which had ended before this request came.",
+    {"type": "string", "enum": ["true"]},
+)
+EVENTS_OF_A_TURN = (
+    "The events are `start`, `delta` with the next characters of the reply (its id is the number of characters so "
+    "far), and at the end `done` with the answer that there would have been as JSON, or `error` with the error object. "
+    "A comment comes after 15 s of silence."
+)
+
+
 def turn(name: str, summary: str, description: str, body: Any, bodies: Schema, answer: Any, shown: Schema) -> Describe:
     """An operation that starts a turn, and answers as JSON or as a stream."""
-    events = (
-        "For `stream: true` or `Accept: text/event-stream`. The events are `start`, `delta` with the next characters "
-        "of the reply (its id is the number of characters so far), and at the end `done` with the answer that there "
-        "would have been as JSON, or `error` with the error object. A comment comes after 15 s of silence."
-    )
+    events = f"For `stream: true` or `Accept: text/event-stream`. {EVENTS_OF_A_TURN}"
     stream = OpenApiExample("eventos", examples.stream(shown, shown["response"]), media_type=EVENTS)
     return operation(
         name,
@@ -122,7 +154,7 @@ def turn(name: str, summary: str, description: str, body: Any, bodies: Schema, a
         {"resposta": shown},
         request=body,
         examples=[OpenApiExample(title, value, request_only=True) for title, value in bodies.items()],
-        parameters=[OMITTED],
+        parameters=[KEY, OMITTED, REPLAYED],
         responses={(200, EVENTS): OpenApiResponse({"type": "string", "description": events}, examples=[stream])},
         problems={"message": "Este campo é obrigatório."},
     )
@@ -178,6 +210,35 @@ OPERATIONS: dict[str, Describe] = {
         answers.TurnDocument,
         (*RECORD, "turn_not_found", "not_found"),
         {"concluído": examples.TURN_COMPLETED, "em andamento": examples.TURN_PENDING},
+        parameters=[TURN_ID],
+    ),
+    "GET /turns/{turn_id}/events": extend_schema(
+        operation_id="followTurn",
+        tags=["Turns"],
+        summary="Take a turn's stream up again",
+        description="From a character of the reply on, while the turn runs and after, on any worker. Its `done` has "
+        "the keys of POST /chat's answer, whichever address began the turn.",
+        request=None,
+        parameters=[TURN_ID, *AFTER, OMITTED],
+        responses={
+            (200, EVENTS): OpenApiResponse(
+                {"type": "string", "description": EVENTS_OF_A_TURN},
+                examples=[OpenApiExample("eventos", examples.TURN_EVENTS, media_type=EVENTS)],
+            )
+        }
+        | _errors(
+            (*RECORD, "turn_not_found", "not_found"), False, {"after": "Use o id de um evento, um número inteiro."}
+        ),
+    ),
+    "POST /turns/{turn_id}/cancel": operation(
+        "cancelTurn",
+        "Turns",
+        "Stop a turn",
+        "What has come of the reply is kept; who listens gets `done` with the finish_reason `cancelled`. A turn that "
+        "has ended is answered as it is.",
+        answers.TurnDocument,
+        (*RECORD, "turn_not_found", "not_found"),
+        {"cancelado": examples.TURN_CANCELLED, "já concluído": examples.TURN_COMPLETED},
         parameters=[TURN_ID],
     ),
     "GET /models": operation(

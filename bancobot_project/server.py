@@ -48,6 +48,11 @@ class Worker(ASGIWorker):
         lifespan.begin_to_stop()
         super().handle_exit_signal()
 
+    async def _shutdown(self) -> None:
+        if self.alive:  # nobody sent a signal: the parent was killed
+            self.handle_exit_signal()
+        await super()._shutdown()
+
 
 class Server(BaseApplication):
     """The service on every one of `addresses` (host:port)."""

@@ -3,7 +3,6 @@
 from datetime import UTC, datetime
 from typing import Any
 
-from chat.turns import Turn
 from sessions_api.models import Message
 from sessions_api.store import Outcome
 from sessions_api.usage import stored_error, usage_of
@@ -13,36 +12,31 @@ def timestamp(moment: datetime) -> str:
     return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
-def chat_answer(turn: Turn, outcome: Outcome) -> dict[str, Any]:
-    """What POST /chat answers when the turn has been completed."""
-    return _chat_answer(outcome, turn.turn_id, turn.session_id, datetime.now(UTC))
-
-
-def message_answer(turn: Turn, outcome: Outcome) -> dict[str, Any]:
-    """What POST /api/message answers when the turn has been completed."""
-    return {"response": outcome.content, "session_id": turn.session_id, "turn_id": turn.turn_id}
-
-
-def _chat_answer(reply: Outcome | Message, turn_id: str, session_id: str, at: datetime) -> dict[str, Any]:
+def chat_answer(reply: Outcome | Message, turn_id: str, session_id: str) -> dict[str, Any]:
+    """What POST /chat answers when the turn has been completed, or cancelled."""
     usage = usage_of(reply)
     return {
         "response": reply.content,
         "model_used": reply.model,
         "session_id": session_id,
         "tokens_used": usage["total_tokens"],
-        "timestamp": timestamp(at),
+        "timestamp": timestamp(reply.completed_at) if reply.completed_at else None,
         "turn_id": turn_id,
         "finish_reason": reply.finish_reason or None,
         "usage": usage,
     }
 
 
+def message_answer(reply: Outcome | Message, turn_id: str, session_id: str) -> dict[str, Any]:
+    """What POST /api/message answers."""
+    return {"response": reply.content, "session_id": session_id, "turn_id": turn_id}
+
+
 def turn_state(reply: Message) -> dict[str, Any]:
     """What GET /turns/{id} answers: the state of a stored turn, its text so far, and its answer or error at the end."""
     session_id, completed_at = reply.session.session_id, reply.completed_at
-    answer = None
-    if reply.status == Message.Status.COMPLETED and completed_at:
-        answer = _chat_answer(reply, reply.turn_id, session_id, completed_at)
+    ended_well = reply.status in (Message.Status.COMPLETED, Message.Status.CANCELLED)
+    answer = chat_answer(reply, reply.turn_id, session_id) if ended_well else None
     return {
         "turn_id": reply.turn_id,
         "session_id": session_id,

@@ -7,21 +7,36 @@ import asyncio
 import logging
 import time
 import weakref
-from datetime import UTC, datetime
 
 from django.conf import settings
 
 from bancobot_project.errors import ApiError, record
 from chat.catalogue import Catalogue
+from chat.following import Followed, StoredTurn, find_reply
 from chat.providers import get_provider
-from chat.turns import Turn, Wishes
-from sessions_api.housekeeping import interrupt_turns
-from sessions_api.store import BegunTurn, Busy, NewTurn, Progress, begin_turns, save_progress
+from chat.turns import KeyUsed, Turn, Wishes
+from sessions_api.housekeeping import interrupt_turns, is_dead
+from sessions_api.models import Message
+from sessions_api.store import (
+    BegunTurn,
+    Busy,
+    KnownKey,
+    NewTurn,
+    Progress,
+    begin_turns,
+    cancel_turns,
+    find_cancellations,
+    find_keys,
+    request_cancellations,
+    save_progress,
+)
 from sessions_api.writer import writer
 
 logger = logging.getLogger(__name__)
 
-BEAT_SECONDS = 1.0  # how often the text so far is stored
+BEAT_SECONDS = 0.5  # how often to look what is to be stored or cancelled
+PROGRESS_SECONDS = 1.0  # how often a running turn's text is stored
+CANCEL_SECONDS = 1.5  # for another process to stop its turn; then it is marked without it
 FIRST_PAUSE, LONGEST_PAUSE = 0.05, 0.5  # seconds between two looks at a session that another process keeps busy
 
 
@@ -33,22 +48,92 @@ class Service:
         self.provider = get_provider()
         self.catalogue = Catalogue(self.provider, settings.MODELS_CACHE_SECONDS)
         self.running: dict[str, Turn] = {}
+        self.stopping = False
+        self._keyed: dict[tuple[str, str], Turn] = {}
         self._queues: weakref.WeakValueDictionary[tuple[str, str], asyncio.Lock] = weakref.WeakValueDictionary()
         self._beat = asyncio.create_task(self._keep_progress())
 
-    def begin(self, new: NewTurn, wishes: Wishes) -> Turn:
-        """Start a turn; its question is stored when `turn.started` is done."""
+    async def begin(self, new: NewTurn, wishes: Wishes) -> tuple[Followed, bool]:
+        """A turn whose question is stored by now: a new one, or the one that the idempotency key stands for.
+
+        Answers also whether that one had ended before. Raises `ApiError` where nothing was begun.
+        """
+        turn = self._keyed.get(new.own_key) if new.own_key else None
+        if turn is not None:
+            check_same(new, turn.new.fingerprint)
+        elif refusal := self._refusal():
+            known = (await writer.run(find_keys, new)) if new.own_key else None
+            if known is None:
+                raise refusal
+            return await self._replay(new, known)
+        else:
+            turn = self._start(new, wishes)
+        try:
+            await asyncio.shield(turn.started)  # a client that leaves takes nothing with it
+        except KeyUsed as used:
+            return await self._replay(new, used.known)
+        return turn, False
+
+    def _refusal(self) -> ApiError | None:
+        """Why no turn may begin now."""
+        if self.stopping or len(self.running) >= settings.MAX_TURNS_IN_FLIGHT:
+            return ApiError("overloaded", retry_after=1)
+        closed_for = self.provider.closed_for()
+        return ApiError("provider_unavailable", retry_after=closed_for) if closed_for > 0 else None
+
+    async def _replay(self, new: NewTurn, known: KnownKey) -> tuple[Followed, bool]:
+        check_same(new, known.fingerprint)
+        turn = await self.follow(new.owner, known.turn_id)
+        return turn, turn.ended
+
+    def _start(self, new: NewTurn, wishes: Wishes) -> Turn:
         turn = Turn(new, wishes, self.provider, self.catalogue)
         self.running[turn.turn_id] = turn
+        if new.own_key:
+            self._keyed[new.own_key] = turn
         turn.task = asyncio.create_task(turn.run(self._claim))
-        turn.task.add_done_callback(lambda _: self.running.pop(turn.turn_id, None))
+        turn.task.add_done_callback(lambda _: self._forget(turn))
         return turn
 
-    async def _claim(self, new: NewTurn) -> BegunTurn:
+    def _forget(self, turn: Turn) -> None:
+        self.running.pop(turn.turn_id, None)
+        if turn.new.own_key:
+            self._keyed.pop(turn.new.own_key, None)
+
+    async def follow(self, owner: str, turn_id: str) -> Followed:
+        """The owner's turn, to listen to; raises `ApiError` where there is none."""
+        reply = await self.find(owner, turn_id)
+        return self.running.get(turn_id) or StoredTurn(owner, reply, self.provider.default_model)
+
+    async def find(self, owner: str, turn_id: str) -> Message:
+        """The owner's turn as the record has it; raises `ApiError` where there is none."""
+        reply = await find_reply(owner, turn_id, alive=turn_id in self.running)
+        if reply is None:
+            raise ApiError("turn_not_found")
+        return reply
+
+    async def cancel(self, owner: str, turn_id: str) -> None:
+        """Stop the owner's turn, whoever runs it, and keep what it has. One that has ended stays as it is."""
+        turn = await self.follow(owner, turn_id)
+        if isinstance(turn, Turn):
+            turn.cancel()
+            await turn.wait()
+        elif not turn.ended:
+            await writer.run(request_cancellations, turn_id)
+            try:
+                async with asyncio.timeout(CANCEL_SECONDS):
+                    await turn.wait()
+            except TimeoutError:
+                await writer.run(cancel_turns, turn_id)
+
+    async def _claim(self, turn: Turn) -> BegunTurn:
         """Store the question as soon as the session has no unfinished turn. Who comes first is served first."""
-        deadline = self.loop.time() + settings.SESSION_BUSY_WAIT_SECONDS
-        queue = self._queues.setdefault(new.key, asyncio.Lock())
+        new = turn.new
+        deadline = self.loop.time() + turn.wishes.patience
+        queue = self._queues.setdefault(new.place, asyncio.Lock())
         if queue.locked():
+            if new.own_key and (known := await writer.run(find_keys, new)):
+                raise KeyUsed(known)
             await self._wait_in_line(queue, deadline)
         else:
             await queue.acquire()
@@ -67,21 +152,24 @@ class Service:
     async def _wait_for_session(self, new: NewTurn, deadline: float) -> BegunTurn:
         pause = FIRST_PAUSE
         while True:
-            answer = await writer.run(begin_turns, new)
+            answer = await _begin(new)
             if isinstance(answer, BegunTurn):
                 return answer
+            if isinstance(answer, KnownKey):
+                raise KeyUsed(answer)
             patience = deadline - self.loop.time()
-            if patience <= 0:
+            if answer.turn_id not in self.running and is_dead(answer.heartbeat_at):
+                await writer.run(interrupt_turns, answer.turn_id)
+            elif patience <= 0:
                 raise ApiError("session_busy", retry_after=1)
-            await self._wait_for_turn(answer, min(pause, patience), patience)
-            pause = min(pause * 2, LONGEST_PAUSE)
+            else:
+                await self._wait_for_turn(answer, min(pause, patience), patience)
+                pause = min(pause * 2, LONGEST_PAUSE)
 
     async def _wait_for_turn(self, busy: Busy, pause: float, patience: float) -> None:
         local = self.running.get(busy.turn_id)
         if local is not None and local.task is not None:
             await asyncio.wait([local.task], timeout=patience)
-        elif (datetime.now(UTC) - busy.heartbeat_at).total_seconds() > settings.TURN_LEASE_SECONDS:
-            await writer.run(interrupt_turns, busy.turn_id)
         else:
             await asyncio.sleep(pause)
 
@@ -95,11 +183,15 @@ class Service:
             due = [turn for turn in self.running.values() if _is_due(turn, stored.get(turn.turn_id), now)]
             stored |= {turn.turn_id: (now, len(turn.text)) for turn in due}
             try:
-                await asyncio.gather(*(self._store_progress(turn) for turn in due))
-            except (
-                Exception
-            ) as problem:  # whatever it is, the next beat is due: without it turns would be taken for dead
+                await asyncio.gather(self._heed_cancellations(), *(self._store_progress(turn) for turn in due))
+            except Exception as problem:  # whatever it is, the next beat is due: else turns would be taken for dead
                 record(problem)
+
+    async def _heed_cancellations(self) -> None:
+        if self.running:
+            for turn_id in await writer.run(find_cancellations, None):
+                if turn_id in self.running:
+                    self.running[turn_id].cancel()
 
     async def _store_progress(self, turn: Turn) -> None:
         if turn.begun is not None:
@@ -109,6 +201,7 @@ class Service:
 
     async def stop(self, patience: float) -> None:
         """Let the running turns finish for so many seconds, then end them as interrupted with what they have."""
+        self.stopping = True
         tasks = [turn.task for turn in self.running.values() if turn.task is not None]
         if tasks:
             logger.info("waiting for running turns", extra={"turns": len(tasks)})
@@ -120,12 +213,30 @@ class Service:
         await self.provider.aclose()
 
 
+async def _begin(new: NewTurn) -> BegunTurn | Busy | KnownKey:
+    """What the store answers. A turn that it has begun goes on, even if it was to be stopped at this very moment."""
+    asked = writer.run(begin_turns, new)
+    try:
+        return await asyncio.shield(asked)
+    except asyncio.CancelledError:
+        answer = await asked
+        if isinstance(answer, BegunTurn):
+            return answer
+        raise
+
+
+def check_same(new: NewTurn, fingerprint: str) -> None:
+    """Raise `ApiError` where the idempotency key was used with another request."""
+    if new.fingerprint != fingerprint:
+        raise ApiError("idempotency_mismatch")
+
+
 def _is_due(turn: Turn, stored: tuple[float, int] | None, now: float) -> bool:
     """Whether to store a turn now: when there is new text, and otherwise often enough to keep its lease."""
     if turn.begun is None or turn.ended:
         return False
     last, length = stored or (turn.began_at, 0)
-    return (now - last >= BEAT_SECONDS and len(turn.text) > length) or now - last > settings.TURN_LEASE_SECONDS / 4
+    return (now - last >= PROGRESS_SECONDS and len(turn.text) > length) or now - last > settings.TURN_LEASE_SECONDS / 4
 
 
 _service: Service | None = None

@@ -9,7 +9,7 @@ from typing import Any
 from django.utils import translation
 
 from bancobot_project.errors import error_object
-from chat.turns import Turn
+from chat.following import Followed
 
 KEEP_ALIVE_SECONDS = 15.0
 KEEP_ALIVE = b": keep-alive\n\n"
@@ -22,7 +22,7 @@ def frame(event: str, data: dict[str, Any], offset: int | None = None) -> bytes:
     return f"event: {event}\n{number}data: {json.dumps(data, ensure_ascii=False)}\n\n".encode()
 
 
-async def first_sign(turn: Turn) -> None:
+async def first_sign(turn: Followed) -> None:
     """Wait until there is text, or the end, or enough of silence."""
     try:
         async with asyncio.timeout(SILENCE_SECONDS):
@@ -33,7 +33,7 @@ async def first_sign(turn: Turn) -> None:
 
 
 async def events(
-    turn: Turn, answer: Callable[[Turn], dict[str, Any]], language: str, offset: int = 0
+    turn: Followed, answer: Callable[[Followed], dict[str, Any]], language: str, offset: int = 0
 ) -> AsyncGenerator[bytes]:
     """start, the deltas from character `offset` on, and done or error; a comment now and then in silence."""
     yield frame("start", {"turn_id": turn.turn_id, "session_id": turn.session_id, "model": turn.model})
@@ -47,7 +47,7 @@ async def events(
             yield frame("done", answer(turn), len(turn.text))
 
 
-async def _deltas(turn: Turn, offset: int) -> AsyncGenerator[bytes]:
+async def _deltas(turn: Followed, offset: int) -> AsyncGenerator[bytes]:
     while True:
         if len(turn.text) > offset:
             piece, offset = turn.text[offset:], len(turn.text)

@@ -8,7 +8,8 @@ import logging
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import aclosing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from decimal import Decimal
 from typing import Any
 
 from django.db import Error as DatabaseProblem
@@ -17,24 +18,38 @@ from bancobot_project.errors import ApiError, as_api_error, record
 from chat.catalogue import Catalogue
 from chat.context import fit
 from chat.providers.base import ChatMessage, Options, Piece, Provider, ProviderError, Usage, estimate_tokens
-from sessions_api.store import BegunTurn, NewTurn, Outcome, finish_turns
+from sessions_api.store import BegunTurn, KnownKey, NewTurn, Outcome, finish_turns
 from sessions_api.writer import writer
 
 logger = logging.getLogger(__name__)
 
 NOTHING = Piece()
+CENT_FRACTION = Decimal("1e-12")  # USD; what the record keeps of a cost
+CANCELLED = "cancelled"
 RECORD_PAUSES = (0.1, 0.2, 0.5, 1, 2, 2, 5, 5, 5, 10)  # seconds between the tries to store an outcome
+
+
+class KeyUsed(Exception):
+    """There is no need for a new turn: the idempotency key stands for one already."""
+
+    def __init__(self, known: KnownKey) -> None:
+        super().__init__(known.turn_id)
+        self.known = known
 
 
 @dataclass(frozen=True, slots=True)
 class Wishes:
-    """How the caller wants the reply. `api_key` is the caller's own, if one was brought."""
+    """How the caller wants the reply. `api_key` is the caller's own, if one was brought.
+
+    `patience`: seconds to wait for a session that is busy.
+    """
 
     temperature: float | None = None
     max_tokens: int | None = None
     default_max_tokens: int = 1000
     default_context_length: int = 32_768
     deadline_seconds: float = 300
+    patience: float = 30
     api_key: str | None = field(default=None, repr=False)
 
 
@@ -62,6 +77,7 @@ class Turn:
         self.task: asyncio.Task[None] | None = None
         self.began_at = time.monotonic()
         self._recording = False
+        self._end_as: str | None = None  # the code of an end from outside
         self._first_text_at: float | None = None
         self._known = NOTHING
         self._listeners: list[asyncio.Future[None]] = []
@@ -70,12 +86,15 @@ class Turn:
     def ended(self) -> bool:
         return self.outcome is not None or self.error is not None
 
-    async def run(self, claim: Callable[[NewTurn], Awaitable[BegunTurn]]) -> None:
+    async def run(self, claim: Callable[["Turn"], Awaitable[BegunTurn]]) -> None:
         """The turn's task: claim the session, ask the provider, record the outcome. Raises nothing."""
         try:
-            self.begun = await claim(self.new)
+            self.begun = await claim(self)
         except asyncio.CancelledError:
             self._refuse(ApiError("overloaded", retry_after=1))
+            return
+        except KeyUsed as used:
+            self._refuse(used)
             return
         except Exception as problem:
             self._refuse(as_api_error(problem))
@@ -86,14 +105,15 @@ class Turn:
         await self._record(self.begun, failure)
         self._wake()
 
-    def _refuse(self, error: ApiError) -> None:
+    def _refuse(self, why: ApiError | KeyUsed) -> None:
         """Nothing was stored, so there is no turn."""
-        self.error = error
-        self.started.set_exception(error)
+        self.started.set_exception(why)
         self.started.exception()  # whether or not anybody still listens
 
     async def _ask(self, begun: BegunTurn) -> ProviderError | None:
         """Take the provider's pieces until the reply is whole; answers why it is not."""
+        if self._end_as:  # while the question was being stored
+            return ProviderError(self._end_code)
         try:
             async with asyncio.timeout(self.wishes.deadline_seconds):
                 messages, options = await self._request(begun)
@@ -104,8 +124,8 @@ class Turn:
             return failure
         except TimeoutError:
             return ProviderError("provider_timeout", "the turn's deadline", may_have_been_billed=True)
-        except asyncio.CancelledError:  # the server stops, or the turn was taken away
-            return ProviderError("turn_interrupted", may_have_been_billed=True)
+        except asyncio.CancelledError:  # the server stops, or somebody stops or erases the turn
+            return ProviderError(self._end_code, may_have_been_billed=True)
         except Exception as problem:
             record(problem)
             return ProviderError("internal_error", may_have_been_billed=True)
@@ -129,17 +149,26 @@ class Turn:
             self.text += piece.text
             self._wake()
 
-    def interrupt(self) -> None:
+    def interrupt(self, code: str = "turn_interrupted") -> None:
         """End the turn with what it has, unless its outcome is being stored already."""
         if self.task is not None and not self._recording:
+            self._end_as = self._end_as or code
             self.task.cancel()
+
+    @property
+    def _end_code(self) -> str:
+        return self._end_as or "turn_interrupted"
+
+    def cancel(self) -> None:
+        """End the turn because its owner wants it to end."""
+        self.interrupt(CANCELLED)
 
     async def _record(self, begun: BegunTurn, failure: ProviderError | None) -> None:
         self._recording = True
         outcome = self._outcome(begun, failure)
         for pause in (*RECORD_PAUSES, 0):
             try:
-                stands = await writer.run(finish_turns, outcome)
+                status = await writer.run(finish_turns, outcome)
                 break
             except DatabaseProblem as problem:
                 record(problem)
@@ -147,10 +176,16 @@ class Turn:
         else:
             self.error = ApiError("database_unavailable", retry_after=1, turn_id=self.turn_id)
             return
-        if failure is None and stands:
+        if status == CANCELLED:
+            self.outcome = replace(outcome, status=status, finish_reason=CANCELLED, error_code="")
+        elif status == "completed":
             self.outcome = outcome
-            return
-        code = failure.code if failure else "turn_interrupted"
+        else:
+            self._fail(failure, outcome)
+
+    def _fail(self, failure: ProviderError | None, outcome: Outcome) -> None:
+        code = failure.code if failure else "turn_interrupted"  # somebody took the turn for dead, or erased it
+        code = "turn_interrupted" if code == CANCELLED else code
         self.error = ApiError(
             code,
             retry_after=failure.retry_after if failure else None,
@@ -164,25 +199,26 @@ class Turn:
     def _outcome(self, begun: BegunTurn, failure: ProviderError | None) -> Outcome:
         now, last = time.monotonic(), self._known
         usage = last.usage or self._estimate(begun, failure)
+        status = _status(failure)
         return Outcome(
             session_pk=begun.session_pk,
             position=begun.position,
             content=self.text,
-            status=_status(failure),
+            status=status,
             model=(last.model or self.model)[:200],
             provider=(last.provider or self.provider.name)[:100],
             generation_id=(last.generation_id or "")[:200],
-            finish_reason=(last.finish_reason or "")[:50] if failure is None else "error",
+            finish_reason=_finish_reason(status, last),
             prompt_tokens=usage.prompt_tokens,
             completion_tokens=usage.completion_tokens,
             cached_tokens=usage.cached_tokens,
             reasoning_tokens=usage.reasoning_tokens,
             usage_estimated=usage.estimated,
-            cost=usage.cost,
+            cost=None if usage.cost is None else usage.cost.quantize(CENT_FRACTION),
             first_token_ms=_milliseconds(self.began_at, self._first_text_at),
             latency_ms=_milliseconds(self.began_at, now),
             history_omitted=self.omitted,
-            error_code=failure.code if failure else "",
+            error_code=failure.code if failure and status != CANCELLED else "",
             may_have_been_billed=failure.may_have_been_billed if failure else False,
         )
 
@@ -215,7 +251,11 @@ class Turn:
 def _status(failure: ProviderError | None) -> str:
     if failure is None:
         return "completed"
-    return "interrupted" if failure.code == "turn_interrupted" else "failed"
+    return {"turn_interrupted": "interrupted", CANCELLED: CANCELLED}.get(failure.code, "failed")
+
+
+def _finish_reason(status: str, last: Piece) -> str:
+    return (last.finish_reason or "")[:50] if status == "completed" else CANCELLED if status == CANCELLED else "error"
 
 
 def _milliseconds(start: float, end: float | None) -> int | None:

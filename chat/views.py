@@ -2,12 +2,16 @@
 
 import asyncio
 import json
+import re
 from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 from adrf.viewsets import ViewSet
 from django.conf import settings
 from django.http import HttpResponse, StreamingHttpResponse
+from django.utils.crypto import salted_hmac
 from django.utils.translation import gettext as _
 from rest_framework import serializers
 from rest_framework.permissions import IsAuthenticated
@@ -22,18 +26,20 @@ from bancobot_project.fields import given
 from bancobot_project.logs import note
 from bancobot_project.parsers import AcceptHeader, StrictJSONParser
 from chat.answers import chat_answer, message_answer, turn_state
+from chat.following import Followed
 from chat.providers.base import ProviderError
 from chat.serializers import ChatSerializer, MessageSerializer
 from chat.service import get_service
 from chat.streaming import events, first_sign
-from chat.turns import Turn, Wishes
-from sessions_api.models import new_public_id
-from sessions_api.reading import find_replies
+from chat.turns import Wishes
+from sessions_api.models import Message, new_public_id
+from sessions_api.reading import find_models
 from sessions_api.store import NewTurn, Outcome
 from sessions_api.writer import writer
 
 MOST_TOKENS = 10_000_000  # where the model's limit is not known
-
+IDEMPOTENCY_KEY = re.compile(r"[\x20-\x7e]{1,255}")
+OFFSET = re.compile(r"[0-9]{1,9}")
 
 ANYTHING = ("*/*", "application/json")
 
@@ -109,39 +115,77 @@ class TurnViewSet(LoopViewSet, ABC):
         """The turn that a validated request asks for."""
 
     @abstractmethod
-    def answer(self, turn: Turn, outcome: Outcome) -> dict[str, Any]:
-        """The JSON answer of a completed turn."""
+    def answer(self, reply: Outcome | Message, turn_id: str, session_id: str) -> dict[str, Any]:
+        """The JSON answer of a turn that came to its end."""
 
     async def create(self, request: Request) -> Any:
         question = given(self.body.run_validation(request.data))
+        key = idempotency_key(request)
         caller = caller_of(request)
-        turn = get_service().begin(*await self.plan(question, caller))
+        new, wishes = await self.plan(question, caller)
+        if key is not None:
+            new = replace(new, idempotency_key=key, fingerprint=fingerprint(request))
+        if question.get("on_busy") == "reject":
+            wishes = replace(wishes, patience=0)
+        turn, replayed = await get_service().begin(new, wishes)
         note(turn=turn.turn_id, session=turn.session_id, owner_kind=caller.kind)
-        await asyncio.shield(turn.started)  # a client that leaves takes nothing with it
+        if replayed:
+            self.headers["Idempotent-Replayed"] = "true"
         if question.get("stream") or request.accepted_renderer.format == "sse":
             return await self._stream(turn, language_of(request))
         await turn.wait()
         return HttpResponse(
-            json.dumps(self._whole(turn), ensure_ascii=False).encode(), "application/json", headers=_headers(turn)
+            json.dumps(self._whole(turn), ensure_ascii=False).encode(),
+            "application/json",
+            headers=_headers(turn) | self.headers,
         )
 
-    async def _stream(self, turn: Turn, language: str) -> StreamingHttpResponse:
+    async def _stream(self, turn: Followed, language: str) -> StreamingHttpResponse:
         await first_sign(turn)
         if turn.error is not None and not turn.text:
             raise turn.error
-        headers = {**_headers(turn), "Cache-Control": "no-store", "X-Accel-Buffering": "no"}
-        return StreamingHttpResponse(
-            events(turn, self._whole, language), content_type="text/event-stream", headers=headers
-        )
+        return stream_of(turn, self._whole, language, headers=_headers(turn) | self.headers)
 
-    def _whole(self, turn: Turn) -> dict[str, Any]:
-        if turn.outcome is None:
-            raise turn.error or ApiError("internal_error")
-        note(tokens=(turn.outcome.prompt_tokens or 0) + (turn.outcome.completion_tokens or 0))
-        return self.answer(turn, turn.outcome)
+    def _whole(self, turn: Followed) -> dict[str, Any]:
+        return self.answer(ended_well(turn), turn.turn_id, turn.session_id)
 
 
-def _headers(turn: Turn) -> dict[str, str]:
+def ended_well(turn: Followed) -> Outcome | Message:
+    """The reply of a turn that has ended; raises the turn's error where there is none."""
+    if turn.outcome is None:
+        raise turn.error or ApiError("internal_error")
+    note(tokens=(turn.outcome.prompt_tokens or 0) + (turn.outcome.completion_tokens or 0))
+    return turn.outcome
+
+
+def stream_of(
+    turn: Followed,
+    answer: Callable[[Followed], dict[str, Any]],
+    language: str,
+    offset: int = 0,
+    headers: dict[str, str] | None = None,
+) -> StreamingHttpResponse:
+    headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no", **(headers or {})}
+    return StreamingHttpResponse(
+        events(turn, answer, language, offset), content_type="text/event-stream", headers=headers
+    )
+
+
+def idempotency_key(request: Request) -> str | None:
+    """The client's name for what it asks, under which it may ask again; raises `ValidationError`."""
+    key = request.META.get("HTTP_IDEMPOTENCY_KEY")
+    if key is not None and not IDEMPOTENCY_KEY.fullmatch(key):
+        raise serializers.ValidationError({"Idempotency-Key": [_("Use 1 to 255 printable ASCII characters.")]})
+    return None if key is None else str(key)
+
+
+def fingerprint(request: Request) -> str:
+    """Tells a request from another one, and nothing of what it says: it outlives no session, but a backup might."""
+    said = json.dumps([request.path.rstrip("/"), request.data], sort_keys=True, ensure_ascii=False)
+    return salted_hmac("chat.idempotency", said, secret=settings.OWNER_HASH_KEY, algorithm="sha256").hexdigest()
+
+
+def _headers(turn: Followed) -> dict[str, str]:
     return {"X-History-Omitted": str(turn.omitted)} if turn.omitted else {}
 
 
@@ -164,8 +208,8 @@ class MessageViewSet(TurnViewSet):
         )
         return new, wishes_of(caller)
 
-    def answer(self, turn: Turn, outcome: Outcome) -> dict[str, Any]:
-        return message_answer(turn, outcome)
+    def answer(self, reply: Outcome | Message, turn_id: str, session_id: str) -> dict[str, Any]:
+        return message_answer(reply, turn_id, session_id)
 
 
 class ChatViewSet(TurnViewSet):
@@ -184,20 +228,21 @@ class ChatViewSet(TurnViewSet):
             default_system_prompt=settings.CHAT_SYSTEM_PROMPT,
             history_limit=settings.HISTORY_MAX_MESSAGES,
         )
-        await self._check_max_tokens(question)
+        if "max_tokens" in question:
+            await check_max_tokens(new, question["max_tokens"])
         return new, wishes_of(caller, question.get("temperature"), question.get("max_tokens"))
 
-    async def _check_max_tokens(self, question: dict[str, Any]) -> None:
-        """Refuse what the model can't write. (Where only the session knows the model, the turn asks for less.)"""
-        service = get_service()
-        model = question.get("model") or ("" if question.get("session_id") else service.provider.default_model)
-        if "max_tokens" in question and model:
-            _context, most = await service.catalogue.limits(model, MOST_TOKENS)
-            if question["max_tokens"] > most:
-                raise serializers.ValidationError({"max_tokens": [_("This model writes at most %d tokens.") % most]})
+    def answer(self, reply: Outcome | Message, turn_id: str, session_id: str) -> dict[str, Any]:
+        return chat_answer(reply, turn_id, session_id)
 
-    def answer(self, turn: Turn, outcome: Outcome) -> dict[str, Any]:
-        return chat_answer(turn, outcome)
+
+async def check_max_tokens(new: NewTurn, wish: int) -> None:
+    """Refuse what the model can't write; raises `ValidationError`."""
+    service = get_service()
+    model = new.model or await writer.run(find_models, new.place) or service.provider.default_model
+    _context, most = await service.catalogue.limits(model, MOST_TOKENS)
+    if wish > most:
+        raise serializers.ValidationError({"max_tokens": [_("This model writes at most %d tokens.") % most]})
 
 
 def wishes_of(caller: Caller, temperature: float | None = None, max_tokens: int | None = None) -> Wishes:
@@ -207,6 +252,7 @@ def wishes_of(caller: Caller, temperature: float | None = None, max_tokens: int 
         default_max_tokens=settings.MAX_TOKENS_DEFAULT,
         default_context_length=settings.DEFAULT_CONTEXT_LENGTH,
         deadline_seconds=settings.TURN_DEADLINE_SECONDS,
+        patience=settings.SESSION_BUSY_WAIT_SECONDS,
         api_key=caller.provider_key,
     )
 
@@ -222,13 +268,37 @@ class ModelsViewSet(LoopViewSet):
 
 
 class TurnsViewSet(LoopViewSet):
-    """A turn, while it runs and after: GET /turns/{id}."""
+    """A turn, while it runs and after: GET /turns/{id}, GET /turns/{id}/events, POST /turns/{id}/cancel."""
 
     async def retrieve(self, request: Request, turn_id: str) -> Response:
-        reply = await writer.run(find_replies, (caller_of(request).owner, turn_id))
-        if reply is None:
-            raise ApiError("turn_not_found")
-        running = get_service().running.get(turn_id)
+        service = get_service()
+        reply = await service.find(caller_of(request).owner, turn_id)
+        running = service.running.get(turn_id)
         if running is not None:  # the database is up to a second behind
             reply.content = running.text
         return Response(turn_state(reply))
+
+    async def events(self, request: Request, turn_id: str) -> StreamingHttpResponse:
+        turn = await get_service().follow(caller_of(request).owner, turn_id)
+        return stream_of(turn, whole_turn, language_of(request), offset_of(request), _headers(turn))
+
+    async def cancel(self, request: Request, turn_id: str) -> Response:
+        await get_service().cancel(caller_of(request).owner, turn_id)
+        return await self.retrieve(request, turn_id)
+
+
+def whole_turn(turn: Followed) -> dict[str, Any]:
+    return chat_answer(ended_well(turn), turn.turn_id, turn.session_id)
+
+
+def offset_of(request: Request) -> int:
+    """From which character on a stream is taken up again; raises `ValidationError`."""
+    for name, value in (
+        ("Last-Event-ID", request.META.get("HTTP_LAST_EVENT_ID")),
+        ("after", request.GET.get("after")),
+    ):
+        if value:
+            if not OFFSET.fullmatch(value):
+                raise serializers.ValidationError({name: [_("Use the id of an event, a whole number.")]})
+            return int(value)
+    return 0

@@ -15,7 +15,7 @@ from django.db import OperationalError, connection, transaction
 from django.db.models import Q, QuerySet
 from django.utils import timezone
 
-from sessions_api.models import Lease, Message, Session
+from sessions_api.models import Cancellation, IdempotencyKey, Lease, Message, Session
 from sessions_api.runner import is_gone, this_process
 from sessions_api.wiping import wipe
 
@@ -23,6 +23,7 @@ logger = logging.getLogger(__name__)
 
 BATCH = 500  # sessions looked at, and messages deleted, in one transaction, or a few more
 ERASE_ATTEMPTS = 50  # a tenth of a second apart: others hold a session for milliseconds
+CANCELLATION_KEPT = timedelta(minutes=1)  # whoever runs the turn has looked long before
 LONG_AGO = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -156,6 +157,17 @@ def expired_sessions(idle: timedelta | None, closed: timedelta | None) -> QueryS
     return Session.objects.filter(rule).exclude(pk__in=running)
 
 
+def drop_expired_keys() -> int:
+    """Delete idempotency keys that are older than IDEMPOTENCY_HOURS (answers how many), and old cancellations."""
+    now = timezone.now()
+    Cancellation.objects.filter(requested_at__lt=now - CANCELLATION_KEPT).delete()
+    expired = IdempotencyKey.objects.filter(created_at__lt=now - timedelta(hours=settings.IDEMPOTENCY_HOURS))
+    removed = 0
+    while batch := list(expired.order_by("created_at").values_list("pk", flat=True)[:BATCH]):
+        removed += expired.filter(pk__in=batch).delete()[0]
+    return removed
+
+
 def retention() -> tuple[timedelta | None, timedelta | None]:
     """How long the settings let sessions be idle, and be kept after they were closed. `None`: for ever."""
     hours = settings.SESSION_CLEANUP_HOURS, settings.SESSION_CLOSED_RETENTION_HOURS
@@ -170,6 +182,11 @@ def interrupt_dead_turns(cutoff: datetime | None = None) -> int:
     runners = pending.order_by().values_list("runner", flat=True).distinct()
     gone = [name for name in runners if is_gone(name)]
     return _interrupt(pending.filter(Q(heartbeat_at__lt=cutoff) | Q(runner__in=gone)))
+
+
+def is_dead(heartbeat_at: datetime | None) -> bool:
+    """Whether a pending turn has not been heard of for longer than its lease."""
+    return heartbeat_at is None or heartbeat_at < timezone.now() - timedelta(seconds=settings.TURN_LEASE_SECONDS)
 
 
 def interrupt_turns(turn_ids: Sequence[str]) -> list[int]:

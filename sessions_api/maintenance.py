@@ -19,7 +19,7 @@ LEASE_SECONDS = 15.0
 
 
 class Maintenance(threading.Thread):
-    """Ends dead turns every few seconds and purges about every minute, until told to stop."""
+    """Ends dead turns every few seconds, and purges sessions and idempotency keys about every minute, until stopped."""
 
     def __init__(self) -> None:
         super().__init__(name="maintenance", daemon=True)
@@ -52,6 +52,7 @@ class Maintenance(threading.Thread):
 
     def _purge(self) -> None:
         began_at = time.monotonic()
+        housekeeping.drop_expired_keys()
         expired = housekeeping.expired_sessions(*housekeeping.retention())
         removed = housekeeping.purge(expired, PURGE_SLICE_SECONDS)
         if any(removed):

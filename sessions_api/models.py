@@ -137,6 +137,42 @@ class Message(models.Model):
         return f"{self.turn_id}.{self.position}"
 
 
+class IdempotencyKey(models.Model):
+    """A key that a client gave to a request, and the turn that the request began.
+
+    It goes with its session. `fingerprint` is a keyed hash of the request, from which no text can be had.
+    """
+
+    pk = models.CompositePrimaryKey("owner", "key")
+    owner = models.CharField(_("owner"), max_length=80)
+    key = models.CharField(_("key"), max_length=255)
+    fingerprint = models.CharField(max_length=64)
+    turn_id = models.CharField(_("turn"), max_length=32)
+    session = models.ForeignKey(Session, on_delete=models.CASCADE, related_name="+", verbose_name=_("session"))
+    created_at = models.DateTimeField(_("created at"), db_index=True)
+
+    class Meta:
+        verbose_name = _("idempotency key")
+        verbose_name_plural = _("idempotency keys")
+
+    def __str__(self) -> str:
+        return self.key
+
+
+class Cancellation(models.Model):
+    """Somebody wants a turn to be stopped that another process runs; that process looks here."""
+
+    turn_id = models.CharField(max_length=32, primary_key=True)
+    requested_at = models.DateTimeField()
+
+    class Meta:
+        verbose_name = _("cancellation")
+        verbose_name_plural = _("cancellations")
+
+    def __str__(self) -> str:
+        return self.turn_id
+
+
 class Lease(models.Model):
     """Who does a piece of housekeeping at present: one process at a time, until `expires_at`."""
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from sessions_api.models import Message
+from sessions_api.models import Message, Session
 
 
 def find_replies(turns: Sequence[tuple[str, str]]) -> list[Message | None]:
@@ -12,3 +12,11 @@ def find_replies(turns: Sequence[tuple[str, str]]) -> list[Message | None]:
     ).select_related("session")
     found = {(reply.session.owner, reply.turn_id): reply for reply in replies}
     return [found.get(turn) for turn in turns]
+
+
+def find_models(sessions: Sequence[tuple[str, str]]) -> list[str]:
+    """The models that sessions, named by owner and session id, remember; empty where there is none."""
+    ids = [session_id for _, session_id in sessions]
+    rows = Session.objects.filter(session_id__in=ids, closed_at=None).values_list("owner", "session_id", "model")
+    found = {(owner, session_id): model for owner, session_id, model in rows}
+    return [found.get(session, "") for session in sessions]

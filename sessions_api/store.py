@@ -8,22 +8,24 @@ own work, so that it can be run again when a commit's fate is unknown.
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any, NamedTuple
 
-from django.db import connection
+from django.conf import settings
+from django.db import Error, connection
 from django.utils import timezone
 
-from sessions_api.models import Message, Session
+from sessions_api.models import Cancellation, IdempotencyKey, Message, Session
 from sessions_api.runner import this_process
 
 SESSIONS = Session._meta.db_table
 MESSAGES = Message._meta.db_table
+KEYS = IdempotencyKey._meta.db_table
 
 
-class NotAllAtOnce(Exception):
-    """Some turn of a set needs a look of its own; the writer then runs each alone."""
+class NotAllAtOnce(Error):
+    """Something of a set needs a look of its own, or a second one; the writer then runs each alone, and again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +33,7 @@ class NewTurn:
     """A question that wants a reply. `None` for model, system prompt and persona means: as the session has it.
 
     `default_system_prompt` serves a session that has none, and a new one keeps it. `history_limit`: how many earlier
-    messages to read at the most.
+    messages to read at the most. With an `idempotency_key`, `fingerprint` is what tells this request from others.
     """
 
     owner: str
@@ -44,10 +46,16 @@ class NewTurn:
     persona_id: str | None = None
     metadata: dict[str, Any] = field(default_factory=dict)
     history_limit: int = 100
+    idempotency_key: str | None = None
+    fingerprint: str = ""
 
     @property
-    def key(self) -> tuple[str, str]:
+    def place(self) -> tuple[str, str]:
         return self.owner, self.session_id
+
+    @property
+    def own_key(self) -> tuple[str, str] | None:
+        return None if self.idempotency_key is None else (self.owner, self.idempotency_key)
 
 
 class PastMessage(NamedTuple):
@@ -85,6 +93,14 @@ class Busy:
 
 
 @dataclass(frozen=True, slots=True)
+class KnownKey:
+    """The idempotency key has been used before, by that turn."""
+
+    turn_id: str
+    fingerprint: str
+
+
+@dataclass(frozen=True, slots=True)
 class Progress:
     """The text of a running turn so far."""
 
@@ -101,6 +117,7 @@ class Outcome:
     position: int
     content: str
     status: str
+    completed_at: datetime = field(default_factory=timezone.now)
     model: str = ""
     provider: str = ""
     generation_id: str = ""
@@ -118,7 +135,7 @@ class Outcome:
     may_have_been_billed: bool = False
 
 
-OUTCOME_COLUMNS = [name for name in Outcome.__slots__ if name not in ("session_pk", "position", "cost")]
+OUTCOME_COLUMNS = [name for name in Outcome.__slots__ if name not in ("session_pk", "position", "completed_at", "cost")]
 RECORD_OUTCOME = (
     f"UPDATE {MESSAGES} SET {', '.join(f'{name} = %s' for name in OUTCOME_COLUMNS)}, cost = %s, completed_at = %s, "
     "heartbeat_at = NULL WHERE session_id = %s AND position = %s "
@@ -127,25 +144,50 @@ RECORD_OUTCOME = (
 )
 
 
-def begin_turns(turns: Sequence[NewTurn]) -> list[BegunTurn | Busy]:
-    """Store each question and a pending reply, unless its session is busy, and read the history before it."""
+def begin_turns(turns: Sequence[NewTurn]) -> list[BegunTurn | Busy | KnownKey]:
+    """Store each question and a pending reply, and read the history before it.
+
+    Unless the session is busy; or the idempotency key has been used, which is looked at first.
+    """
     now = timezone.now()
-    known, busy = _find_sessions(turns)
+    answers: dict[str, BegunTurn | Busy | KnownKey] = {}
+    for turn, used in zip(turns, find_keys(turns), strict=True):
+        if used is not None and used.turn_id != turn.turn_id:
+            answers[turn.turn_id] = used
+    known, busy = _find_sessions([turn for turn in turns if turn.turn_id not in answers])
     taken: dict[tuple[str, str], str] = {}
-    answers: dict[str, BegunTurn | Busy] = {}
     for turn in turns:
-        running = busy.get(turn.key)
-        if turn.key in taken:
-            answers[turn.turn_id] = Busy(taken[turn.key], now)
+        running = busy.get(turn.place)
+        if turn.turn_id in answers:
+            continue
+        if turn.place in taken:
+            answers[turn.turn_id] = Busy(taken[turn.place], now)
         elif running and running.turn_id != turn.turn_id:
             answers[turn.turn_id] = running
         else:
-            taken[turn.key] = turn.turn_id
+            taken[turn.place] = turn.turn_id
     begun = [turn for turn in turns if turn.turn_id not in answers]
-    known |= _create_sessions([turn for turn in begun if turn.key not in known], now)
-    _store_questions([(turn, known[turn.key]) for turn in begun if turn.key not in busy], now)
-    _read_histories([(turn, known[turn.key]) for turn in begun])
-    return [answers.get(turn.turn_id) or known[turn.key] for turn in turns]
+    known |= _create_sessions([turn for turn in begun if turn.place not in known], now)
+    fresh = [(turn, known[turn.place]) for turn in begun if turn.place not in busy]
+    _store_keys([pair for pair in fresh if pair[0].own_key], now)
+    _store_questions(fresh, now)
+    _read_histories([(turn, known[turn.place]) for turn in begun])
+    return [answers.get(turn.turn_id) or known[turn.place] for turn in turns]
+
+
+def find_keys(turns: Sequence[NewTurn]) -> list[KnownKey | None]:
+    """What the turns' idempotency keys stand for already; `None` where a turn has none, or a new one."""
+    keys = {turn.own_key for turn in turns if turn.own_key}
+    cutoff = _oldest_key(timezone.now())
+    columns = "k.owner, k.key, k.turn_id, k.fingerprint, k.created_at"
+    used = {
+        (owner, key): KnownKey(turn_id, fingerprint)
+        for owner, key, turn_id, fingerprint, created_at in _select_per_pair(
+            columns, f"JOIN {KEYS} k ON k.owner = v.column1 AND k.key = v.column2", keys
+        )
+        if _datetime(created_at) >= cutoff
+    }
+    return [used.get(turn.own_key) if turn.own_key else None for turn in turns]
 
 
 def save_progress(turns: Sequence[Progress]) -> list[bool]:
@@ -162,18 +204,17 @@ def save_progress(turns: Sequence[Progress]) -> list[bool]:
     return [_status(turn.session_pk, turn.position) == Message.Status.PENDING for turn in turns]
 
 
-def finish_turns(outcomes: Sequence[Outcome]) -> list[bool]:
+def finish_turns(outcomes: Sequence[Outcome]) -> list[str | None]:
     """Record each outcome on its pending reply and in the session's totals.
 
-    Answers whether the outcome stands: false where the turn had been ended by somebody else, or was erased.
+    Answers the status that stands: another where the turn had been ended by somebody else, none where it was erased.
     """
-    now = connection.ops.adapt_datetimefield_value(timezone.now())
     with connection.cursor() as cursor:
-        cursor.executemany(RECORD_OUTCOME, [_outcome_row(outcome, now) for outcome in outcomes])
+        cursor.executemany(RECORD_OUTCOME, [_outcome_row(outcome) for outcome in outcomes])
         if cursor.rowcount != len(outcomes):
             if len(outcomes) > 1:
                 raise NotAllAtOnce
-            return [_status(outcomes[0].session_pk, outcomes[0].position) == outcomes[0].status]
+            return [_status(outcomes[0].session_pk, outcomes[0].position)]
         cursor.executemany(
             # last_activity_at stays the question's: to write it again would cost an entry in every index.
             f"UPDATE {SESSIONS} SET prompt_tokens = prompt_tokens + %s, "
@@ -188,12 +229,39 @@ def finish_turns(outcomes: Sequence[Outcome]) -> list[bool]:
                 for turn in sorted(outcomes, key=lambda outcome: outcome.session_pk)
             ],
         )
-    return [True] * len(outcomes)
+    return [outcome.status for outcome in outcomes]
+
+
+def request_cancellations(turn_ids: Sequence[str]) -> list[None]:
+    """Ask whoever runs these turns to stop them."""
+    now = timezone.now()
+    Cancellation.objects.bulk_create(
+        [Cancellation(turn_id=turn_id, requested_at=now) for turn_id in sorted(set(turn_ids))], ignore_conflicts=True
+    )
+    return [None] * len(turn_ids)
+
+
+def find_cancellations(askers: Sequence[None]) -> list[list[str]]:
+    """The turns that are to be stopped, whoever runs them: a handful at the most."""
+    return [list(Cancellation.objects.values_list("turn_id", flat=True))] * len(askers)
+
+
+def cancel_turns(turn_ids: Sequence[str]) -> list[bool]:
+    """Mark turns as cancelled although the process that runs them did not answer. Answers whether they still ran."""
+    pending = Message.objects.filter(status=Message.Status.PENDING)
+    ended = {
+        "status": Message.Status.CANCELLED,
+        "finish_reason": "cancelled",
+        "may_have_been_billed": True,
+        "completed_at": timezone.now(),
+        "heartbeat_at": None,
+    }
+    return [bool(pending.filter(turn_id=turn_id).update(**ended)) for turn_id in turn_ids]
 
 
 def _find_sessions(turns: Iterable[NewTurn]) -> tuple[dict[tuple[str, str], BegunTurn], dict[tuple[str, str], Busy]]:
     """The open sessions that the turns name, ready for their next turn, and which of them have an unfinished one."""
-    keys = {turn.key for turn in turns}
+    keys = {turn.place for turn in turns}
     own = {turn.turn_id for turn in turns}
     known: dict[tuple[str, str], BegunTurn] = {}
     busy: dict[tuple[str, str], Busy] = {}
@@ -213,6 +281,7 @@ def _find_sessions(turns: Iterable[NewTurn]) -> tuple[dict[tuple[str, str], Begu
 
 
 def _create_sessions(turns: Sequence[NewTurn], now: datetime) -> dict[tuple[str, str], BegunTurn]:
+    turns = sorted(turns, key=lambda turn: turn.place)  # in one order everywhere, or two processes could deadlock
     created = Session.objects.bulk_create(
         Session(
             owner=turn.owner,
@@ -226,9 +295,30 @@ def _create_sessions(turns: Sequence[NewTurn], now: datetime) -> dict[tuple[str,
         for turn in turns
     )
     return {
-        turn.key: BegunTurn(session.pk, session.session_id, 1, session.model, session.system_prompt)
+        turn.place: BegunTurn(session.pk, session.session_id, 1, session.model, session.system_prompt)
         for turn, session in zip(turns, created, strict=True)
     }
+
+
+def _store_keys(turns: Sequence[tuple[NewTurn, BegunTurn]], now: datetime) -> None:
+    """Bind the turns to their keys. An expired one is taken over; one that came up this moment means: look again."""
+    moment, cutoff = (connection.ops.adapt_datetimefield_value(value) for value in (now, _oldest_key(now)))
+    rows = [
+        (turn.owner, turn.idempotency_key, turn.fingerprint, turn.turn_id, begun.session_pk, moment, cutoff)
+        for turn, begun in sorted(turns, key=lambda pair: str(pair[0].own_key))
+    ]
+    if not rows:
+        return
+    with connection.cursor() as cursor:
+        cursor.executemany(
+            f"INSERT INTO {KEYS} (owner, key, fingerprint, turn_id, session_id, created_at) "
+            "VALUES (%s, %s, %s, %s, %s, %s) ON CONFLICT (owner, key) DO UPDATE SET "
+            "fingerprint = excluded.fingerprint, turn_id = excluded.turn_id, session_id = excluded.session_id, "
+            f"created_at = excluded.created_at WHERE {KEYS}.created_at < %s",
+            rows,
+        )
+        if cursor.rowcount != len(rows):
+            raise NotAllAtOnce
 
 
 def _store_questions(turns: Sequence[tuple[NewTurn, BegunTurn]], now: datetime) -> None:
@@ -291,9 +381,14 @@ def _select_per_pair(columns: str, joined: str, pairs: Iterable[tuple[Any, Any]]
         return list(cursor.fetchall())
 
 
-def _outcome_row(outcome: Outcome, now: Any) -> tuple[Any, ...]:
+def _outcome_row(outcome: Outcome) -> tuple[Any, ...]:
     values = (getattr(outcome, name) for name in OUTCOME_COLUMNS)
-    return (*values, _decimal(outcome.cost), now, outcome.session_pk, outcome.position, this_process())
+    ended_at = connection.ops.adapt_datetimefield_value(outcome.completed_at)
+    return (*values, _decimal(outcome.cost), ended_at, outcome.session_pk, outcome.position, this_process())
+
+
+def _oldest_key(now: datetime) -> datetime:
+    return now - timedelta(hours=settings.IDEMPOTENCY_HOURS)
 
 
 def _status(session_pk: int, position: int) -> str | None:

@@ -109,9 +109,12 @@ def _event(frame: str) -> Event:
 
 
 @contextmanager
-def service_with(directories: pytest.TempPathFactory, upstream: Upstream, **settings: str) -> Iterator[Service]:
+def service_with(
+    directories: pytest.TempPathFactory, upstream: Upstream, *, workers: int = 1, **settings: str
+) -> Iterator[Service]:
     """A service with settings of its own, for the tests of a module: a start takes longer than most tests."""
-    service = Service(directories.mktemp("service"), settings=provider_settings(upstream.url) | settings)
+    own = provider_settings(upstream.url) | settings
+    service = Service(directories.mktemp("service"), workers=workers, settings=own)
     try:
         yield service.start()
     finally:

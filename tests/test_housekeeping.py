@@ -93,7 +93,7 @@ def test_erasing_ends_what_a_running_turn_could_still_write() -> None:
     begun = begin("ocupada")
     assert housekeeping.erase(Session.objects.all()) == 1
     assert save_progress([Progress(begun.session_pk, begun.position, "mais texto")]) == [False]
-    assert finish_turns([Outcome(begun.session_pk, begun.position, "o texto todo", "completed")]) == [False]
+    assert finish_turns([Outcome(begun.session_pk, begun.position, "o texto todo", "completed")]) == [None]
     assert (Session.objects.count(), Message.objects.count()) == (0, 0)
 
 
@@ -312,7 +312,7 @@ def test_an_interrupted_turn_cannot_be_finished_any_more_and_frees_its_session()
     reply = run_by("another-machine/1:17:4711")
     later = timezone.now() + timedelta(seconds=1)
     assert housekeeping.interrupt_dead_turns(cutoff=later) == 1
-    assert finish_turns([Outcome(reply.session_id, reply.position, "tarde demais", "completed")]) == [False]
+    assert finish_turns([Outcome(reply.session_id, reply.position, "tarde demais", "completed")]) == ["interrupted"]
     assert begin(reply.session.session_id).position == reply.position + 2
 
 

@@ -19,6 +19,8 @@ OPERATIONS = {
     "POST /api/message": "createMessage",
     "POST /chat": "createChatTurn",
     "GET /turns/{turn_id}": "getTurn",
+    "GET /turns/{turn_id}/events": "followTurn",
+    "POST /turns/{turn_id}/cancel": "cancelTurn",
     "GET /models": "listModels",
     "GET /sessions": "listSessions",
     "GET /sessions/{session_id}": "getSession",
@@ -29,8 +31,8 @@ OPERATIONS = {
     "DELETE /api/sessions/{session_id}": "deleteSessionById",
     "GET /health": "getHealth",
 }
-LATER = {"method_not_allowed", "idempotency_mismatch", "rate_limited"}  # codes that no described operation answers with
-ANSWERED_HEADERS = {"X-Request-ID", "X-History-Omitted", "Retry-After", "WWW-Authenticate"}
+LATER = {"method_not_allowed", "rate_limited"}  # codes that no described operation answers with
+ANSWERED_HEADERS = {"X-Request-ID", "X-History-Omitted", "Idempotent-Replayed", "Retry-After", "WWW-Authenticate"}
 
 
 class Published:
@@ -217,7 +219,8 @@ def test_the_provider_s_faults_fit(
     for path in ("/chat", "/api/message"):
         upstream.script(scenario)
         answer = requests.post(service.url + path, json={"message": "Olá"}, timeout=30)
-        assert answer.status_code == status
+        good = requests.post(service.url + path, json={"message": "Olá"}, timeout=30)  # or the circuit would open
+        assert (answer.status_code, good.status_code) == (status, 200)
         published.check(answer)
 
 
@@ -262,6 +265,10 @@ JSON = {"Content-Type": "application/json"}
         ("GET", "/api/sessions?limit=0", b"", {}, 400),
         ("GET", "/turns/nenhum", b"", {}, 404),
         ("GET", "/turns/nenhum.", b"", {}, 404),
+        ("GET", "/turns/nenhum/events", b"", {}, 404),
+        ("GET", "/turns/nenhum/events", b"", {"Last-Event-ID": "x"}, 404),
+        ("POST", "/turns/nenhum/cancel", b"", {}, 404),
+        ("POST", "/chat", b'{"message": "Oi"}', JSON | {"Idempotency-Key": "x" * 256}, 400),
         ("GET", "/models", b"", {"Authorization": "Bearer bb_x"}, 401),
     ],
 )
@@ -298,6 +305,11 @@ BODIES: list[dict[str, Any]] = [
     {"stream": False},
     {"stream": None},
     {"stream": "true"},
+    {"on_busy": "wait"},
+    {"on_busy": "reject"},
+    {"on_busy": "other"},
+    {"on_busy": None},
+    {"on_busy": ["wait"]},
     {"stream": 0},
     {"model": None},
     {"model": ""},
@@ -405,6 +417,34 @@ def test_a_parameter_is_accepted_exactly_if_its_schema_allows_it(
     answer = requests.get(service.url + path, {name: value}, headers=caller, timeout=30)
     published.check(answer)
     assert (answer.status_code == 200) == published.accepts(described[name]["schema"], value), answer.text
+
+
+@pytest.mark.parametrize("value", [0, 3, 999_999_999, 1_000_000_000, -1, "x"])
+@pytest.mark.parametrize("name", ["after", "Last-Event-ID"])
+def test_a_place_in_a_stream_is_accepted_exactly_if_its_schema_allows_it(
+    service: Service, published: Published, caller: dict[str, str], name: str, value: Any
+) -> None:
+    turn = requests.post(f"{service.url}/chat", json={"message": "Olá"}, headers=caller, timeout=30).json()["turn_id"]
+    described = {part.get("name"): part for part in published.operation("GET", f"/turns/{turn}/events")["parameters"]}
+    sent = {name: str(value)}
+    where: dict[str, Any] = {"params": sent} if name == "after" else {}
+    headers = caller if name == "after" else caller | sent
+    answer = requests.get(f"{service.url}/turns/{turn}/events", headers=headers, timeout=30, **where)
+    published.check(answer)
+    assert (answer.status_code == 200) == published.accepts(described[name]["schema"], value), answer.text
+
+
+def test_a_replay_and_a_mismatch_fit(service: Service, published: Published, caller: dict[str, str]) -> None:
+    headers = caller | {"Idempotency-Key": "k"}
+    answers = [
+        requests.post(f"{service.url}/chat", json={"message": text}, headers=headers, timeout=30)
+        for text in ("Olá", "Olá", "Outra")
+    ]
+    assert [answer.status_code for answer in answers] == [200, 200, 422]
+    for answer in answers:
+        published.check(answer)
+    turn = answers[0].json()["turn_id"]
+    published.check(requests.post(f"{service.url}/turns/{turn}/cancel", headers=caller, timeout=30))
 
 
 @pytest.mark.parametrize(

@@ -52,7 +52,7 @@ def outcome(begun: BegunTurn, text: str = "Olá", **more: Any) -> Outcome:
 
 def say(session_id: str, text: str, reply: str, **more: Any) -> BegunTurn:
     begun = begin(question(session_id, text, **more))
-    assert finish_turns([outcome(begun, reply)]) == [True]
+    assert finish_turns([outcome(begun, reply)]) == ["completed"]
     return begun
 
 
@@ -199,7 +199,7 @@ def test_an_outcome_is_recorded_and_totalled() -> None:
         completion_tokens=3, cached_tokens=2, reasoning_tokens=1, usage_estimated=True, cost=Decimal("0.000000000007"),
         first_token_ms=5, latency_ms=9, history_omitted=4,
     )  # fmt: skip
-    assert finish_turns([recorded]) == [True]
+    assert finish_turns([recorded]) == ["completed"]
     reply = Message.objects.get(position=1)
     for name in Outcome.__slots__:
         if name != "session_pk":
@@ -212,8 +212,8 @@ def test_an_outcome_is_recorded_and_totalled() -> None:
 
 def test_an_outcome_that_is_recorded_again_counts_once() -> None:
     recorded = outcome(begin(question()), prompt_tokens=7, completion_tokens=3, cost=Decimal("0.5"))
-    assert finish_turns([recorded]) == [True]
-    assert finish_turns([recorded]) == [True]
+    assert finish_turns([recorded]) == ["completed"]
+    assert finish_turns([recorded]) == ["completed"]
     session = Session.objects.get()
     assert (session.prompt_tokens, session.cost) == (7, Decimal("0.5"))
 
@@ -230,7 +230,7 @@ def test_two_outcomes_of_one_session_in_a_set_are_both_totalled() -> None:
 def test_an_outcome_does_not_bring_back_what_somebody_else_ended() -> None:
     begun = begin(question())
     Message.objects.filter(position=1).update(status="cancelled", content="Até aqui")
-    assert finish_turns([outcome(begun, "Tudo")]) == [False]
+    assert finish_turns([outcome(begun, "Tudo")]) == ["cancelled"]
     assert rows()[1] == (1, "assistant", "Até aqui", "cancelled")
     assert Session.objects.get().completion_tokens == 0
 
@@ -239,7 +239,7 @@ def test_an_outcome_of_an_erased_session_is_dropped() -> None:
     begun = begin(question())
     Message.objects.all().delete()
     Session.objects.all().delete()
-    assert finish_turns([outcome(begun)]) == [False]
+    assert finish_turns([outcome(begun)]) == [None]
     assert Message.objects.count() == 0
 
 
@@ -373,7 +373,7 @@ def test_what_waits_is_one_transaction(writer: Writer) -> None:
 def test_a_result_comes_after_its_commit(writer: Writer) -> None:
     begun = asyncio.run(one(writer, begin_turns, question()))
     assert rows()[0][2] == "Oi"
-    assert asyncio.run(one(writer, finish_turns, outcome(begun))) is True
+    assert asyncio.run(one(writer, finish_turns, outcome(begun))) == "completed"
     assert rows()[1][3] == "completed"
 
 
@@ -462,11 +462,11 @@ def test_many_loops_share_a_writer(writer: Writer) -> None:
 def test_a_process_that_was_taken_for_dead_still_stores_its_whole_reply() -> None:
     begun = begin(question())
     Message.objects.filter(position=1).update(status="interrupted", content="Até aqui", error_code="turn_interrupted")
-    assert finish_turns([outcome(begun, "Tudo")]) == [True]
+    assert finish_turns([outcome(begun, "Tudo")]) == ["completed"]
     assert rows()[1] == (1, "assistant", "Tudo", "completed")
 
 
 def test_another_process_s_interrupted_turn_is_left_alone() -> None:
     begun = begin(question())
     Message.objects.filter(position=1).update(status="interrupted", runner="elsewhere:1:1")
-    assert finish_turns([outcome(begun, "Tudo")]) == [False]
+    assert finish_turns([outcome(begun, "Tudo")]) == ["interrupted"]

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from tests import scenarios
-from tests.client import Caller, good, new_id, problem, service_with
+from tests.client import Caller, good, new_id, problem, service_with, wait_until
 from tests.conftest import MakeService
 from tests.service import Service
 from tests.upstream import Upstream
@@ -26,8 +26,13 @@ def caller(service: Service) -> Caller:
 
 @pytest.fixture(scope="module")
 def own_service(_upstream: Upstream, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
-    prompts = {"BANCOBOT_SYSTEM_PROMPT": "Sou o banco.", "CHAT_SYSTEM_PROMPT": "Sou o chat."}
-    with service_with(tmp_path_factory, _upstream, SESSION_BUSY_WAIT_SECONDS="0.2", **prompts) as service:
+    with service_with(
+        tmp_path_factory,
+        _upstream,
+        SESSION_BUSY_WAIT_SECONDS="0.2",
+        BANCOBOT_SYSTEM_PROMPT="Sou o banco.",
+        CHAT_SYSTEM_PROMPT="Sou o chat.",
+    ) as service:
         yield service
 
 
@@ -163,11 +168,13 @@ def test_max_tokens_beyond_what_the_model_writes_is_refused(caller: Caller, upst
     caller.chat("Oi", max_tokens=1024, model="scripted/small")
 
 
-def test_the_session_s_model_is_asked_for_no_more_than_it_writes(caller: Caller, upstream: Upstream) -> None:
+def test_max_tokens_beyond_what_the_session_s_model_writes_is_refused(caller: Caller, upstream: Upstream) -> None:
     good(caller.get("/models"))
     session = caller.chat("Oi", model="scripted/small")["session_id"]
-    caller.chat("Oi", max_tokens=1025, session_id=session)
-    assert upstream.requests[-1].body["max_tokens"] == 1024
+    error = problem(caller.post("/chat", message="Oi", max_tokens=1025, session_id=session), 400, "invalid_request")
+    assert "max_tokens" in error["errors"]
+    assert upstream.count == 1
+    caller.chat("Oi", max_tokens=1024, session_id=session)
 
 
 def test_a_session_remembers_its_model_until_another_is_named(caller: Caller, upstream: Upstream) -> None:
@@ -377,6 +384,46 @@ def test_a_session_that_stays_busy_is_409_with_retry_after(own_service: Service,
     assert upstream.count == 1
     assert caller.texts(session) == ["Um", "Enfim"]
     assert caller.chat("Três", session_id=session)["response"] == "Eco (4): Três"
+
+
+@pytest.mark.parametrize("path", ["/chat", "/api/message"])
+def test_who_does_not_want_to_wait_is_told_at_once(caller: Caller, upstream: Upstream, path: str) -> None:
+    gate, session = threading.Event(), new_id()
+    upstream.script(scenarios.gated(gate, scenarios.ok("Enfim")))
+    with ThreadPoolExecutor(1) as pool:
+        first = pool.submit(caller.chat, "Um", session_id=session)
+        upstream.wait_until(lambda: upstream.count == 1)
+        for _ in range(3):  # the gate is shut: a wait would last until the client gives up
+            problem(caller.post(path, message="Dois", session_id=session, on_busy="reject"), 409, "session_busy")
+        gate.set()
+        first.result()
+    assert good(caller.post(path, message="Três", session_id=session, on_busy="reject"))["session_id"] == session
+
+
+def test_a_dead_turn_keeps_nobody_out_who_does_not_want_to_wait(caller: Caller) -> None:
+    session = new_id()
+    caller.chat("Um", session_id=session)
+    caller.service.sql(
+        "UPDATE sessions_api_message SET status = 'pending', completed_at = NULL, runner = 'x:1:1', "
+        "heartbeat_at = '2020-01-01 00:00:00' WHERE position = 1 AND session_id = "
+        "(SELECT id FROM sessions_api_session WHERE session_id = %s)",
+        session,
+    )
+    assert caller.chat("Dois", session_id=session, on_busy="reject")["response"] == "Eco (3): Dois"
+
+
+def test_more_turns_than_allowed_are_503_and_leave_no_trace(make_service: MakeService, upstream: Upstream) -> None:
+    caller, gate = Caller(make_service(MAX_TURNS_IN_FLIGHT="3")), threading.Event()
+    upstream.otherwise = scenarios.gated(gate, scenarios.ok("Enfim"))
+    with ThreadPoolExecutor(3) as pool:
+        asking = [pool.submit(caller.chat, "Oi") for _ in range(3)]
+        upstream.wait_until(lambda: upstream.count == 3)
+        refused = caller.post("/chat", message="Oi", session_id="demais")
+        gate.set()
+        assert {future.result()["response"] for future in asking} == {"Enfim"}
+    assert problem(refused, 503, "overloaded")["retry_after"] == int(refused.headers["retry-after"]) >= 1
+    problem(caller.get("/sessions/demais"), 404, "session_not_found")
+    wait_until(lambda: caller.post("/chat", message="Oi").status_code == 200)
 
 
 # What fails upstream

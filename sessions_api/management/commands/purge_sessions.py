@@ -8,7 +8,7 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError
 from django.db.models import Count, Sum
 
-from sessions_api.housekeeping import Removed, expired_sessions, purge, retention
+from sessions_api.housekeeping import Removed, drop_expired_keys, expired_sessions, purge, retention
 
 UNITS = {"m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 
@@ -28,7 +28,8 @@ def hours(length: timedelta) -> str:
 class Command(BaseCommand):
     help = (
         "Deletes sessions that are idle for longer than SESSION_CLEANUP_HOURS (if that is set), or closed for longer "
-        "than SESSION_CLOSED_RETENTION_HOURS, with their messages. Sessions with a running turn are kept."
+        "than SESSION_CLOSED_RETENTION_HOURS, with their messages; and idempotency keys older than IDEMPOTENCY_HOURS. "
+        "Sessions with a running turn are kept."
     )
 
     def add_arguments(self, parser: ArgumentParser) -> None:
@@ -52,6 +53,7 @@ class Command(BaseCommand):
             totals = expired.aggregate(sessions=Count("pk"), messages=Sum("message_count", default=0))
             self.stdout.write(f"Would purge {count(Removed(**totals))}, {why}.")
         else:
+            drop_expired_keys()
             self.stdout.write(f"Purged {count(purge(expired))}, {why}.")
 
 

@@ -1,0 +1,101 @@
+"""Listening to a turn, whoever runs it: this process, another one, or nobody any more."""
+
+import asyncio
+from typing import Protocol
+
+from django.db import Error as DatabaseProblem
+
+from bancobot_project.errors import ApiError, as_api_error
+from sessions_api.housekeeping import interrupt_turns, is_dead
+from sessions_api.models import Message
+from sessions_api.reading import find_replies
+from sessions_api.store import Outcome
+from sessions_api.writer import writer
+
+LOOK_SECONDS = 0.25  # between two looks at a turn that another process runs; its text is stored about once a second
+
+
+class Followed(Protocol):
+    """What a listener needs of a turn.
+
+    `text` grows; at the end there is an `outcome` (completed or cancelled) or an `error`.
+    """
+
+    @property
+    def turn_id(self) -> str: ...
+    @property
+    def session_id(self) -> str: ...
+    @property
+    def model(self) -> str: ...
+    @property
+    def text(self) -> str: ...
+    @property
+    def omitted(self) -> int: ...
+    @property
+    def outcome(self) -> Outcome | Message | None: ...
+    @property
+    def error(self) -> ApiError | None: ...
+    @property
+    def ended(self) -> bool: ...
+    async def changed(self) -> None: ...
+    async def wait(self) -> None: ...
+
+
+class StoredTurn:
+    """A turn as the record shows it: it has ended, or another process runs it."""
+
+    def __init__(self, owner: str, reply: Message, default_model: str) -> None:
+        self.owner = owner
+        self.turn_id = reply.turn_id
+        self.session_id = reply.session.session_id
+        self.model = reply.model or reply.session.model or default_model
+        self.outcome: Message | None = None
+        self.error: ApiError | None = None
+        self._take(reply)
+
+    def _take(self, reply: Message) -> None:
+        self.reply = reply
+        self.text = reply.content
+        self.omitted = reply.history_omitted
+        if reply.status in (Message.Status.COMPLETED, Message.Status.CANCELLED):
+            self.outcome = reply
+        elif reply.status != Message.Status.PENDING:
+            self.error = ApiError(
+                reply.error_code or "internal_error",
+                turn_id=reply.turn_id,
+                may_have_been_billed=reply.may_have_been_billed,
+            )
+
+    @property
+    def ended(self) -> bool:
+        return self.outcome is not None or self.error is not None
+
+    async def changed(self) -> None:
+        """Wait for more text, or the end."""
+        length = len(self.text)
+        while not self.ended and len(self.text) == length:
+            await asyncio.sleep(LOOK_SECONDS)
+            try:
+                await self._look()
+            except DatabaseProblem as problem:
+                self.error = as_api_error(problem)
+
+    async def wait(self) -> None:
+        while not self.ended:
+            await self.changed()
+
+    async def _look(self) -> None:
+        reply = await find_reply(self.owner, self.turn_id)
+        if reply is None:  # erased
+            self.error = ApiError("turn_not_found")
+        else:
+            self._take(reply)
+
+
+async def find_reply(owner: str, turn_id: str, *, alive: bool = False) -> Message | None:
+    """The owner's turn as the record has it, marked as interrupted if it is dead and not known to be `alive`."""
+    reply = await writer.run(find_replies, (owner, turn_id))
+    if reply is not None and not alive and reply.status == Message.Status.PENDING and is_dead(reply.heartbeat_at):
+        await writer.run(interrupt_turns, turn_id)
+        reply = await writer.run(find_replies, (owner, turn_id))
+    return reply
