@@ -9,6 +9,7 @@ import time
 import weakref
 
 from django.conf import settings
+from django.utils.translation import gettext as _
 
 from bancobot_project.errors import ApiError, record
 from chat.catalogue import Catalogue
@@ -17,6 +18,7 @@ from chat.providers import get_provider
 from chat.turns import KeyUsed, Turn, Wishes
 from sessions_api.housekeeping import interrupt_turns, is_dead
 from sessions_api.models import Message
+from sessions_api.reading import find_models
 from sessions_api.store import (
     BegunTurn,
     Busy,
@@ -36,6 +38,7 @@ logger = logging.getLogger(__name__)
 
 BEAT_SECONDS = 0.5  # how often to look what is to be stored or cancelled
 PROGRESS_SECONDS = 1.0  # how often a running turn's text is stored
+MOST_TOKENS = 10_000_000  # where the model's limit is not known
 CANCEL_SECONDS = 1.5  # for another process to stop its turn; then it is marked without it
 FIRST_PAUSE, LONGEST_PAUSE = 0.05, 0.5  # seconds between two looks at a session that another process keeps busy
 
@@ -130,10 +133,12 @@ class Service:
         """Store the question as soon as the session has no unfinished turn. Who comes first is served first."""
         new = turn.new
         deadline = self.loop.time() + turn.wishes.patience
+        if turn.wishes.max_tokens is not None:
+            await self._refuse_used_key(new)
+            await self._check_max_tokens(new, turn.wishes.max_tokens)
         queue = self._queues.setdefault(new.place, asyncio.Lock())
         if queue.locked():
-            if new.own_key and (known := await writer.run(find_keys, new)):
-                raise KeyUsed(known)
+            await self._refuse_used_key(new)
             await self._wait_in_line(queue, deadline)
         else:
             await queue.acquire()
@@ -141,6 +146,19 @@ class Service:
             return await self._wait_for_session(new, deadline)
         finally:
             queue.release()
+
+    async def _refuse_used_key(self, new: NewTurn) -> None:
+        """The store looks itself; this is for what a repetition must not be asked, or wait for, before."""
+        if new.own_key and (known := await writer.run(find_keys, new)):
+            raise KeyUsed(known)
+
+    async def _check_max_tokens(self, new: NewTurn, wish: int) -> None:
+        """Refuse what the model can't write."""
+        model = new.model or await writer.run(find_models, new.place) or self.provider.default_model
+        _context, most = await self.catalogue.limits(model, MOST_TOKENS)
+        if wish > most:
+            problem = _("This model writes at most %d tokens.") % most
+            raise ApiError("invalid_request", errors={"max_tokens": [problem]})
 
     async def _wait_in_line(self, queue: asyncio.Lock, deadline: float) -> None:
         try:

@@ -33,11 +33,8 @@ from chat.service import get_service
 from chat.streaming import events, first_sign
 from chat.turns import Wishes
 from sessions_api.models import Message, new_public_id
-from sessions_api.reading import find_models
 from sessions_api.store import NewTurn, Outcome
-from sessions_api.writer import writer
 
-MOST_TOKENS = 10_000_000  # where the model's limit is not known
 IDEMPOTENCY_KEY = re.compile(r"[\x20-\x7e]{1,255}")
 OFFSET = re.compile(r"[0-9]{1,9}")
 
@@ -91,17 +88,19 @@ class LoopViewSet(ViewSet):
             try:
                 self.initial(drf_request, *args, **kwargs)
                 handler = getattr(self, request.method.lower(), None) or self.http_method_not_allowed
+                if handler == self.http_method_not_allowed:
+                    self.headers["Allow"] = ", ".join(self.allowed_methods)
                 answer = handler(drf_request, *args, **kwargs)
                 response = await answer if asyncio.iscoroutine(answer) else answer
             except Exception as problem:
                 response = self.handle_exception(problem)
-        return as_json(response) if isinstance(response, Response) else response
+        return as_json(response, self.headers) if isinstance(response, Response) else response
 
 
-def as_json(response: Response) -> HttpResponse:
-    """The response rendered at once: Django would render a DRF response in a thread."""
+def as_json(response: Response, more: dict[str, str]) -> HttpResponse:
+    """The response rendered at once, with `more` headers: Django would render a DRF response in a thread."""
     body = json.dumps(response.data, ensure_ascii=False, separators=(",", ":")).encode()
-    headers = {**dict(response.items()), "Content-Type": "application/json"}
+    headers = {**dict(response.items()), **more, "Content-Type": "application/json"}
     return HttpResponse(body, status=response.status_code, headers=headers)
 
 
@@ -228,21 +227,10 @@ class ChatViewSet(TurnViewSet):
             default_system_prompt=settings.CHAT_SYSTEM_PROMPT,
             history_limit=settings.HISTORY_MAX_MESSAGES,
         )
-        if "max_tokens" in question:
-            await check_max_tokens(new, question["max_tokens"])
         return new, wishes_of(caller, question.get("temperature"), question.get("max_tokens"))
 
     def answer(self, reply: Outcome | Message, turn_id: str, session_id: str) -> dict[str, Any]:
         return chat_answer(reply, turn_id, session_id)
-
-
-async def check_max_tokens(new: NewTurn, wish: int) -> None:
-    """Refuse what the model can't write; raises `ValidationError`."""
-    service = get_service()
-    model = new.model or await writer.run(find_models, new.place) or service.provider.default_model
-    _context, most = await service.catalogue.limits(model, MOST_TOKENS)
-    if wish > most:
-        raise serializers.ValidationError({"max_tokens": [_("This model writes at most %d tokens.") % most]})
 
 
 def wishes_of(caller: Caller, temperature: float | None = None, max_tokens: int | None = None) -> Wishes:

@@ -140,7 +140,8 @@ RECORD_OUTCOME = (
     f"UPDATE {MESSAGES} SET {', '.join(f'{name} = %s' for name in OUTCOME_COLUMNS)}, cost = %s, completed_at = %s, "
     "heartbeat_at = NULL WHERE session_id = %s AND position = %s "
     # A turn that was taken for dead, since the database was away for long, but whose process has brought it to its end:
-    "AND (status = 'pending' OR status = 'interrupted' AND runner = %s)"
+    # (But not what this very outcome has left there, if it is recorded again since a commit's answer was lost.)
+    "AND (status = 'pending' OR status = 'interrupted' AND runner = %s AND completed_at <> %s)"
 )
 
 
@@ -384,7 +385,7 @@ def _select_per_pair(columns: str, joined: str, pairs: Iterable[tuple[Any, Any]]
 def _outcome_row(outcome: Outcome) -> tuple[Any, ...]:
     values = (getattr(outcome, name) for name in OUTCOME_COLUMNS)
     ended_at = connection.ops.adapt_datetimefield_value(outcome.completed_at)
-    return (*values, _decimal(outcome.cost), ended_at, outcome.session_pk, outcome.position, this_process())
+    return (*values, _decimal(outcome.cost), ended_at, outcome.session_pk, outcome.position, this_process(), ended_at)
 
 
 def _oldest_key(now: datetime) -> datetime:

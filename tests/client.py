@@ -110,7 +110,7 @@ def _event(frame: str) -> Event:
 
 @contextmanager
 def service_with(
-    directories: pytest.TempPathFactory, upstream: Upstream, *, workers: int = 1, **settings: str
+    directories: pytest.TempPathFactory, upstream: Upstream, workers: int = 1, /, **settings: str
 ) -> Iterator[Service]:
     """A service with settings of its own, for the tests of a module: a start takes longer than most tests."""
     own = provider_settings(upstream.url) | settings

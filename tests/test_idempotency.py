@@ -25,7 +25,7 @@ def caller(service: Service) -> Caller:
 
 @pytest.fixture(scope="module")
 def two_workers(_upstream: Upstream, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
-    with service_with(tmp_path_factory, _upstream, workers=2, SESSION_BUSY_WAIT_SECONDS="20") as service:
+    with service_with(tmp_path_factory, _upstream, 2, SESSION_BUSY_WAIT_SECONDS="20") as service:
         yield service
 
 
@@ -125,10 +125,21 @@ def test_the_longest_and_the_oddest_keys_work(caller: Caller, upstream: Upstream
 
 def test_a_failed_turn_is_told_again_with_its_error(caller: Caller, upstream: Upstream) -> None:
     upstream.script(scenarios.status(500))
-    first, second = (problem(ask(caller, "k"), 502, "provider_error") for _ in range(2))
+    answers = [ask(caller, "k") for _ in range(2)]
+    assert [replayed(answer) for answer in answers] == [False, True]
+    first, second = (problem(answer, 502, "provider_error") for answer in answers)
     assert first["turn_id"] == second["turn_id"]
     assert first["may_have_been_billed"] is second["may_have_been_billed"] is True
     assert upstream.count == 1
+
+
+def test_what_would_be_refused_by_now_is_still_told_again(caller: Caller, upstream: Upstream) -> None:
+    good(caller.get("/models"))
+    first = ask(caller, "k", max_tokens=5000, session_id="s")  # by a model that is on no list
+    good(first)
+    caller.chat("Oi", session_id="s", model="scripted/small")
+    problem(ask(caller, "outra", max_tokens=5000, session_id="s"), 400, "invalid_request")
+    assert ask(caller, "k", max_tokens=5000, session_id="s").content == first.content
 
 
 def test_a_stream_that_broke_is_told_again_with_its_text(caller: Caller, upstream: Upstream) -> None:

@@ -248,6 +248,18 @@ def test_a_page_can_read_errors_too(
     assert "x-request-id" in response.headers["access-control-expose-headers"].lower()
 
 
+def test_a_method_that_is_not_there_is_told_which_are(service: Service) -> None:
+    for path, allowed in (
+        ("/chat", "POST"),
+        ("/turns/x/cancel", "POST"),
+        ("/turns/x/events", "GET"),
+        ("/sessions", "GET"),
+    ):
+        response = Caller(service).call("PUT", path)
+        problem(response, 405, "method_not_allowed")
+        assert allowed in response.headers["allow"].split(", ")
+
+
 # Stopping
 
 

@@ -370,6 +370,15 @@ def test_what_waits_is_one_transaction(writer: Writer) -> None:
     assert max(sizes) >= 20
 
 
+@pytest.mark.parametrize("status", ["completed", "failed", "interrupted", "cancelled"])
+def test_an_outcome_that_is_recorded_twice_counts_once(status: str) -> None:
+    """The writer runs a batch again when its commit's answer was lost."""
+    recorded = outcome(begin(question()), status=status, prompt_tokens=7, cost=Decimal("0.5"))
+    assert [finish_turns([recorded]) for _ in range(2)] == [[status], [status]]
+    session = Session.objects.get()
+    assert (session.prompt_tokens, session.cost) == (7, Decimal("0.5"))
+
+
 def test_a_result_comes_after_its_commit(writer: Writer) -> None:
     begun = asyncio.run(one(writer, begin_turns, question()))
     assert rows()[0][2] == "Oi"
@@ -461,7 +470,8 @@ def test_many_loops_share_a_writer(writer: Writer) -> None:
 
 def test_a_process_that_was_taken_for_dead_still_stores_its_whole_reply() -> None:
     begun = begin(question())
-    Message.objects.filter(position=1).update(status="interrupted", content="Até aqui", error_code="turn_interrupted")
+    dead = {"status": "interrupted", "error_code": "turn_interrupted", "completed_at": timezone.now()}
+    Message.objects.filter(position=1).update(content="Até aqui", **dead)
     assert finish_turns([outcome(begun, "Tudo")]) == ["completed"]
     assert rows()[1] == (1, "assistant", "Tudo", "completed")
 

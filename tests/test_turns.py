@@ -26,13 +26,8 @@ def caller(service: Service) -> Caller:
 
 @pytest.fixture(scope="module")
 def own_service(_upstream: Upstream, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
-    with service_with(
-        tmp_path_factory,
-        _upstream,
-        SESSION_BUSY_WAIT_SECONDS="0.2",
-        BANCOBOT_SYSTEM_PROMPT="Sou o banco.",
-        CHAT_SYSTEM_PROMPT="Sou o chat.",
-    ) as service:
+    prompts = {"BANCOBOT_SYSTEM_PROMPT": "Sou o banco.", "CHAT_SYSTEM_PROMPT": "Sou o chat."}
+    with service_with(tmp_path_factory, _upstream, SESSION_BUSY_WAIT_SECONDS="0.2", **prompts) as service:
         yield service
 
 
