@@ -1,17 +1,20 @@
 """Listening to a turn, whoever runs it: this process, another one, or nobody any more."""
 
 import asyncio
+import time
+from collections.abc import Callable
 from typing import Protocol
 
 from django.db import Error as DatabaseProblem
 
-from bancobot_project.errors import ApiError, as_api_error
+from bancobot_project.errors import ApiError, record
 from sessions_api.housekeeping import interrupt_turns, is_dead
 from sessions_api.models import Message
 from sessions_api.reading import find_replies
 from sessions_api.store import Outcome
 from sessions_api.writer import writer
 
+PATIENCE_SECONDS = 30.0  # with a database that is away: the turn goes on, and waits for it as long
 LOOK_SECONDS = 0.25  # between two looks at a turn that another process runs; its text is stored about once a second
 
 
@@ -42,10 +45,16 @@ class Followed(Protocol):
 
 
 class StoredTurn:
-    """A turn as the record shows it: it has ended, or another process runs it."""
+    """A turn as the record shows it: it has ended, or another process runs it.
 
-    def __init__(self, owner: str, reply: Message, default_model: str) -> None:
+    Listening ends with an error of this process's own, which is not the turn's, when it stops (`overloaded`), or when
+    the database is away for long.
+    """
+
+    def __init__(self, owner: str, reply: Message, default_model: str, is_stopping: Callable[[], bool]) -> None:
         self.owner = owner
+        self._is_stopping = is_stopping
+        self._seen_at = time.monotonic()
         self.turn_id = reply.turn_id
         self.session_id = reply.session.session_id
         self.model = reply.model or reply.session.model or default_model
@@ -75,10 +84,16 @@ class StoredTurn:
         length = len(self.text)
         while not self.ended and len(self.text) == length:
             await asyncio.sleep(LOOK_SECONDS)
+            if self._is_stopping():
+                self.error = ApiError("overloaded", retry_after=1, turn_id=self.turn_id)
+                return
             try:
                 await self._look()
+                self._seen_at = time.monotonic()
             except DatabaseProblem as problem:
-                self.error = as_api_error(problem)
+                if time.monotonic() - self._seen_at > PATIENCE_SECONDS:
+                    record(problem)
+                    self.error = ApiError("database_unavailable", retry_after=1, turn_id=self.turn_id)
 
     async def wait(self) -> None:
         while not self.ended:

@@ -30,7 +30,12 @@ class QuestionSerializer(serializers.Serializer[Any]):
     message = Text(max_length=settings.MAX_MESSAGE_CHARS, validators=[not_only_white_space])
     session_id = SessionId()
     stream = Flag(required=False, allow_null=True)
-    on_busy = serializers.ChoiceField(["wait", "reject"], required=False, allow_null=True)
+    on_busy = serializers.ChoiceField(
+        ["wait", "reject"],
+        required=False,
+        allow_null=True,
+        error_messages={"invalid_choice": _("Use “wait” or “reject”.")},  # DRF would repeat the value, however long
+    )
 
     def to_internal_value(self, data: Any) -> dict[str, Any]:
         """DRF's own way asks every field, each time; most are absent, and this runs for every turn."""

@@ -4,11 +4,13 @@ Made inside the event loop, by the first who asks or when the server starts.
 """
 
 import asyncio
+import contextlib
 import logging
 import time
 import weakref
 
 from django.conf import settings
+from django.db import Error as DatabaseProblem
 from django.utils.translation import gettext as _
 
 from bancobot_project.errors import ApiError, record
@@ -25,6 +27,7 @@ from sessions_api.store import (
     KnownKey,
     NewTurn,
     Progress,
+    abandon_turns,
     begin_turns,
     cancel_turns,
     find_cancellations,
@@ -52,6 +55,7 @@ class Service:
         self.catalogue = Catalogue(self.provider, settings.MODELS_CACHE_SECONDS)
         self.running: dict[str, Turn] = {}
         self.stopping = False
+        self._unsure: set[str] = set()  # turns that may have been stored although the database did not say so
         self._keyed: dict[tuple[str, str], Turn] = {}
         self._queues: weakref.WeakValueDictionary[tuple[str, str], asyncio.Lock] = weakref.WeakValueDictionary()
         self._beat = asyncio.create_task(self._keep_progress())
@@ -81,7 +85,7 @@ class Service:
         """Why no turn may begin now."""
         if self.stopping or len(self.running) >= settings.MAX_TURNS_IN_FLIGHT:
             return ApiError("overloaded", retry_after=1)
-        closed_for = self.provider.closed_for()
+        closed_for = self.provider.knock()
         return ApiError("provider_unavailable", retry_after=closed_for) if closed_for > 0 else None
 
     async def _replay(self, new: NewTurn, known: KnownKey) -> tuple[Followed, bool]:
@@ -106,7 +110,7 @@ class Service:
     async def follow(self, owner: str, turn_id: str) -> Followed:
         """The owner's turn, to listen to; raises `ApiError` where there is none."""
         reply = await self.find(owner, turn_id)
-        return self.running.get(turn_id) or StoredTurn(owner, reply, self.provider.default_model)
+        return self.running.get(turn_id) or StoredTurn(owner, reply, self.provider.default_model, lambda: self.stopping)
 
     async def find(self, owner: str, turn_id: str) -> Message:
         """The owner's turn as the record has it; raises `ApiError` where there is none."""
@@ -170,7 +174,11 @@ class Service:
     async def _wait_for_session(self, new: NewTurn, deadline: float) -> BegunTurn:
         pause = FIRST_PAUSE
         while True:
-            answer = await _begin(new)
+            try:
+                answer = await _begin(new)
+            except DatabaseProblem:
+                self._unsure.add(new.turn_id)
+                raise
             if isinstance(answer, BegunTurn):
                 return answer
             if isinstance(answer, KnownKey):
@@ -201,15 +209,24 @@ class Service:
             due = [turn for turn in self.running.values() if _is_due(turn, stored.get(turn.turn_id), now)]
             stored |= {turn.turn_id: (now, len(turn.text)) for turn in due}
             try:
-                await asyncio.gather(self._heed_cancellations(), *(self._store_progress(turn) for turn in due))
+                await asyncio.gather(
+                    self._heed_cancellations(), self._abandon_unsure(), *(self._store_progress(turn) for turn in due)
+                )
             except Exception as problem:  # whatever it is, the next beat is due: else turns would be taken for dead
                 record(problem)
 
     async def _heed_cancellations(self) -> None:
         if self.running:
-            for turn_id in await writer.run(find_cancellations, None):
-                if turn_id in self.running:
-                    self.running[turn_id].cancel()
+            with contextlib.suppress(DatabaseProblem):  # the turns say so themselves
+                for turn_id in await writer.run(find_cancellations, None):
+                    if turn_id in self.running:
+                        self.running[turn_id].cancel()
+
+    async def _abandon_unsure(self) -> None:
+        with contextlib.suppress(DatabaseProblem):  # until it is back
+            for turn_id in list(self._unsure):
+                await writer.run(abandon_turns, turn_id)
+                self._unsure.discard(turn_id)
 
     async def _store_progress(self, turn: Turn) -> None:
         if turn.begun is not None:

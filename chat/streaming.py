@@ -41,6 +41,8 @@ async def events(
         async for delta in deltas:
             yield delta
     with translation.override(language):
+        if turn.error is not None and turn.error.code == "overloaded":
+            return  # this process stops, the turn goes on elsewhere: the client comes back, as after any broken stream
         if turn.error is not None:
             yield frame("error", error_object(turn.error))
         else:

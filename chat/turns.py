@@ -8,7 +8,7 @@ import logging
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import aclosing
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any
 
@@ -18,7 +18,7 @@ from bancobot_project.errors import ApiError, as_api_error, record
 from chat.catalogue import Catalogue
 from chat.context import fit
 from chat.providers.base import ChatMessage, Options, Piece, Provider, ProviderError, Usage, estimate_tokens
-from sessions_api.store import BegunTurn, KnownKey, NewTurn, Outcome, finish_turns
+from sessions_api.store import BegunTurn, KnownKey, NewTurn, Outcome, as_cancelled, finish_turns
 from sessions_api.writer import writer
 
 logger = logging.getLogger(__name__)
@@ -177,7 +177,7 @@ class Turn:
             self.error = ApiError("database_unavailable", retry_after=1, turn_id=self.turn_id)
             return
         if status == CANCELLED:
-            self.outcome = replace(outcome, status=status, finish_reason=CANCELLED, error_code="")
+            self.outcome = as_cancelled(outcome)
         elif status == "completed":
             self.outcome = outcome
         else:

@@ -11,6 +11,7 @@ from typing import Any
 from adrf.viewsets import ViewSet
 from django.conf import settings
 from django.http import HttpResponse, StreamingHttpResponse
+from django.http.response import HttpResponseBase
 from django.utils.crypto import salted_hmac
 from django.utils.translation import gettext as _
 from rest_framework import serializers
@@ -266,8 +267,10 @@ class TurnsViewSet(LoopViewSet):
             reply.content = running.text
         return Response(turn_state(reply))
 
-    async def events(self, request: Request, turn_id: str) -> StreamingHttpResponse:
+    async def events(self, request: Request, turn_id: str) -> HttpResponseBase:
         turn = await get_service().follow(caller_of(request).owner, turn_id)
+        if request.method == "HEAD":  # nobody reads the events, and they may take minutes
+            return HttpResponse(content_type="text/event-stream", headers=_headers(turn))
         return stream_of(turn, whole_turn, language_of(request), offset_of(request), _headers(turn))
 
     async def cancel(self, request: Request, turn_id: str) -> Response:

@@ -17,6 +17,7 @@ from django.utils import timezone
 
 from sessions_api.models import Cancellation, IdempotencyKey, Lease, Message, Session
 from sessions_api.runner import is_gone, this_process
+from sessions_api.store import oldest_key
 from sessions_api.wiping import wipe
 
 logger = logging.getLogger(__name__)
@@ -161,7 +162,7 @@ def drop_expired_keys() -> int:
     """Delete idempotency keys that are older than IDEMPOTENCY_HOURS (answers how many), and old cancellations."""
     now = timezone.now()
     Cancellation.objects.filter(requested_at__lt=now - CANCELLATION_KEPT).delete()
-    expired = IdempotencyKey.objects.filter(created_at__lt=now - timedelta(hours=settings.IDEMPOTENCY_HOURS))
+    expired = IdempotencyKey.objects.filter(created_at__lt=oldest_key(now))
     removed = 0
     while batch := list(expired.order_by("created_at").values_list("pk", flat=True)[:BATCH]):
         removed += expired.filter(pk__in=batch).delete()[0]

@@ -7,7 +7,7 @@ own work, so that it can be run again when a commit's fate is unknown.
 
 import json
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any, NamedTuple
@@ -138,11 +138,12 @@ class Outcome:
 OUTCOME_COLUMNS = [name for name in Outcome.__slots__ if name not in ("session_pk", "position", "completed_at", "cost")]
 RECORD_OUTCOME = (
     f"UPDATE {MESSAGES} SET {', '.join(f'{name} = %s' for name in OUTCOME_COLUMNS)}, cost = %s, completed_at = %s, "
-    "heartbeat_at = NULL WHERE session_id = %s AND position = %s "
-    # A turn that was taken for dead, since the database was away for long, but whose process has brought it to its end:
-    # (But not what this very outcome has left there, if it is recorded again since a commit's answer was lost.)
-    "AND (status = 'pending' OR status = 'interrupted' AND runner = %s AND completed_at <> %s)"
+    "heartbeat_at = NULL WHERE session_id = %s AND position = %s AND "
 )
+# A turn that was taken for dead, since the database was away for long, but whose process has brought it to its end, is
+# recorded over that; not over what this very outcome has left there, when a commit's answer was lost.
+STILL_OURS = "(status = 'pending' OR status = 'interrupted' AND runner = %s AND completed_at <> %s)"
+CANCELLED_MEANWHILE = "(status = 'cancelled' AND runner = %s AND completed_at <> %s)"
 
 
 def begin_turns(turns: Sequence[NewTurn]) -> list[BegunTurn | Busy | KnownKey]:
@@ -179,7 +180,7 @@ def begin_turns(turns: Sequence[NewTurn]) -> list[BegunTurn | Busy | KnownKey]:
 def find_keys(turns: Sequence[NewTurn]) -> list[KnownKey | None]:
     """What the turns' idempotency keys stand for already; `None` where a turn has none, or a new one."""
     keys = {turn.own_key for turn in turns if turn.own_key}
-    cutoff = _oldest_key(timezone.now())
+    cutoff = oldest_key(timezone.now())
     columns = "k.owner, k.key, k.turn_id, k.fingerprint, k.created_at"
     used = {
         (owner, key): KnownKey(turn_id, fingerprint)
@@ -211,11 +212,32 @@ def finish_turns(outcomes: Sequence[Outcome]) -> list[str | None]:
     Answers the status that stands: another where the turn had been ended by somebody else, none where it was erased.
     """
     with connection.cursor() as cursor:
-        cursor.executemany(RECORD_OUTCOME, [_outcome_row(outcome) for outcome in outcomes])
+        cursor.executemany(RECORD_OUTCOME + STILL_OURS, [_outcome_row(outcome) for outcome in outcomes])
         if cursor.rowcount != len(outcomes):
             if len(outcomes) > 1:
                 raise NotAllAtOnce
-            return [_status(outcomes[0].session_pk, outcomes[0].position)]
+            return [_finish_ended(outcomes[0])]
+        _add_to_totals(outcomes)
+    return [outcome.status for outcome in outcomes]
+
+
+def _finish_ended(outcome: Outcome) -> str | None:
+    """What becomes of an outcome that comes late: a cancelled reply gets all that had come, and what it cost."""
+    status = _status(outcome.session_pk, outcome.position)
+    if status == Message.Status.CANCELLED:
+        with connection.cursor() as cursor:
+            cursor.execute(RECORD_OUTCOME + CANCELLED_MEANWHILE, _outcome_row(as_cancelled(outcome)))
+            if cursor.rowcount:
+                _add_to_totals([outcome])
+    return status
+
+
+def as_cancelled(outcome: Outcome) -> Outcome:
+    return replace(outcome, status="cancelled", finish_reason="cancelled", error_code="")
+
+
+def _add_to_totals(outcomes: Sequence[Outcome]) -> None:
+    with connection.cursor() as cursor:
         cursor.executemany(
             # last_activity_at stays the question's: to write it again would cost an entry in every index.
             f"UPDATE {SESSIONS} SET prompt_tokens = prompt_tokens + %s, "
@@ -230,7 +252,6 @@ def finish_turns(outcomes: Sequence[Outcome]) -> list[str | None]:
                 for turn in sorted(outcomes, key=lambda outcome: outcome.session_pk)
             ],
         )
-    return [outcome.status for outcome in outcomes]
 
 
 def request_cancellations(turn_ids: Sequence[str]) -> list[None]:
@@ -245,6 +266,22 @@ def request_cancellations(turn_ids: Sequence[str]) -> list[None]:
 def find_cancellations(askers: Sequence[None]) -> list[list[str]]:
     """The turns that are to be stopped, whoever runs them: a handful at the most."""
     return [list(Cancellation.objects.values_list("turn_id", flat=True))] * len(askers)
+
+
+def abandon_turns(turn_ids: Sequence[str]) -> list[None]:
+    """End turns of this process that nobody runs: they were stored, but the answer to that was lost. Nothing was sent.
+
+    Their keys are free again, since their clients were told that nothing had begun.
+    """
+    mine = Message.objects.filter(status=Message.Status.PENDING, runner=this_process(), turn_id__in=turn_ids)
+    IdempotencyKey.objects.filter(turn_id__in=list(mine.values_list("turn_id", flat=True))).delete()
+    mine.update(
+        status=Message.Status.FAILED,
+        error_code="database_unavailable",
+        completed_at=timezone.now(),
+        heartbeat_at=None,
+    )
+    return [None] * len(turn_ids)
 
 
 def cancel_turns(turn_ids: Sequence[str]) -> list[bool]:
@@ -303,7 +340,7 @@ def _create_sessions(turns: Sequence[NewTurn], now: datetime) -> dict[tuple[str,
 
 def _store_keys(turns: Sequence[tuple[NewTurn, BegunTurn]], now: datetime) -> None:
     """Bind the turns to their keys. An expired one is taken over; one that came up this moment means: look again."""
-    moment, cutoff = (connection.ops.adapt_datetimefield_value(value) for value in (now, _oldest_key(now)))
+    moment, cutoff = (connection.ops.adapt_datetimefield_value(value) for value in (now, oldest_key(now)))
     rows = [
         (turn.owner, turn.idempotency_key, turn.fingerprint, turn.turn_id, begun.session_pk, moment, cutoff)
         for turn, begun in sorted(turns, key=lambda pair: str(pair[0].own_key))
@@ -388,8 +425,10 @@ def _outcome_row(outcome: Outcome) -> tuple[Any, ...]:
     return (*values, _decimal(outcome.cost), ended_at, outcome.session_pk, outcome.position, this_process(), ended_at)
 
 
-def _oldest_key(now: datetime) -> datetime:
-    return now - timedelta(hours=settings.IDEMPOTENCY_HOURS)
+def oldest_key(now: datetime) -> datetime:
+    """From when on idempotency keys count. None expires while its turn may run."""
+    longest_turn = timedelta(seconds=settings.TURN_DEADLINE_SECONDS + settings.TURN_LEASE_SECONDS)
+    return now - max(timedelta(hours=settings.IDEMPOTENCY_HOURS), longest_turn)
 
 
 def _status(session_pk: int, position: int) -> str | None:

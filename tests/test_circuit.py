@@ -46,6 +46,19 @@ def test_it_opens_when_so_many_in_a_row_have_failed(circuit: Circuit) -> None:
     assert circuit.closed_for() == COOL_DOWN
 
 
+def test_the_door_lets_in_one_a_cool_down(circuit: Circuit, clock: Clock) -> None:
+    """Between the door and the request lies a commit, in which many may knock."""
+    assert [circuit.knock() for _ in range(3)] == [0, 0, 0]
+    opened(circuit)
+    assert circuit.knock() == COOL_DOWN
+    clock.now += COOL_DOWN
+    assert [circuit.knock() for _ in range(3)] == [0, COOL_DOWN, COOL_DOWN]
+    clock.now += COOL_DOWN
+    assert circuit.knock() == 0
+    circuit.enter().succeeded()
+    assert [circuit.knock() for _ in range(3)] == [0, 0, 0]
+
+
 def test_a_success_begins_the_count_again(circuit: Circuit) -> None:
     fail(circuit, THRESHOLD - 1)
     circuit.enter().succeeded()

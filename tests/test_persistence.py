@@ -235,6 +235,27 @@ def test_a_reply_waits_for_a_database_that_comes_back(own_service: Service, upst
     assert upstream.count == 1
 
 
+def test_who_listens_from_another_process_waits_for_the_database_too(
+    own_service: Service, upstream: Upstream, tmp_path: Path
+) -> None:
+    caller = Caller(own_service)
+    other = Service(tmp_path, settings=own_service.settings).start()
+    elsewhere = Caller(other, key=caller.key)
+    try:
+        with turn_in_the_middle(caller, upstream) as (session, asking, gate), elsewhere.connection() as client:
+            turn = caller.messages(session)[0]["id"].rpartition(".")[0]
+            with client.stream("GET", f"/turns/{turn}/events") as response:
+                lines = response.iter_lines()
+                assert next(lines) == "event: start"
+                with database_down(own_service), database_down(other):
+                    gate.set()
+                    problem(elsewhere.post("/chat", message="Durante"), 503, "database_unavailable")
+                assert "event: done" in set(lines)
+            assert good(asking.result(timeout=60))["response"] == "O começo e o fim"
+    finally:
+        other.kill()
+
+
 def test_connections_that_the_database_ended_are_made_anew(own_service: Service, upstream: Upstream) -> None:
     service = own_service
     if connection.vendor == "sqlite":

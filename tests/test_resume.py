@@ -5,6 +5,7 @@ import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -168,6 +169,34 @@ def test_a_closed_session_s_turn_is_gone(caller: Caller) -> None:
     good(caller.call("DELETE", "/sessions/s"))
     problem(caller.get(f"/turns/{answer['turn_id']}/events"), 404, "turn_not_found")
     problem(caller.call("POST", f"/turns/{answer['turn_id']}/cancel"), 404, "turn_not_found")
+
+
+def test_a_worker_that_stops_lets_those_go_who_listen_to_another_s_turn(
+    two_services: list[Service], upstream: Upstream, tmp_path: Path
+) -> None:
+    """It does not keep them for as long as it would wait for its own turns, and no event says that the turn ended."""
+    caller = Caller(two_services[0])
+    third = Service(tmp_path, settings={**two_services[0].settings, "GRACEFUL_TIMEOUT": "600"}).start()
+    elsewhere = Caller(third, key=caller.key)
+    try:
+        with (
+            running(caller, upstream) as (turn, _gate),
+            elsewhere.connection() as client,
+            client.stream("GET", f"/turns/{turn}/events") as response,
+        ):
+            lines = response.iter_lines()
+            assert next(lines) == "event: start"
+            assert third.terminate() == 0
+            assert not {"event: done", "event: error"} & set(lines)
+    finally:
+        third.kill()
+
+
+def test_a_head_request_is_not_kept_until_the_end(caller: Caller, upstream: Upstream) -> None:
+    with running(caller, upstream) as (turn, _gate):
+        response = caller.call("HEAD", f"/turns/{turn}/events")
+        assert (response.status_code, response.content) == (200, b"")
+        assert response.headers["content-type"].startswith("text/event-stream")
 
 
 # Cancelling

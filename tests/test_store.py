@@ -12,18 +12,22 @@ import pytest
 from django.db import IntegrityError, OperationalError, connection, transaction
 from django.utils import timezone
 
-from sessions_api.housekeeping import close, interrupt_dead_turns, interrupt_turns
-from sessions_api.models import Message, Session, new_public_id
+from sessions_api.housekeeping import close, drop_expired_keys, interrupt_dead_turns, interrupt_turns
+from sessions_api.models import IdempotencyKey, Message, Session, new_public_id
 from sessions_api.reading import find_replies
 from sessions_api.runner import is_gone, this_process
 from sessions_api.store import (
     BegunTurn,
     Busy,
+    KnownKey,
     NewTurn,
     NotAllAtOnce,
     Outcome,
     Progress,
+    abandon_turns,
     begin_turns,
+    cancel_turns,
+    find_keys,
     finish_turns,
     save_progress,
 )
@@ -377,6 +381,42 @@ def test_an_outcome_that_is_recorded_twice_counts_once(status: str) -> None:
     assert [finish_turns([recorded]) for _ in range(2)] == [[status], [status]]
     session = Session.objects.get()
     assert (session.prompt_tokens, session.cost) == (7, Decimal("0.5"))
+
+
+def test_a_reply_that_was_cancelled_meanwhile_gets_all_that_had_come_and_what_it_cost() -> None:
+    turn = question()
+    begun = begin(turn)
+    assert cancel_turns([turn.turn_id]) == [True]
+    late = outcome(begun, "Tudo o que veio", prompt_tokens=7)
+    assert [finish_turns([late]) for _ in range(2)] == [["cancelled"], ["cancelled"]]
+    assert rows()[1] == (1, "assistant", "Tudo o que veio", "cancelled")
+    assert Message.objects.get(position=1).finish_reason == "cancelled"
+    assert Session.objects.get().prompt_tokens == 7
+
+
+def test_a_turn_whose_beginning_was_never_answered_is_abandoned_and_its_key_is_free() -> None:
+    lost = question(idempotency_key="k", fingerprint="f")
+    begin(lost)
+    foreign = question("outra", idempotency_key="l", fingerprint="f")
+    begin(foreign)
+    Message.objects.filter(turn_id=foreign.turn_id).update(runner="elsewhere")
+    abandon_turns([lost.turn_id, foreign.turn_id])
+    assert rows()[1] == (1, "assistant", "", "failed")
+    assert rows("outra")[1][3] == "pending"
+    assert IdempotencyKey.objects.values_list("key", flat=True).get() == "l"
+    assert begin(question(idempotency_key="k", fingerprint="f")).position == 3
+
+
+def test_a_key_outlives_its_running_turn(settings: Any) -> None:
+    settings.IDEMPOTENCY_HOURS, settings.TURN_DEADLINE_SECONDS = 0.01, 7200
+    turn = question(idempotency_key="k", fingerprint="f")
+    begin(turn)
+    IdempotencyKey.objects.update(created_at=timezone.now() - timedelta(hours=1))
+    assert find_keys([turn]) == [KnownKey(turn.turn_id, "f")]
+    assert drop_expired_keys() == 0
+    IdempotencyKey.objects.update(created_at=timezone.now() - timedelta(hours=3))
+    assert find_keys([turn]) == [None]
+    assert drop_expired_keys() == 1
 
 
 def test_a_result_comes_after_its_commit(writer: Writer) -> None:

@@ -111,7 +111,7 @@ class Provider(ABC):
         `api_key` is the caller's own, for a server that has none.
         """
 
-    def closed_for(self) -> float:
+    def knock(self) -> float:
         """Seconds until the provider may be asked again, after it failed too often; 0.0 where it may be asked now.
 
         For whoever would rather refuse a turn than begin it: `stream` and `models` look for themselves.

@@ -44,11 +44,26 @@ class Circuit:
         self._failures = 0
         self._next_try: float | None = None  # none while the circuit is closed
         self._probe: Ticket | None = None
+        self._door_opens = 0.0
         self._period = 0  # how often it has opened and closed: what was sent before says nothing about now
 
     def closed_for(self) -> float:
         """Seconds until a request may go, 0.0 where it may go now. Lets nobody in: that is `enter`."""
         return 0.0 if self._next_try is None else max(0.0, self._next_try - self._clock())
+
+    def knock(self) -> float:
+        """As `closed_for`, for a turn that is to be stored before its request is sent: lets in one a cool-down.
+
+        All that knock before that request would else be stored, and fail.
+        """
+        wait = self.closed_for()
+        if self._next_try is None or wait:
+            return wait
+        now = self._clock()
+        if now < self._door_opens:
+            return self._door_opens - now
+        self._door_opens = now + self._cool_down
+        return 0.0
 
     def enter(self) -> "Ticket":
         """For one request, which has to end its ticket; raises `ProviderError` while the circuit is open."""

@@ -117,8 +117,8 @@ class OpenAICompatible(Provider):
             found = await _listed(response)
         return [model for model in found if isinstance(model, dict) and _is_name(model.get("id"))]
 
-    def closed_for(self) -> float:
-        return self._circuit.closed_for()
+    def knock(self) -> float:
+        return self._circuit.knock()
 
     async def aclose(self) -> None:
         await self._connection.aclose()
@@ -173,7 +173,7 @@ class OpenAICompatible(Provider):
             except errors.NotAcceptedError as refusal:
                 ticket.end(refusal)
                 asked = refusal.retry_after or 0.0
-                if attempt >= self.retries or asked > LONGEST_WAIT or self.closed_for():
+                if attempt >= self.retries or asked > LONGEST_WAIT or self._circuit.closed_for():
                     raise
             except BaseException as exc:  # of a cancelled request the circuit has to know too
                 ticket.end(exc)
