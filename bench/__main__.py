@@ -3,6 +3,7 @@
 import argparse
 import asyncio
 import contextlib
+import dataclasses
 import functools
 import os
 import resource
@@ -10,14 +11,17 @@ import shlex
 import signal
 import sys
 import tempfile
+import time
 from pathlib import Path
 
-from bench import databases, measure, report, services
-from bench.scenarios import BASELINE, IN_FLIGHT, PREFILL_TURNS, UPSTREAM_SECONDS, Bench, Contestant, Plan, Run
+from bench import databases, measure, report, services, sizes
+from bench.results import Results
+from bench.scenarios import BASELINE, PREFILL_MESSAGES, STREAM_SECONDS, UPSTREAM_SECONDS, Bench, Contestant, Plan, Run
 from tests import postgres
 
 OUTPUT = services.ROOT / "docs" / "performance.md"
-SCENARIOS = ("throughput", "in-flight", "single")
+STARTED = time.monotonic()
+SCENARIOS = ("throughput", "single", "in-flight", "streams", "history", "table", "profile")
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -37,12 +41,17 @@ def parse_arguments() -> argparse.Namespace:
 
 
 def plans(arguments: argparse.Namespace) -> list[tuple[Plan, int]]:
-    """What to run, and how many rounds of it."""
-    in_flight_seconds = 6.0 if arguments.quick else 20.0
+    """What to put load on with, and how many rounds of it."""
+    rounds = 1 if arguments.quick else 2
+    short, long = (3.0, 6.0) if arguments.quick else (8.0, 10.0)
     every = [
         (Plan("throughput", 32, arguments.seconds), arguments.pairs),
-        (Plan("single", 1, min(4.0, arguments.seconds)), 1),
-        (Plan("in-flight", IN_FLIGHT, in_flight_seconds, UPSTREAM_SECONDS, PREFILL_TURNS), 1),
+        (Plan("single", 1, min(4.0, arguments.seconds)), rounds),
+        (Plan("in-flight", 1000, long, UPSTREAM_SECONDS, PREFILL_MESSAGES), rounds),
+        (Plan("in-flight", 2000, long, UPSTREAM_SECONDS, PREFILL_MESSAGES), rounds),
+        (Plan("streams", 200, short, STREAM_SECONDS, streamed=True), rounds),
+        (Plan("streams", 1000, short, STREAM_SECONDS, streamed=True), rounds),
+        (Plan("profile", 32, short, profiled=True), 1),
     ]
     return [(plan, rounds) for plan, rounds in every if arguments.only in (None, plan.name)]
 
@@ -70,12 +79,17 @@ def contestants(
     return found, databases.postgres_version(server), []
 
 
+def say(*text: str) -> None:
+    """A line, with the seconds since the start."""
+    print(f"{time.monotonic() - STARTED:5.0f} s ", *text, flush=True)
+
+
 def run_round(bench: Bench, plan: Plan, entrants: list[Contestant]) -> list[Run]:
     runs = []
     for contestant in entrants:
-        run = bench.run(plan, contestant)
-        print(f"{plan.name:11} {summary(run)}", flush=True)
-        runs.append(run)
+        if not (plan.profiled and contestant == BASELINE):
+            runs.append(bench.run(plan, contestant))
+            say(f"{plan.name:10} {plan.clients:5} {summary(runs[-1])}")
     return runs
 
 
@@ -85,13 +99,32 @@ def summary(run: Run) -> str:
     return f"{run.contestant:23} {run.window.turns_per_second:8,.0f} turns/s  {state}{disturbed}"
 
 
-def run_all(bench: Bench, arguments: argparse.Namespace, entrants: list[Contestant]) -> report.Results:
-    results = report.Results()
+def run_all(bench: Bench, arguments: argparse.Namespace, entrants: list[Contestant]) -> Results:
+    results = Results()
     for plan, rounds in plans(arguments):
-        if not plan.delay:
-            results.direct[plan.name] = asyncio.run(bench.direct(Plan("direct", plan.clients, 2.0)))
-        results.rounds[plan.name] = (plan, [run_round(bench, plan, entrants) for _ in range(rounds)])
+        if plan.streamed or plan.name in ("throughput", "single"):
+            direct = dataclasses.replace(plan, seconds=2.0 + 2 * plan.delay)
+            results.direct[plan] = asyncio.run(bench.direct(direct))
+        results.rounds[plan] = [run_round(bench, plan, entrants) for _ in range(rounds)]
+    seconds = 4.0 if arguments.quick else 20.0
+    if arguments.only in (None, "history"):
+        results.histories = measure_histories(bench, entrants, seconds / 2)
+    if arguments.only in (None, "table"):
+        for contestant in entrants:
+            if contestant != BASELINE:
+                results.tables.append(sizes.tables(bench, contestant, seconds))
+                say(f"table            {contestant.name}", *results.tables[-1].problems)
     return results
+
+
+def measure_histories(bench: Bench, entrants: list[Contestant], seconds: float) -> list[sizes.Histories]:
+    found = []
+    for contestant in entrants:
+        for window in (None,) if contestant == BASELINE else (sizes.DEFAULT_WINDOW, sizes.EQUAL_WINDOW):
+            one = sizes.histories(bench, contestant, window, seconds)
+            say(f"history          {contestant.name:23} {one.growth:8.2f} times", *one.problems)
+            found.append(one)
+    return found
 
 
 def main() -> int:
@@ -112,15 +145,10 @@ def main() -> int:
     if arguments.output is None:
         print(text)
     else:
-        report.write(arguments.output, text)
+        report.write(arguments.output, text, results)
         print(f"written to {arguments.output}")
-    return 1 if any(run.problems for run in stored_runs(results)) else 0
-
-
-def stored_runs(results: report.Results) -> list[Run]:
-    """The runs of BancoBot. What fails there fails the command; a baseline that collapses does not."""
-    runs = [run for _, rounds in results.rounds.values() for round_ in rounds for run in round_]
-    return [run for run in runs if run.contestant != BASELINE.name]
+    # What fails on BancoBot fails the command; a baseline that collapses does not.
+    return 1 if any(contestant != BASELINE.name for contestant, _ in results.problems()) else 0
 
 
 def end(number: int, frame: object) -> None:

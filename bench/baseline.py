@@ -6,6 +6,7 @@ its connections at every request: with its default cap of 100, a thousand waitin
 limit on idle connections it is several times slower there than with its default of 20.
 """
 
+import json
 import os
 import sys
 import uuid
@@ -16,11 +17,13 @@ from typing import Any
 
 import httpx
 from fastapi import FastAPI, HTTPException
+from fastapi.responses import StreamingResponse
 from pydantic import BaseModel
 
 Conversation = list[dict[str, str]]
 
 sessions: dict[str, Conversation] = {}
+COMPLETIONS = f"{os.environ['OPENROUTER_BASE_URL']}/chat/completions"
 
 # httpcore looks for sniffio several times per request. Where it is not installed, as here, the search through the file
 # system takes a quarter of the baseline's time; this answers it at once.
@@ -33,6 +36,11 @@ class ChatRequest(BaseModel):
     temperature: float = 0.7
     max_tokens: int = 1000
     session_id: str | None = None
+
+
+class Fill(BaseModel):
+    session_ids: list[str]
+    conversation: Conversation
 
 
 class ChatResponse(BaseModel):
@@ -60,6 +68,14 @@ async def health() -> dict[str, object]:
     return {"status": "ok", "messages": sum(len(conversation) for conversation in sessions.values())}
 
 
+@app.post("/fill")
+async def fill(wanted: Fill) -> dict[str, object]:
+    """For the benchmark alone: sessions that have had a conversation already."""
+    for session_id in wanted.session_ids:
+        sessions[session_id] = list(wanted.conversation)
+    return {}
+
+
 @app.post("/chat")
 async def chat(request: ChatRequest) -> ChatResponse:
     session_id = request.session_id or str(uuid.uuid4())
@@ -77,16 +93,47 @@ async def chat(request: ChatRequest) -> ChatResponse:
     )
 
 
+@app.post("/chat/stream")
+async def chat_stream(request: ChatRequest) -> StreamingResponse:
+    session_id = request.session_id or str(uuid.uuid4())
+    conversation = sessions.setdefault(session_id, [])
+    conversation.append({"role": "user", "content": request.message})
+    return StreamingResponse(stream(request, session_id, conversation), media_type="text/event-stream")
+
+
+async def stream(request: ChatRequest, session_id: str, conversation: Conversation) -> AsyncIterator[str]:
+    text = ""
+    asked = {**payload(request, conversation), "stream": True}
+    client: httpx.AsyncClient = app.state.client
+    async with client.stream("POST", COMPLETIONS, json=asked) as answer:
+        async for line in answer.aiter_lines():
+            if not line.startswith("data: {"):
+                continue
+            choices = json.loads(line.removeprefix("data: "))["choices"]
+            if choices and (piece := choices[0]["delta"].get("content")):
+                text += piece
+                yield event("delta", text=piece)
+    conversation.append({"role": "assistant", "content": text})
+    yield event("done", response=text, session_id=session_id)
+
+
+def event(name: str, **data: str) -> str:
+    return f"event: {name}\ndata: {json.dumps(data, ensure_ascii=False)}\n\n"
+
+
 async def complete(request: ChatRequest, conversation: Conversation) -> dict[str, Any]:
-    payload = {
+    client: httpx.AsyncClient = app.state.client
+    answer = await client.post(COMPLETIONS, json=payload(request, conversation))
+    if answer.status_code != httpx.codes.OK:
+        raise HTTPException(502, answer.text)
+    completion: dict[str, Any] = answer.json()
+    return completion
+
+
+def payload(request: ChatRequest, conversation: Conversation) -> dict[str, Any]:
+    return {
         "model": request.model or os.environ["OPENROUTER_DEFAULT_MODEL"],
         "messages": conversation,
         "temperature": request.temperature,
         "max_tokens": request.max_tokens,
     }
-    client: httpx.AsyncClient = app.state.client
-    answer = await client.post(f"{os.environ['OPENROUTER_BASE_URL']}/chat/completions", json=payload)
-    if answer.status_code != httpx.codes.OK:
-        raise HTTPException(502, answer.text)
-    completion: dict[str, Any] = answer.json()
-    return completion

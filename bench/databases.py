@@ -1,6 +1,7 @@
 """The databases that BancoBot is measured on, and what they hold after a run."""
 
 import contextlib
+import secrets
 import sqlite3
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -9,6 +10,7 @@ from typing import Any
 
 import psycopg
 
+from bench.fill import Filling, fill_postgresql, fill_sqlite
 from tests import postgres
 
 COUNT = "SELECT role, status, count(*) FROM sessions_api_message GROUP BY role, status"
@@ -26,6 +28,15 @@ class Database:
         rows = _sqlite_rows(self.url) if self.server is None else _postgres_rows(self.url)
         return {(str(role), str(status)): int(count) for role, status, count in rows}
 
+    def fill(self, *fillings: Filling) -> None:
+        """The tables must exist already."""
+        if self.server is None:
+            with contextlib.closing(sqlite3.connect(self.url.removeprefix("sqlite:///"))) as file:
+                fill_sqlite(file, list(fillings))
+        else:
+            with psycopg.connect(self.url, autocommit=True) as connection:
+                fill_postgresql(connection, list(fillings))
+
 
 def _sqlite_rows(url: str) -> list[Any]:
     with contextlib.closing(sqlite3.connect(url.removeprefix("sqlite:///"))) as connection:
@@ -40,11 +51,11 @@ def _postgres_rows(url: str) -> list[Any]:
 @contextlib.contextmanager
 def sqlite(scratch: Path) -> Iterator[Database]:
     """A new file."""
-    path = scratch / "bancobot.sqlite3"
+    path = scratch / f"{secrets.token_hex(6)}.sqlite3"
     try:
         yield Database(f"sqlite:///{path}")
     finally:
-        for file in scratch.glob("bancobot.sqlite3*"):
+        for file in scratch.glob(f"{path.name}*"):
             file.unlink()
 
 

@@ -8,8 +8,10 @@ import asyncio
 import json
 import statistics
 import time
+from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Self
 
 from bench.upstream import MODEL, REPLY
 from bench.wire import HttpMessage, Reader, request
@@ -17,7 +19,7 @@ from bench.wire import HttpMessage, Reader, request
 CONVERSATION_TURNS = 21
 QUESTION = "Qual é o limite do Pix à noite, e como peço um limite maior no aplicativo?"
 MAX_FAILURES = 1000
-PREFILL_CLIENTS = 32
+ENDLESS = 1_000_000  # turns
 
 
 class TurnFailed(Exception):
@@ -33,7 +35,7 @@ class Connection(asyncio.Protocol):
         self.waiting: asyncio.Future[HttpMessage] | None = None
 
     @classmethod
-    async def open(cls, port: int) -> "Connection":
+    async def open(cls, port: int) -> Self:
         _, connection = await asyncio.get_running_loop().create_connection(cls, "127.0.0.1", port)
         return connection
 
@@ -86,19 +88,24 @@ class Tally:
     unanswered: int = 0
     failures: list[str] = field(default_factory=list)
     turns: list[tuple[float, float, int]] = field(default_factory=list)  # finished at, seconds it took, history
+    pieces: "array[float]" = field(default_factory=lambda: array("d"))  # arrived at, delay, arrived at, delay, …
 
     def between(self, start: float, end: float) -> "Window":
         turns = [turn for turn in self.turns if start <= turn[0] < end]
-        return Window(end - start, sorted(seconds for _, seconds, _ in turns), [history for _, _, history in turns])
+        pieces = zip(self.pieces[::2], self.pieces[1::2], strict=True)
+        delays = sorted(delay for arrived, delay in pieces if start <= arrived < end)
+        histories = [history for _, _, history in turns]
+        return Window(end - start, sorted(seconds for _, seconds, _ in turns), histories, delays)
 
 
 @dataclass
 class Window:
-    """The turns that were answered while the clock ran. `latencies` in seconds, ascending."""
+    """The turns that were answered, and the pieces that arrived, while the clock ran. Seconds, ascending."""
 
     seconds: float
     latencies: list[float]
     histories: list[int]
+    delays: list[float] = field(default_factory=list)
 
     @property
     def turns_per_second(self) -> float:
@@ -108,28 +115,39 @@ class Window:
     def mean_history(self) -> float:
         return statistics.fmean(self.histories) if self.histories else 0.0
 
-    def percentile(self, share: float) -> float:
-        """Seconds; 0 where nothing was answered."""
-        return self.latencies[min(len(self.latencies) - 1, int(len(self.latencies) * share))] if self.latencies else 0.0
+
+def percentile(ascending: Sequence[float], share: float) -> float:
+    """0 where there is nothing."""
+    return ascending[min(len(ascending) - 1, int(len(ascending) * share))] if ascending else 0.0
 
 
 class Client:
-    """Somebody who sends a message, waits for the reply, and sends the next."""
+    """Somebody who sends a message, waits for the reply, and sends the next.
 
-    def __init__(self, port: int, tally: Tally, conversation_turns: int = CONVERSATION_TURNS) -> None:
+    `held` messages are in the session so far; at most `most_sent` of them go upstream.
+    """
+
+    connection_class: type[Connection] = Connection
+
+    def __init__(self, port: int, tally: Tally, *, path: str = "/chat", most_sent: int | None = None) -> None:
         self.port = port
         self.tally = tally
-        self.conversation_turns = conversation_turns
+        self.path = path
+        self.most_sent = most_sent
+        self.conversation_turns = CONVERSATION_TURNS
         self.connection: Connection | None = None
         self.session_id: str | None = None
-        self.turns_in_session = 0
+        self.held = 0
         self.stopping = False
 
     def raw_request(self) -> bytes:
-        body = {"message": QUESTION, "model": MODEL}
+        return request("POST", self.path, self.body())
+
+    def body(self, **more: object) -> bytes:
+        body = {"message": QUESTION, "model": MODEL, **more}
         if self.session_id is not None:
             body["session_id"] = self.session_id
-        return request("POST", "/chat", json.dumps(body, ensure_ascii=False).encode())
+        return json.dumps(body, ensure_ascii=False).encode()
 
     def read(self, message: HttpMessage) -> None:
         """Checks the answer: the status, the text to the letter, and that the conversation is the same."""
@@ -143,73 +161,63 @@ class Client:
     async def turn(self) -> None:
         try:
             if self.connection is None or self.connection.transport is None:
-                self.connection = await Connection.open(self.port)
-            start = time.perf_counter()
+                self.connection = await self.connection_class.open(self.port)
+            start = time.monotonic()
             self.read(await self.connection.ask(self.raw_request()))
             self.acknowledge(start)
-        except (TurnFailed, OSError, ValueError, KeyError) as error:
+        except (TurnFailed, OSError, ValueError, LookupError) as error:
             self.tally.failures.append(f"{type(error).__name__}: {error}")
-            self.session_id, self.turns_in_session = None, 0
+            self.disconnect()
+            self.session_id, self.held = None, 0
             await asyncio.sleep(0.1)  # a service that refuses everything must not keep this process busy
 
     def acknowledge(self, start: float) -> None:
-        history = 2 * self.turns_in_session
-        now = time.perf_counter()
+        history = self.held if self.most_sent is None else min(self.held, self.most_sent)
+        now = time.monotonic()
         self.tally.turns.append((now, now - start, history))
         self.tally.acknowledged += 1
         self.tally.messages += history + 1
-        self.turns_in_session += 1
-        if self.turns_in_session >= self.conversation_turns:
-            self.session_id, self.turns_in_session, self.conversation_turns = None, 0, CONVERSATION_TURNS
+        self.held += 2
+        if self.held >= 2 * self.conversation_turns:
+            self.session_id, self.held, self.conversation_turns = None, 0, CONVERSATION_TURNS
 
     async def talk(self, wait: float = 0.0) -> None:
         await asyncio.sleep(wait)
         while not self.stopping and len(self.tally.failures) < MAX_FAILURES:
             await self.turn()
 
-    def reconnect(self) -> None:
+    def disconnect(self) -> None:
         if self.connection is not None:
             self.connection.close()
         self.connection = None
 
+    def take_up(self, session_id: str, held: int) -> None:
+        """Goes on, without an end, in a session that holds so many messages."""
+        self.session_id, self.held, self.conversation_turns = session_id, held, ENDLESS
+
+
+def direct_request() -> bytes:
+    """What a service asks the upstream, with the average history."""
+    question = {"role": "user", "content": QUESTION}
+    messages = [question, {"role": "assistant", "content": REPLY}] * 10 + [question]
+    return request("POST", "/v1/chat/completions", json.dumps({"model": MODEL, "messages": messages}).encode())
+
 
 class DirectClient(Client):
-    """Asks the upstream itself, with the average history: what the load generator and the upstream can do."""
+    """Asks the upstream itself: what the load generator and the upstream can do."""
 
     def raw_request(self) -> bytes:
-        question = {"role": "user", "content": QUESTION}
-        messages = [question, {"role": "assistant", "content": REPLY}] * 10 + [question]
-        body = json.dumps({"model": MODEL, "messages": messages}, ensure_ascii=False).encode()
-        return request("POST", "/v1/chat/completions", body)
+        return direct_request()
 
     def read(self, message: HttpMessage) -> None:
         if json.loads(message.body)["choices"][0]["message"]["content"] != REPLY:
             raise TurnFailed("wrong answer from the upstream")
 
 
-def make_clients(port: int, tally: Tally, count: int) -> list[Client]:
-    """Their first conversations differ in length, so that they don't all begin the next one at the same moment."""
-    clients = [Client(port, tally) for _ in range(count)]
+def stagger(clients: Sequence[Client]) -> None:
+    """First conversations that differ in length, so that they don't all begin the next one at the same moment."""
     for number, client in enumerate(clients):
         client.conversation_turns = 1 + number % CONVERSATION_TURNS
-    return clients
-
-
-async def prefill(clients: Sequence[Client], turns: int, seconds: float) -> None:
-    """Runs `turns` turns in every client's session; not being ready after `seconds` counts as a failure."""
-    waiting = iter(clients)
-
-    async def work() -> None:
-        for client in waiting:
-            for _ in range(turns):
-                await client.turn()
-            client.reconnect()  # a server closes a connection that idles until the measurement begins
-
-    try:
-        async with asyncio.timeout(seconds):
-            await asyncio.gather(*(work() for _ in range(PREFILL_CLIENTS)))
-    except TimeoutError:
-        clients[0].tally.failures.append(f"the sessions were not filled within {seconds:.0f} s")
 
 
 async def finish(clients: Sequence[Client], tasks: Sequence[asyncio.Task[None]], seconds: float) -> None:
@@ -223,4 +231,4 @@ async def finish(clients: Sequence[Client], tasks: Sequence[asyncio.Task[None]],
     if clients:
         clients[0].tally.unanswered += len(unfinished)
     for client in clients:
-        client.reconnect()
+        client.disconnect()

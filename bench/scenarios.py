@@ -1,26 +1,26 @@
-"""What is measured: the contestants, the runs, and the check after each that nothing was lost or made up."""
+"""What is measured under load: the contestants, the plans, and the runs with the check after each of them."""
 
 import asyncio
 import contextlib
 import gc
-import re
 import statistics
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from bench import load, measure, services
+from bench import checks, load, measure, sampler, services, streams
 from bench.databases import Database
+from bench.drip import PAUSE, PIECES
+from bench.fill import Filling
 
 UPSTREAM_SECONDS = 2.0
-IN_FLIGHT = 1000
-PREFILL_TURNS = 5
-PREFILL_SECONDS = 60.0
+STREAM_SECONDS = PIECES * PAUSE
+PREFILL_MESSAGES = 10
 WARM_UP_SECONDS = 2.0
-DRAIN_SECONDS = 10.0
-EXCEPTION = re.compile(r"[\w.]+(Error|Exception)\b")  # the last line of a traceback
+DRAIN_SECONDS = 30.0
+NONE: Mapping[str, str] = {}
 
 
 @dataclass(frozen=True)
@@ -29,17 +29,28 @@ class Contestant:
 
     name: str
     database: Callable[[], AbstractContextManager[Database]] | None = None
+    stream_path: str = "/chat"
+
+
+BASELINE = Contestant("FastAPI baseline", stream_path="/chat/stream")
 
 
 @dataclass(frozen=True)
 class Plan:
-    """One scenario: clients, how slow the upstream is, and for how long (seconds)."""
+    """One load: clients, for how long (seconds), how slow the upstream is, and what the sessions hold at the start."""
 
     name: str
     clients: int
     seconds: float
     delay: float = 0.0
     prefill: int = 0
+    streamed: bool = False
+    profiled: bool = False
+
+    @property
+    def ideal(self) -> float:
+        """Turns per second, if a turn took no longer than its upstream."""
+        return self.clients / self.delay
 
 
 @dataclass
@@ -51,6 +62,7 @@ class Run:
     usage: measure.Usage
     tally: load.Tally
     problems: list[str] = field(default_factory=list)
+    profile: sampler.Profile | None = None
 
     @property
     def cpu_ms_per_turn(self) -> float:
@@ -67,6 +79,54 @@ class Run:
 
 
 @dataclass(frozen=True)
+class Served:
+    """A service that runs."""
+
+    port: int
+    pid: int
+    database: Database | None
+    log: Path
+
+    def problems(self) -> list[str]:
+        return checks.logged_problems(self.log.read_text(errors="replace"))
+
+
+class Meter:
+    """Reads what was used while the clock ran; this one measures nothing."""
+
+    def begin(self) -> None:
+        pass
+
+    def end(self) -> measure.Usage:
+        return measure.Usage(0, 0, 0)
+
+
+class ServiceMeter(Meter):
+    def __init__(self, served: Served, core: int, profiled: bool) -> None:
+        self.served, self.core, self.profiled = served, core, profiled
+        self.before = measure.Usage(0, 0, 0)
+
+    def begin(self) -> None:
+        if self.profiled:
+            sampler.begin(self._worker)
+        self.before = self._usage()
+
+    def end(self) -> measure.Usage:
+        used = self._usage().since(self.before)
+        if self.profiled:
+            sampler.end(self._worker)
+        return used
+
+    @property
+    def _worker(self) -> int:
+        return measure.process_tree(self.served.pid)[-1]
+
+    def _usage(self) -> measure.Usage:
+        database = self.served.database
+        return measure.usage(self.served.pid, self.core, database.server if database else None)
+
+
+@dataclass(frozen=True)
 class Bench:
     """What all runs have in common."""
 
@@ -75,78 +135,106 @@ class Bench:
     upstream_port: int
 
     def run(self, plan: Plan, contestant: Contestant) -> Run:
+        filling = Filling("prefilled", plan.clients, plan.prefill)
         with contextlib.ExitStack() as stack:
             database = stack.enter_context(contestant.database()) if contestant.database else None
-            run = self._run_service(plan, contestant.name, database)
-            run.problems += logged_problems(self._log.read_text(errors="replace"))
+            before = self.prepare(database, filling) if database and plan.prefill else {}
+            output = self.scratch / "profile.json" if plan.profiled else None
+            with self.serving(database, sampled_to=output) as served:
+                run = asyncio.run(self._measure(plan, contestant, served, filling))
+            run.problems += served.problems()
             if database is not None:
-                run.problems += stored_problems(database.counts(), run.tally.acknowledged)
+                run.problems += self.gains(database, before, [run.tally])
+        run.profile = sampler.read(output) if output else None
         return run
 
-    def _run_service(self, plan: Plan, name: str, database: Database | None) -> Run:
+    def prepare(self, database: Database, *fillings: Filling) -> checks.Counts:
+        """Tables, and in them what a scenario begins with; answers what the database then holds."""
+        services.migrate(services.bancobot_settings(self.upstream_port, database.url))
+        database.fill(*fillings)
+        return database.counts()
+
+    def gains(self, database: Database, before: checks.Counts, told: Sequence[load.Tally]) -> list[str]:
+        """What is wrong with what the database gained."""
+        return checks.stored_problems(before, database.counts(), checks.total(told).acknowledged)
+
+    @contextlib.contextmanager
+    def serving(
+        self, database: Database | None, settings: Mapping[str, str] = NONE, sampled_to: Path | None = None
+    ) -> Iterator[Served]:
+        """The baseline, or BancoBot on a database."""
         port = services.free_port()
         if database is None:
             command, env = services.baseline_command(port), services.provider_settings(self.upstream_port)
         else:
-            command = services.bancobot_command(port)
-            env = services.bancobot_settings(self.upstream_port, database.url)
-        ready = f"http://127.0.0.1:{port}/health"
-        with services.running(command, env, self.cores.service, ready, self._log) as process:
-            return asyncio.run(self._measure(plan, name, port, process.pid, database.server if database else None))
+            command = services.bancobot_command(port, sampled_to)
+            env = {**services.bancobot_settings(self.upstream_port, database.url), **settings}
+        log, ready = self.scratch / f"service-{port}.log", f"http://127.0.0.1:{port}/health"
+        with services.running(command, env, self.cores.service, ready, log) as process:
+            yield Served(port, process.pid, database, log)
 
-    @property
-    def _log(self) -> Path:
-        return self.scratch / "service.log"
+    @contextlib.asynccontextmanager
+    async def accounted(self, tallies: Sequence[load.Tally], problems: list[str]) -> AsyncIterator[None]:
+        """What the clients are told inside of it has to agree with what the upstream sees meanwhile."""
+        before = await load.ask_once(self.upstream_port, "GET", "/tally")
+        yield
+        after = await load.ask_once(self.upstream_port, "GET", "/tally")
+        calls, messages = (int(str(after[name])) - int(str(before[name])) for name in ("calls", "messages"))
+        problems += checks.told_problems(checks.total(tallies), calls, messages)
 
-    async def _measure(self, plan: Plan, name: str, port: int, pid: int, database_pid: int | None) -> Run:
-        def usage() -> measure.Usage:
-            return measure.usage(pid, min(self.cores.service), database_pid)
+    async def pace(self, seconds: float = 0.0, drip: bool = False) -> None:
+        await load.ask_once(self.upstream_port, "POST", "/pace", {"seconds": seconds, "drip": drip})
 
-        before = await self._upstream_tally()
-        tally = load.Tally()
-        window, used = await self._drive(plan, port, tally, usage)
-        after = await self._upstream_tally()
-        run = Run(name, window, used, tally)
-        run.problems += told_problems(tally, after[0] - before[0], after[1] - before[1])
-        if name == BASELINE.name and not run.problems:
-            held = (await load.ask_once(port, "GET", "/health"))["messages"]
-            run.problems += [] if held == 2 * tally.acknowledged else [f"{held} messages held in memory"]
+    async def _measure(self, plan: Plan, contestant: Contestant, served: Served, filling: Filling) -> Run:
+        await self._pace_of(plan)
+        clients = await make_clients(plan, contestant, served, filling)
+        tally, problems = clients[0].tally, list[str]()
+        async with self.accounted([tally], problems):
+            meter = ServiceMeter(served, min(self.cores.service), plan.profiled)
+            window, used = await drive(clients, plan, meter)
+        run = Run(contestant.name, window, used, tally, problems)
+        if contestant == BASELINE and not run.problems:
+            held = int(str((await load.ask_once(served.port, "GET", "/health"))["messages"]))
+            gained = held - filling.sessions * filling.messages
+            run.problems += [] if gained == 2 * tally.acknowledged else [f"{gained} messages kept in memory"]
         return run
 
-    async def _upstream_tally(self) -> tuple[int, int]:
-        tally = await load.ask_once(self.upstream_port, "GET", "/tally")
-        return int(str(tally["calls"])), int(str(tally["messages"]))
-
-    async def _drive(
-        self, plan: Plan, port: int, tally: load.Tally, usage: Callable[[], measure.Usage]
-    ) -> tuple[load.Window, measure.Usage]:
-        clients = load.make_clients(port, tally, plan.clients)
-        await self._delay(0)
-        if plan.prefill:
-            for client in clients:
-                client.conversation_turns = 1_000_000  # the session that is filled now is the one that is measured
-            await load.prefill(clients, plan.prefill, PREFILL_SECONDS)
-            await self._delay(plan.delay)
-        return await drive(clients, plan, usage)
-
-    async def _delay(self, seconds: float) -> None:
-        await load.ask_once(self.upstream_port, "POST", "/delay", {"seconds": seconds})
+    async def _pace_of(self, plan: Plan) -> None:
+        await self.pace(0.0 if plan.streamed else plan.delay, plan.streamed)
 
     async def direct(self, plan: Plan) -> load.Window:
         """The load generator against the upstream, nothing in between."""
-        await self._delay(0)
+        await self._pace_of(plan)
         tally = load.Tally()
-        clients = [load.DirectClient(self.upstream_port, tally) for _ in range(plan.clients)]
-        window, _ = await drive(clients, plan, lambda: measure.Usage(0, 0, 0))
+        kind = streams.DirectStreamClient if plan.streamed else load.DirectClient
+        clients: list[load.Client] = [kind(self.upstream_port, tally) for _ in range(plan.clients)]
+        window, _ = await drive(clients, plan, Meter())
+        if problems := checks.told_problems(tally, tally.acknowledged, tally.messages):
+            raise RuntimeError(f"The load generator and the upstream alone fail: {problems}")
         return window
 
 
-BASELINE = Contestant("FastAPI baseline")
+async def make_clients(plan: Plan, contestant: Contestant, served: Served, filling: Filling) -> list[load.Client]:
+    kind = streams.StreamClient if plan.streamed else load.Client
+    path = contestant.stream_path if plan.streamed else "/chat"
+    tally = load.Tally()
+    clients = [kind(served.port, tally, path=path) for _ in range(plan.clients)]
+    load.stagger(clients)
+    if plan.prefill:
+        if served.database is None:
+            await fill_baseline(served.port, filling)
+        for client, session_id in zip(clients, filling.session_ids, strict=True):
+            client.take_up(session_id, plan.prefill)
+    return list(clients)
 
 
-async def drive(
-    clients: Sequence[load.Client], plan: Plan, usage: Callable[[], measure.Usage]
-) -> tuple[load.Window, measure.Usage]:
+async def fill_baseline(port: int, *fillings: Filling) -> None:
+    for filling in fillings:
+        body = {"session_ids": filling.session_ids, "conversation": filling.conversation}
+        await load.ask_once(port, "POST", "/fill", body)
+
+
+async def drive(clients: Sequence[load.Client], plan: Plan, meter: Meter) -> tuple[load.Window, measure.Usage]:
     """Lets the clients talk; the clock runs after the warm-up. They start spread evenly over the upstream's delay."""
     tasks = [
         asyncio.create_task(client.talk(plan.delay * number / len(clients))) for number, client in enumerate(clients)
@@ -154,45 +242,13 @@ async def drive(
     gc.collect()
     gc.freeze()
     await asyncio.sleep(max(WARM_UP_SECONDS, 2 * plan.delay))
-    usage_before, start = usage(), time.perf_counter()
+    meter.begin()
+    start = time.monotonic()
     await asyncio.sleep(plan.seconds)
-    used, end = usage().since(usage_before), time.perf_counter()
+    used, end = meter.end(), time.monotonic()
     await load.finish(clients, tasks, DRAIN_SECONDS)
     gc.unfreeze()
     return clients[0].tally.between(start, end), used
-
-
-def told_problems(tally: load.Tally, calls: int, messages: int) -> list[str]:
-    """What the clients were told, against what the upstream saw."""
-    problems = []
-    if tally.failures:
-        problems.append(f"{len(tally.failures)} turns failed, the first with: {tally.failures[0]}")
-    if tally.unanswered:
-        problems.append(f"{tally.unanswered} turns unanswered {DRAIN_SECONDS:.0f} s after the end")
-    if not problems and calls != tally.acknowledged:
-        problems.append(f"{tally.acknowledged} turns acknowledged, {calls} calls upstream")
-    if not problems and messages != tally.messages:
-        problems.append(f"{messages} messages sent upstream instead of {tally.messages}: not the whole history")
-    return problems
-
-
-def logged_problems(log: str) -> list[str]:
-    """A service that answers well and complains in its log is not well."""
-    lines = log.splitlines()
-    errors = [line for line in lines if "ERROR" in line or line.startswith("Traceback")]
-    if not errors:
-        return []
-    raised = next((line for line in lines if EXCEPTION.match(line)), "no exception")
-    return [f"{len(errors)} errors in the log, the first: {errors[0][:200]} ({raised[:200]})"]
-
-
-def stored_problems(counts: dict[tuple[str, str], int], acknowledged: int) -> list[str]:
-    """What the clients were told, against what the database holds."""
-    expected = {("user", "completed"): acknowledged, ("assistant", "completed"): acknowledged}
-    if counts == expected:
-        return []
-    found = ", ".join(f"{count} {role} {status}" for (role, status), count in sorted(counts.items()))
-    return [f"{acknowledged} turns acknowledged, the database holds {found or 'nothing'}"]
 
 
 def median(values: Sequence[float]) -> float:

@@ -68,13 +68,21 @@ def baseline_command(port: int) -> list[str]:
     return [sys.executable, "-m", "uvicorn", "bench.baseline:app", *options]
 
 
-def bancobot_command(port: int) -> list[str]:
-    return [sys.executable, "manage.py", "serve", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
+def bancobot_command(port: int, sampled_to: Path | None = None) -> list[str]:
+    sampler = ["-m", "bench.sampler", str(sampled_to)] if sampled_to else []
+    serve = ["manage.py", "serve", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
+    return [sys.executable, *sampler, *serve]
 
 
 def bancobot_settings(upstream_port: int, database_url: str) -> dict[str, str]:
     own = {"DATABASE_URL": database_url, "ENV_FILE": "/dev/null", "SECRET_KEY": "only-for-the-benchmark-" + "x" * 40}
     return {**provider_settings(upstream_port), **own}
+
+
+def migrate(env: Mapping[str, str]) -> None:
+    """Makes BancoBot's tables."""
+    command = [sys.executable, "manage.py", "migrate", "--verbosity", "0"]
+    subprocess.run(command, cwd=ROOT, env=environment(env), stdin=subprocess.DEVNULL, check=True, timeout=START_SECONDS)
 
 
 @contextlib.contextmanager

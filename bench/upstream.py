@@ -1,7 +1,8 @@
-"""The LLM of the benchmark: answers the OpenAI protocol at once, or after a delay, and counts what it was asked.
+"""The LLM of the benchmark: answers the OpenAI protocol at once, after a delay or piece by piece, and counts its calls.
 
 `python -m bench.upstream --port N`. Besides `/v1/chat/completions` (JSON, or the whole event stream in one write) and
-`/v1/models` it has `GET /tally` (what it has seen so far) and `POST /delay` (`{"seconds": 2}`, from the next call on).
+`/v1/models` it has `GET /tally` (what it has seen so far) and `POST /pace` (from the next call on): `{"seconds": 2}` to
+answer after two seconds, `{"drip": true}` to stream piece by piece (drip.py).
 """
 
 import argparse
@@ -11,7 +12,8 @@ import gc
 import json
 from typing import Any
 
-from bench.wire import HttpMessage, Reader, answer
+from bench.drip import SAMPLE, Drip
+from bench.wire import HttpMessage, Reader, answer, chunk
 
 MODEL = "bench/model"
 PIECES = (
@@ -40,10 +42,18 @@ def _chunk(choices: list[dict[str, Any]], **more: Any) -> bytes:
     return b"data: " + json.dumps(chunk, ensure_ascii=False).encode() + b"\n\n"
 
 
-def _stream() -> bytes:
-    pieces = [_chunk(_choice(delta={"role": "assistant", "content": piece})) for piece in PIECES]
+def _piece(text: str) -> bytes:
+    return _chunk(_choice(delta={"role": "assistant", "content": text}))
+
+
+def _end() -> bytes:
     end = _chunk(_choice(delta={"content": ""}, finish_reason="stop"))
-    return b"".join(pieces) + end + _chunk([], usage=USAGE) + b"data: [DONE]\n\n"
+    return end + _chunk([], usage=USAGE) + b"data: [DONE]\n\n"
+
+
+def _drip() -> Drip:
+    head = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
+    return Drip(head, _piece(SAMPLE.decode()), chunk(_end()) + chunk(b""))
 
 
 def _completion() -> bytes:
@@ -68,7 +78,7 @@ def _models() -> bytes:
     return json.dumps({"data": [model]}).encode()
 
 
-STREAM = answer(_stream(), "text/event-stream")
+STREAM = answer(b"".join(map(_piece, PIECES)) + _end(), "text/event-stream")
 COMPLETION = answer(_completion())
 MODELS = answer(_models())
 NOT_FOUND = answer(b'{"error": {"code": 404, "message": "not found"}}', status="404 Not Found")
@@ -81,6 +91,7 @@ class Tally:
         self.calls = 0
         self.messages = 0
         self.delay = 0.0
+        self.drip: Drip | None = None
 
     def count(self, body: bytes) -> None:
         self.calls += 1
@@ -110,6 +121,9 @@ class Upstream(asyncio.Protocol):
 
     def complete(self, body: bytes) -> None:
         self.tally.count(body)
+        if self.tally.drip is not None:
+            self.tally.drip.add(self.transport)
+            return
         streamed = b'"stream":true' in body or b'"stream": true' in body
         payload = STREAM if streamed else COMPLETION
         if self.tally.delay:
@@ -126,8 +140,9 @@ class Upstream(asyncio.Protocol):
             return MODELS
         if message.first_line.startswith(b"GET /tally "):
             return answer(json.dumps({"calls": self.tally.calls, "messages": self.tally.messages}).encode())
-        if message.first_line.startswith(b"POST /delay "):
-            self.tally.delay = float(json.loads(message.body)["seconds"])
+        if message.first_line.startswith(b"POST /pace "):
+            pace = json.loads(message.body)
+            self.tally.delay, self.tally.drip = pace.get("seconds", 0.0), _drip() if pace.get("drip") else None
             return answer(b"{}")
         return NOT_FOUND
 

@@ -68,6 +68,58 @@ def _chunked_body(data: bytes, position: int) -> tuple[bytes, int] | None:
     return None
 
 
+class StreamedAnswer:
+    """One answer as it comes in: `feed` gives the part of the body that came. `ended` once it is whole."""
+
+    def __init__(self) -> None:
+        self.first_line = b""
+        self.ended = False
+        self._waiting = b""
+        self._in_body = False
+        self._length: int | None = None  # None: the body comes in chunks
+
+    def feed(self, data: bytes) -> bytes:
+        self._waiting = self._waiting + data if self._waiting else data
+        if not self._in_body and not self._take_head():
+            return b""
+        return self._take_chunks() if self._length is None else self._take_rest()
+
+    def _take_head(self) -> bool:
+        head, end, rest = self._waiting.partition(b"\r\n\r\n")
+        if not end:
+            return False
+        self.first_line, lower = head.partition(b"\r\n")[0], head.lower()
+        length = CONTENT_LENGTH.search(lower)
+        self._length = int(length[1]) if length else None if CHUNKED.search(lower) else 0
+        self._waiting, self._in_body = rest, True
+        return True
+
+    def _take_rest(self) -> bytes:
+        assert self._length is not None
+        part, self._waiting = self._waiting, b""
+        self._length -= len(part)
+        self.ended = self._length <= 0
+        return part
+
+    def _take_chunks(self) -> bytes:
+        data, position = self._waiting, 0
+        pieces: list[bytes] = []
+        while not self.ended and (end_of_size := data.find(b"\r\n", position)) >= 0:
+            size = int(data[position:end_of_size].partition(b";")[0], 16)
+            end = end_of_size + 2 + size
+            if len(data) < end + 2:
+                break
+            pieces.append(data[end_of_size + 2 : end])
+            position = end + 2
+            self.ended = size == 0
+        self._waiting = data[position:]
+        return b"".join(pieces)
+
+
+def chunk(data: bytes) -> bytes:
+    return b"%x\r\n%b\r\n" % (len(data), data)
+
+
 def request(method: str, path: str, body: bytes = b"") -> bytes:
     head = (
         f"{method} {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\nAccept: application/json\r\n"

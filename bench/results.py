@@ -1,0 +1,87 @@
+"""All that was measured, and how it is summed up."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+
+from bench.load import Window, percentile
+from bench.scenarios import BASELINE, Plan, Run, median
+from bench.sizes import Histories, Tables
+
+Rounds = list[list[Run]]
+
+
+@dataclass
+class Results:
+    """All runs by plan, in rounds of one run per contestant; and what the harness can do without a service."""
+
+    rounds: dict[Plan, Rounds] = field(default_factory=dict)
+    direct: dict[Plan, Window] = field(default_factory=dict)
+    histories: list[Histories] = field(default_factory=list)
+    tables: list[Tables] = field(default_factory=list)
+
+    def named(self, name: str) -> list[tuple[Plan, Rounds]]:
+        return [(plan, rounds) for plan, rounds in self.rounds.items() if plan.name == name]
+
+    def runs(self) -> Iterator[tuple[str, Run]]:
+        for plan, rounds in self.rounds.items():
+            for run in (run for runs in rounds for run in runs):
+                yield f"{plan.name}, {plan.clients:,} at once, {run.contestant}", run
+
+    def problems(self) -> list[tuple[str, str]]:
+        """The contestant, and what is wrong with one of its runs."""
+        found = [
+            (run.contestant, f"{name} ({run.window.turns_per_second:,.0f} turns/s answered meanwhile): {all_of(run)}")
+            for name, run in self.runs()
+            if run.problems
+        ]
+        found += [
+            (one.contestant, f"history, {one.contestant}: {all_of(one)}") for one in self.histories if one.problems
+        ]
+        found += [(one.contestant, f"table, {one.contestant}: {all_of(one)}") for one in self.tables if one.problems]
+        return found
+
+
+def all_of(run: Run | Histories | Tables) -> str:
+    return "; ".join(run.problems)
+
+
+def by_contestant(rounds: Rounds) -> list[tuple[str, list[Run]]]:
+    """The runs that count, by contestant, in the order in which they ran."""
+    names = dict.fromkeys(run.contestant for runs in rounds for run in runs)
+    return [
+        (name, [run for runs in rounds for run in runs if run.contestant == name and not run.problems])
+        for name in names
+    ]
+
+
+def stored(rounds: Rounds) -> list[tuple[str, list[Run]]]:
+    """Those of BancoBot, which stores what it is told."""
+    return [(name, runs) for name, runs in by_contestant(rounds) if name != BASELINE.name]
+
+
+def turns_per_second(runs: Sequence[Run]) -> float:
+    return median([run.window.turns_per_second for run in runs])
+
+
+def latency(runs: Sequence[Run], share: float) -> float:
+    """The median over the runs of a percentile, in seconds."""
+    return median([percentile(run.window.latencies, share) for run in runs])
+
+
+def delay(runs: Sequence[Run], share: float) -> float:
+    """The same of the delay added to a piece."""
+    return median([percentile(run.window.delays, share) for run in runs])
+
+
+def memory(runs: Sequence[Run]) -> float:
+    return max((run.usage.memory for run in runs), default=0.0)
+
+
+def ratios(rounds: Rounds, name: str) -> list[float]:
+    """Turns per second over the baseline's in the same round."""
+    found = []
+    for runs in rounds:
+        counted = {run.contestant: run.window.turns_per_second for run in runs if not run.problems}
+        if name in counted and counted.get(BASELINE.name):
+            found.append(counted[name] / counted[BASELINE.name])
+    return found
