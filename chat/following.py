@@ -8,6 +8,7 @@ from typing import Protocol
 from django.db import Error as DatabaseProblem
 
 from bancobot_project.errors import ApiError, record
+from chat.turns import QUIET_SECONDS
 from sessions_api.housekeeping import interrupt_turns, is_dead
 from sessions_api.models import Message
 from sessions_api.reading import find_replies
@@ -80,9 +81,9 @@ class StoredTurn:
         return self.outcome is not None or self.error is not None
 
     async def changed(self) -> None:
-        """Wait for more text, or the end."""
-        length = len(self.text)
-        while not self.ended and len(self.text) == length:
+        """Wait for more text, or the end; or for a while in which nothing happens."""
+        length, until = len(self.text), time.monotonic() + QUIET_SECONDS
+        while not self.ended and len(self.text) == length and time.monotonic() < until:
             await asyncio.sleep(LOOK_SECONDS)
             if self._is_stopping():
                 self.error = ApiError("overloaded", retry_after=1, turn_id=self.turn_id)
@@ -100,16 +101,21 @@ class StoredTurn:
             await self.changed()
 
     async def _look(self) -> None:
-        reply = await find_reply(self.owner, self.turn_id)
+        reply = await find_reply(self.owner, self.turn_id, closed=True)
         if reply is None:  # erased
             self.error = ApiError("turn_not_found")
         else:
             self._take(reply)
 
 
-async def find_reply(owner: str, turn_id: str, *, alive: bool = False) -> Message | None:
-    """The owner's turn as the record has it, marked as interrupted if it is dead and not known to be `alive`."""
+async def find_reply(owner: str, turn_id: str, *, alive: bool = False, closed: bool = False) -> Message | None:
+    """The owner's turn as the record has it, marked as interrupted if it is dead and not known to be `alive`.
+
+    `closed`: also if its session has been closed, for who had been listening before.
+    """
     reply = await writer.run(find_replies, (owner, turn_id))
+    if reply is not None and reply.session.closed_at is not None and not closed:
+        return None
     if reply is not None and not alive and reply.status == Message.Status.PENDING and is_dead(reply.heartbeat_at):
         await writer.run(interrupt_turns, turn_id)
         reply = await writer.run(find_replies, (owner, turn_id))

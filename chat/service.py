@@ -176,7 +176,7 @@ class Service:
         while True:
             try:
                 answer = await _begin(new)
-            except DatabaseProblem:
+            except (DatabaseProblem, asyncio.CancelledError):
                 self._unsure.add(new.turn_id)
                 raise
             if isinstance(answer, BegunTurn):
@@ -200,11 +200,16 @@ class Service:
             await asyncio.sleep(pause)
 
     async def _keep_progress(self) -> None:
-        """Store the running turns' text about once a second, and stop those that somebody else has ended."""
+        """Store the running turns' text about once a second, and stop those that somebody else has ended.
+
+        And let those look up who have long heard nothing.
+        """
         stored: dict[str, tuple[float, int]] = {}
         while True:
             await asyncio.sleep(BEAT_SECONDS)
             now = time.monotonic()
+            for turn in self.running.values():
+                turn.stir(now)
             stored = {turn_id: seen for turn_id, seen in stored.items() if turn_id in self.running}
             due = [turn for turn in self.running.values() if _is_due(turn, stored.get(turn.turn_id), now)]
             stored |= {turn.turn_id: (now, len(turn.text)) for turn in due}

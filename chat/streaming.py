@@ -3,7 +3,6 @@
 import asyncio
 import json
 from collections.abc import AsyncGenerator, Callable
-from contextlib import aclosing
 from typing import Any
 
 from django.utils import translation
@@ -11,8 +10,9 @@ from django.utils import translation
 from bancobot_project.errors import error_object
 from chat.following import Followed
 
-KEEP_ALIVE_SECONDS = 15.0
 KEEP_ALIVE = b": keep-alive\n\n"
+_quoted = json.JSONEncoder(ensure_ascii=False).encode  # json.dumps would make an encoder for every piece
+
 SILENCE_SECONDS = 10.0  # the answer begins then, even if nothing has come
 
 
@@ -37,9 +37,16 @@ async def events(
 ) -> AsyncGenerator[bytes]:
     """start, the deltas from character `offset` on, and done or error; a comment now and then in silence."""
     yield frame("start", {"turn_id": turn.turn_id, "session_id": turn.session_id, "model": turn.model})
-    async with aclosing(_deltas(turn, offset)) as deltas:
-        async for delta in deltas:
-            yield delta
+    while True:
+        if len(turn.text) > offset:
+            piece, offset = turn.text[offset:], len(turn.text)
+            yield f'event: delta\nid: {offset}\ndata: {{"text": {_quoted(piece)}}}\n\n'.encode()
+        elif turn.ended:
+            break
+        else:
+            await turn.changed()
+            if len(turn.text) <= offset and not turn.ended:
+                yield KEEP_ALIVE
     with translation.override(language):
         if turn.error is not None and turn.error.code == "overloaded":
             return  # this process stops, the turn goes on elsewhere: the client comes back, as after any broken stream
@@ -47,18 +54,3 @@ async def events(
             yield frame("error", error_object(turn.error))
         else:
             yield frame("done", answer(turn), len(turn.text))
-
-
-async def _deltas(turn: Followed, offset: int) -> AsyncGenerator[bytes]:
-    while True:
-        if len(turn.text) > offset:
-            piece, offset = turn.text[offset:], len(turn.text)
-            yield frame("delta", {"text": piece}, offset)
-        elif turn.ended:
-            return
-        else:
-            try:
-                async with asyncio.timeout(KEEP_ALIVE_SECONDS):
-                    await turn.changed()
-            except TimeoutError:
-                yield KEEP_ALIVE

@@ -26,6 +26,7 @@ logger = logging.getLogger(__name__)
 NOTHING = Piece()
 CENT_FRACTION = Decimal("1e-12")  # USD; what the record keeps of a cost
 CANCELLED = "cancelled"
+QUIET_SECONDS = 15.0  # after which listeners look up although nothing has happened
 RECORD_PAUSES = (0.1, 0.2, 0.5, 1, 2, 2, 5, 5, 5, 10)  # seconds between the tries to store an outcome
 
 
@@ -79,6 +80,7 @@ class Turn:
         self._recording = False
         self._end_as: str | None = None  # the code of an end from outside
         self._first_text_at: float | None = None
+        self._woken_at = self.began_at
         self._known = NOTHING
         self._listeners: list[asyncio.Future[None]] = []
 
@@ -102,7 +104,11 @@ class Turn:
         self.model = self.begun.model or self.provider.default_model
         self.started.set_result(self.begun)
         failure = await self._ask(self.begun)
-        await self._record(self.begun, failure)
+        try:
+            await self._record(self.begun, failure)
+        except Exception as problem:
+            record(problem)
+            self.error = ApiError("internal_error", turn_id=self.turn_id)
         self._wake()
 
     def _refuse(self, why: ApiError | KeyUsed) -> None:
@@ -144,10 +150,10 @@ class Turn:
             merged: list[Any] = [new or old for new, old in zip(piece, self._known, strict=True)]
             self._known = Piece(*merged)
         if piece.text:
-            if self._first_text_at is None:
-                self._first_text_at = time.monotonic()
             self.text += piece.text
             self._wake()
+            if self._first_text_at is None:
+                self._first_text_at = self._woken_at
 
     def interrupt(self, code: str = "turn_interrupted") -> None:
         """End the turn with what it has, unless its outcome is being stored already."""
@@ -235,13 +241,19 @@ class Turn:
             await asyncio.shield(self.task)
 
     async def changed(self) -> None:
-        """Wait for more text, or the end."""
+        """Wait for more text, or the end; or for a while in which nothing happens (see `stir`)."""
         if not self.ended:
             listener = asyncio.get_running_loop().create_future()
             self._listeners.append(listener)
             await listener
 
-    def _wake(self) -> None:
+    def stir(self, now: float) -> None:
+        """Let the listeners look up if they have waited for long. A timer for each of their waits would cost more."""
+        if now - self._woken_at >= QUIET_SECONDS:
+            self._wake(now)
+
+    def _wake(self, now: float | None = None) -> None:
+        self._woken_at = time.monotonic() if now is None else now
         listeners, self._listeners = self._listeners, []
         for listener in listeners:
             if not listener.done():

@@ -16,7 +16,7 @@ from django.db.models import Q, QuerySet
 from django.utils import timezone
 
 from sessions_api.models import Cancellation, IdempotencyKey, Lease, Message, Session
-from sessions_api.runner import is_gone, this_process
+from sessions_api.runner import is_gone, outages, this_process
 from sessions_api.store import oldest_key
 from sessions_api.wiping import wipe
 
@@ -178,7 +178,7 @@ def retention() -> tuple[timedelta | None, timedelta | None]:
 
 def interrupt_dead_turns(cutoff: datetime | None = None) -> int:
     """Mark the turns that nobody runs any more: no heartbeat since `cutoff`, or a runner that is certainly gone."""
-    cutoff = cutoff or timezone.now() - timedelta(seconds=settings.TURN_LEASE_SECONDS)
+    cutoff = cutoff or oldest_heartbeat()
     pending = Message.objects.filter(status=Message.Status.PENDING)
     runners = pending.order_by().values_list("runner", flat=True).distinct()
     gone = [name for name in runners if is_gone(name)]
@@ -187,13 +187,18 @@ def interrupt_dead_turns(cutoff: datetime | None = None) -> int:
 
 def is_dead(heartbeat_at: datetime | None) -> bool:
     """Whether a pending turn has not been heard of for longer than its lease."""
-    return heartbeat_at is None or heartbeat_at < timezone.now() - timedelta(seconds=settings.TURN_LEASE_SECONDS)
+    return heartbeat_at is None or heartbeat_at < oldest_heartbeat()
+
+
+def oldest_heartbeat() -> datetime:
+    """What is older belongs to a dead turn. Nothing does right after an outage: nobody could write a heartbeat then."""
+    lease = settings.TURN_LEASE_SECONDS
+    return timezone.now() - timedelta(seconds=lease) if outages.over_for(lease) else LONG_AGO
 
 
 def interrupt_turns(turn_ids: Sequence[str]) -> list[int]:
     """Mark turns that were found dead; answers for each whether it still was. (For the writer: see writer.py.)"""
-    cutoff = timezone.now() - timedelta(seconds=settings.TURN_LEASE_SECONDS)
-    pending = Message.objects.filter(status=Message.Status.PENDING, heartbeat_at__lt=cutoff)
+    pending = Message.objects.filter(status=Message.Status.PENDING, heartbeat_at__lt=oldest_heartbeat())
     return [_interrupt(pending.filter(turn_id=turn_id)) for turn_id in turn_ids]
 
 

@@ -5,10 +5,12 @@ import threading
 import time
 from collections.abc import Callable
 
+from django.db import Error as DatabaseProblem
 from django.db import connection
 
 from bancobot_project.errors import record
 from sessions_api import housekeeping
+from sessions_api.runner import outages
 
 logger = logging.getLogger(__name__)
 
@@ -39,6 +41,8 @@ class Maintenance(threading.Thread):
         try:
             work()
         except Exception as problem:
+            if isinstance(problem, DatabaseProblem):
+                outages.note()
             record(problem)
         finally:
             connection.close()

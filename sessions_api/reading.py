@@ -6,9 +6,12 @@ from sessions_api.models import Message, Session
 
 
 def find_replies(turns: Sequence[tuple[str, str]]) -> list[Message | None]:
-    """The replies of turns that are named by owner and turn id; `None` where the owner has no such turn."""
+    """The replies of turns that are named by owner and turn id; `None` where the owner has no such turn.
+
+    Those of closed sessions are among them.
+    """
     replies = Message.objects.filter(
-        turn_id__in=[turn_id for _, turn_id in turns], role=Message.Role.ASSISTANT, session__closed_at=None
+        turn_id__in=[turn_id for _, turn_id in turns], role=Message.Role.ASSISTANT
     ).select_related("session")
     found = {(reply.session.owner, reply.turn_id): reply for reply in replies}
     return [found.get(turn) for turn in turns]

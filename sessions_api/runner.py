@@ -1,8 +1,13 @@
-"""Names the process that runs a turn, so that another process on the machine can tell that it is gone."""
+"""Names the process that runs a turn, so that another process on the machine can tell that it is gone.
+
+And knows how far a silent process can be taken for dead: while the database was away, nobody could be heard.
+"""
 
 import functools
+import math
 import os
 import socket
+import time
 from pathlib import Path
 
 
@@ -39,3 +44,20 @@ def is_gone(name: str) -> bool:
     namespace, _, process = name.partition(":")
     pid, _, started = process.partition(":")
     return namespace == _namespace() and bool(started) and pid.isdigit() and _start_time(int(pid)) != started
+
+
+class Outages:
+    """When the database last failed this process."""
+
+    def __init__(self) -> None:
+        self.last_at = -math.inf  # time.monotonic()
+
+    def note(self) -> None:
+        self.last_at = time.monotonic()
+
+    def over_for(self, seconds: float) -> bool:
+        """Whether the database has been there for so long that whoever lives had time to be heard again."""
+        return time.monotonic() - self.last_at > seconds
+
+
+outages = Outages()

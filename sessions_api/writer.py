@@ -13,6 +13,8 @@ from typing import Any, TypeVar
 
 from django.db import Error, InterfaceError, OperationalError, connection, transaction
 
+from sessions_api.runner import outages
+
 logger = logging.getLogger(__name__)
 
 MOST_JOBS = 100  # in one transaction, so that none of them waits long
@@ -85,13 +87,23 @@ class Writer:
                 _commit(jobs)
                 return
             except (OperationalError, InterfaceError) as error:
+                if is_conflict(error):  # the server took one side of two that waited for each other, for nobody's fault
+                    break
+                outages.note()
                 for job in jobs:
                     job.error = error
                 connection.close_if_unusable_or_obsolete()
             except Exception:
-                for job in jobs:
-                    _perform_alone(job)
-                return
+                break
+        else:
+            return
+        for job in jobs:
+            _perform_alone(job)
+
+
+def is_conflict(error: Error) -> bool:
+    """A deadlock, or two transactions that can't be put in an order (SQLSTATE 40…): the next try works."""
+    return str(getattr(error.__cause__, "sqlstate", None) or "").startswith("40")
 
 
 def _commit(jobs: list[Job]) -> None:

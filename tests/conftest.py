@@ -1,5 +1,6 @@
 """What tests share: the scripted upstream, and the real service in front of it."""
 
+import math
 import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -7,6 +8,7 @@ from pathlib import Path
 import pytest
 from django.conf import settings
 
+from sessions_api.runner import outages
 from tests.environment import leaks
 from tests.service import Service, provider_settings
 from tests.upstream import Upstream
@@ -28,6 +30,13 @@ def django_db_modify_db_settings(tmp_path_factory: pytest.TempPathFactory) -> No
     database = settings.DATABASES["default"]
     if database["ENGINE"] == "django.db.backends.sqlite3":
         database["TEST"]["NAME"] = str(tmp_path_factory.mktemp("database") / "test.sqlite3")
+
+
+@pytest.fixture(autouse=True)
+def _no_outage() -> Iterator[None]:
+    """What a test does to the database's connection must not keep the next one from taking a turn for dead."""
+    yield
+    outages.last_at = -math.inf
 
 
 @pytest.fixture(scope="session")

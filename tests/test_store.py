@@ -1,6 +1,7 @@
 """sessions_api/store.py and writer.py: sets of operations that may be run again, and who gets which result."""
 
 import asyncio
+import math
 import threading
 from collections.abc import Sequence
 from dataclasses import replace
@@ -15,7 +16,7 @@ from django.utils import timezone
 from sessions_api.housekeeping import close, drop_expired_keys, interrupt_dead_turns, interrupt_turns
 from sessions_api.models import IdempotencyKey, Message, Session, new_public_id
 from sessions_api.reading import find_replies
-from sessions_api.runner import is_gone, this_process
+from sessions_api.runner import is_gone, outages, this_process
 from sessions_api.store import (
     BegunTurn,
     Busy,
@@ -303,6 +304,21 @@ def test_each_dead_turn_of_a_set_is_told() -> None:
 
 
 # Reading replies
+
+
+def test_nobody_is_taken_for_dead_right_after_an_outage() -> None:
+    """Nobody could write a heartbeat meanwhile; one that is known to be gone is dead all the same."""
+    silent, gone = question("a"), question("b")
+    begin(silent)
+    begin(gone)
+    Message.objects.filter(position=1).update(heartbeat_at=timezone.now() - timedelta(hours=1))
+    Message.objects.filter(turn_id=gone.turn_id, position=1).update(runner=this_process().replace(":", ":9", 1))
+    outages.note()
+    assert interrupt_turns([silent.turn_id]) == [0]
+    assert interrupt_dead_turns() == 1
+    assert (rows("a")[1][3], rows("b")[1][3]) == ("pending", "interrupted")
+    outages.last_at = -math.inf
+    assert interrupt_turns([silent.turn_id]) == [1]
 
 
 def test_replies_are_found_for_their_owner_alone() -> None:
