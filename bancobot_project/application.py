@@ -4,12 +4,14 @@ Django's own handler takes signals and middleware through threads, several hops 
 none of them and goes past them; everything else (sessions, admin, documentation) takes Django's own way.
 """
 
+import asyncio
 import functools
 import logging
 import re
 import secrets
 import time
 from collections.abc import Awaitable, Callable
+from contextlib import aclosing
 from io import BytesIO
 from typing import Any
 
@@ -19,20 +21,25 @@ from django.core.handlers.asgi import ASGIHandler, ASGIRequest
 from django.core.handlers.exception import convert_exception_to_response
 from django.http import HttpRequest, HttpResponse
 from django.http.request import split_domain_port, validate_host
-from django.urls import Resolver404, ResolverMatch, resolve, set_urlconf
+from django.http.response import HttpResponseBase
+from django.urls import Resolver404, ResolverMatch, resolve
+from django.utils.cache import patch_vary_headers
 from django.utils.module_loading import import_string
 
 from bancobot_project import lifespan
 from bancobot_project.errors import ApiError, json_error
 from bancobot_project.logs import facts, request_id
+from bancobot_project.streams import Stream
 
 logger = logging.getLogger("bancobot.requests")
 
 Scope = dict[str, Any]  # ASGI's names for what it passes
 Receive = Callable[[], Awaitable[Any]]
 Send = Callable[[Any], Awaitable[None]]
+Answering = Callable[[ASGIRequest], Awaitable[Any]]
 
 A_REQUEST_ID = re.compile(rb"[A-Za-z0-9._:-]{1,128}")
+MOST_THREADS = 16  # and database connections, of requests that take Django's own way: each has one of its own
 ON_THE_LOOP = "bancobot_project.loop_urls"
 
 
@@ -43,26 +50,32 @@ class LoopHandler(ASGIHandler):
     """
 
     def load_middleware(self, is_async: bool = True) -> None:
-        for kind in ("view", "template_response", "exception"):  # Django's names; there are none
-            setattr(self, f"_{kind}_middleware", [])
-        handler: Any = convert_exception_to_response(getattr(self, "_get_response_async"))  # noqa: B009 - not in the stubs
+        handler: Any = convert_exception_to_response(answer_of_view)
+        self._directly: Answering = handler
         for name in reversed(settings.TURN_MIDDLEWARE):
             handler = convert_exception_to_response(import_string(name)(handler))
-        self._answer: Callable[[ASGIRequest], Awaitable[Any]] = handler
+        self._through_middleware: Answering = handler
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         request = ASGIRequest(scope, BytesIO((await receive())["body"]))
         request.resolver_match = scope["match"]
-        set_urlconf(settings.ROOT_URLCONF)
-        response = await self._answer(request)
-        if response.streaming:
-            await self.send_response(response, send)
+        if "HTTP_ORIGIN" in request.META or request.method == "OPTIONS":
+            response = await self._through_middleware(request)
+        else:  # no page of another origin asks; all that is left of CORS is to say that this would matter
+            response = await self._directly(request)
+            patch_vary_headers(response, ("origin",))
+        if isinstance(response, Stream):
+            await send_stream(response, send)
         else:
             await send_whole(response, send)
 
-    def resolve_request(self, request: HttpRequest) -> ResolverMatch:
-        assert request.resolver_match is not None  # noqa: S101 - set above
-        return request.resolver_match
+
+async def answer_of_view(request: HttpRequest) -> HttpResponseBase:
+    """What the view answers to which the request has been matched."""
+    match = request.resolver_match
+    assert match is not None  # noqa: S101 - LoopHandler sets it
+    answer: HttpResponseBase = await match.func(request, *match.args, **match.kwargs)
+    return answer
 
 
 async def read_body(receive: Receive) -> bytes:
@@ -89,9 +102,20 @@ def replay(body: bytes, receive: Receive) -> Receive:
     return receive_again
 
 
+def encoded(response: HttpResponseBase) -> list[tuple[bytes, bytes]]:
+    return [(name.encode("ascii"), value.encode("latin-1")) for name, value in response.items()]
+
+
+async def send_stream(response: Stream, send: Send) -> None:
+    await send({"type": "http.response.start", "status": response.status_code, "headers": encoded(response)})
+    async with aclosing(response.pieces) as pieces:
+        async for piece in pieces:
+            await send({"type": "http.response.body", "body": piece, "more_body": True})
+    await send({"type": "http.response.body"})
+
+
 async def send_whole(response: HttpResponse, send: Send) -> None:
-    headers = [(name.encode("ascii"), value.encode("latin-1")) for name, value in response.items()]
-    headers.append((b"Content-Length", str(len(response.content)).encode()))
+    headers = [*encoded(response), (b"Content-Length", str(len(response.content)).encode())]
     await send({"type": "http.response.start", "status": response.status_code, "headers": headers})
     await send({"type": "http.response.body", "body": response.content})
 
@@ -102,6 +126,7 @@ class Application:
     def __init__(self) -> None:
         self.django = ASGIHandler()
         self.loop = LoopHandler()
+        self.threads = asyncio.Semaphore(MOST_THREADS)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
@@ -118,8 +143,11 @@ class Application:
             body = await read_body(receive)
             if b"content-length" not in headers:  # a body in chunks: DRF believes this header alone
                 scope["headers"] = [*scope["headers"], (b"content-length", str(len(body)).encode())]
-            handler = self.loop if scope["match"] else self.django
-            await handler(scope, replay(body, receive), exchange.send)
+            if scope["match"]:
+                await self.loop(scope, replay(body, receive), exchange.send)
+            else:
+                async with self.threads:
+                    await self.django(scope, replay(body, receive), exchange.send)
         except RequestAborted:  # the client left before it had said all: nobody is there for an answer
             pass
         except ApiError as problem:

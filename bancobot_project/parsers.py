@@ -12,6 +12,13 @@ from bancobot_project.errors import ApiError
 DEEPEST = 32  # nested arrays and objects
 
 
+def _refuse_constant(name: str) -> None:
+    raise ValueError(name)
+
+
+_decode = json.JSONDecoder(parse_constant=_refuse_constant).decode  # json.loads would make a decoder for every request
+
+
 class AcceptHeader(DefaultContentNegotiation):
     """The Accept header alone says what kind of answer is wanted; DRF would also listen to `?format=`."""
 
@@ -31,7 +38,7 @@ def parse_json(body: bytes) -> Any:
     """The value in `body`; raises `ApiError`."""
     try:
         text = body.decode()
-        value = json.loads(text, parse_constant=_refuse_constant)
+        value = _decode(text)
     except (ValueError, RecursionError) as problem:
         raise ApiError("invalid_request", detail_code="malformed_json") from problem
     if text.count("{") + text.count("[") > DEEPEST and _depth(value) > DEEPEST:
@@ -39,10 +46,6 @@ def parse_json(body: bytes) -> Any:
     if "\\u" in text:  # only an escape can bring what UTF-8 and JSON do not allow
         _check_storable(value)
     return value
-
-
-def _refuse_constant(name: str) -> None:
-    raise ValueError(name)
 
 
 def _depth(value: Any) -> int:

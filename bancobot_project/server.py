@@ -1,5 +1,6 @@
 """gunicorn with its ASGI worker, as BancoBot runs it."""
 
+import gc
 import ipaddress
 import logging
 import resource
@@ -25,7 +26,9 @@ WAL_RESET_FIXED = ((3, 51, 3), (3, 50, 7), (3, 44, 6))
 
 
 class QuietLogger(Logger):
-    """gunicorn's own messages go where all messages go, in the same format."""
+    """gunicorn's own messages go where all messages go, in the same format. The access log is the application's."""
+
+    access_log_enabled = False
 
     def setup(self, cfg: Any) -> None:
         for log in (self.error_log, self.access_log):
@@ -129,3 +132,5 @@ def release_connections() -> None:
     close_pool = getattr(connection, "close_pool", None)  # PostgreSQL alone has one
     if close_pool is not None:
         close_pool()
+    gc.collect()
+    gc.freeze()  # else a worker's first collection would write to, and so copy, the memory that both share

@@ -10,7 +10,7 @@ from typing import Any
 
 from adrf.viewsets import ViewSet
 from django.conf import settings
-from django.http import HttpResponse, StreamingHttpResponse
+from django.http import HttpResponse
 from django.http.response import HttpResponseBase
 from django.utils.crypto import salted_hmac
 from django.utils.translation import gettext as _
@@ -26,6 +26,7 @@ from bancobot_project.errors import ApiError, language_of, speaking
 from bancobot_project.fields import given
 from bancobot_project.logs import note
 from bancobot_project.parsers import AcceptHeader, StrictJSONParser
+from bancobot_project.streams import Stream
 from chat.answers import chat_answer, message_answer, turn_state
 from chat.following import Followed
 from chat.providers.base import ProviderError
@@ -140,7 +141,7 @@ class TurnViewSet(LoopViewSet, ABC):
             headers=_headers(turn) | self.headers,
         )
 
-    async def _stream(self, turn: Followed, language: str) -> StreamingHttpResponse:
+    async def _stream(self, turn: Followed, language: str) -> Stream:
         await first_sign(turn)
         if turn.error is not None and not turn.text:
             raise turn.error
@@ -164,11 +165,9 @@ def stream_of(
     language: str,
     offset: int = 0,
     headers: dict[str, str] | None = None,
-) -> StreamingHttpResponse:
+) -> Stream:
     headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no", **(headers or {})}
-    return StreamingHttpResponse(
-        events(turn, answer, language, offset), content_type="text/event-stream", headers=headers
-    )
+    return Stream(events(turn, answer, language, offset), content_type="text/event-stream", headers=headers)
 
 
 def idempotency_key(request: Request) -> str | None:
