@@ -4,7 +4,7 @@ VENV = .venv
 BIN = $(VENV)/bin
 ARGS =
 
-.PHONY: run test lint format bench requirements messages clean help
+.PHONY: run test lint format bench torture requirements messages clean help
 .DEFAULT_GOAL = help
 
 help: ## this list
@@ -23,8 +23,11 @@ format: $(VENV)/.dev-stamp ## let ruff format the code and repair what it can
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: $(VENV)/.bench-stamp ## measure throughput, turns in flight and memory
+bench: $(VENV)/.bench-stamp ## measure turns, streams, long histories, big tables and memory next to a baseline
 	@exec $(BIN)/python -m bench $(ARGS)
+
+torture: $(VENV)/.dev-stamp ## try the promises with kills, restarts and faults, for some minutes (ARGS="--scale 0.02")
+	@exec $(BIN)/python -m torture $(ARGS)
 
 COMPILE = $(BIN)/uv pip compile --universal --python-version $(PYTHON_FLOOR) --generate-hashes --no-emit-index-url \
 	--no-header --quiet
@@ -38,7 +41,7 @@ messages: $(VENV)/.run-stamp ## collect the texts to translate in locale/, and c
 	@command -v xgettext > /dev/null && command -v msgfmt > /dev/null || { \
 		echo "GNU gettext was not found. On Debian and Ubuntu: apt-get install gettext" >&2; exit 1; }
 	$(BIN)/python manage.py makemessages --locale pt_BR --no-location --no-wrap --no-obsolete \
-		--ignore tests --ignore bench --ignore var
+		--ignore tests --ignore bench --ignore torture --ignore var
 	$(BIN)/python manage.py compilemessages --locale pt_BR --ignore '.*'
 
 clean: ## remove what the targets above made; conversations in var/ stay

@@ -33,6 +33,7 @@ class Request:
     headers: dict[str, str]
     body: Any = None
     received_at: float = field(default_factory=time.monotonic)
+    status: int | None = None  # what it was answered with; None as long as no answer has begun
 
     @property
     def messages(self) -> list[dict[str, str]]:
@@ -108,8 +109,8 @@ class Exchange:
         while not gate.is_set() and not self.gone:
             await asyncio.sleep(0.002)
 
-    @staticmethod
-    def _head(status: int, headers: dict[str, str]) -> bytes:
+    def _head(self, status: int, headers: dict[str, str]) -> bytes:
+        self.request.status = status
         lines = [f"HTTP/1.1 {status} {REASONS.get(status, 'Status')}", *(f"{k}: {v}" for k, v in headers.items())]
         return ("\r\n".join(lines) + "\r\n\r\n").encode()
 

@@ -1,0 +1,118 @@
+"""`python -m torture`: tries the promises by kills, restarts and faults, and writes docs/reliability.md. Linux only."""
+
+import argparse
+import contextlib
+import os
+import random
+import resource
+import secrets
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from bench import measure
+from tests import postgres
+from tests.environment import ROOT
+from tests.upstream import Upstream
+from torture import report
+from torture.base import Finding, World
+from torture.report import Result
+from torture.steps import STEPS
+
+OUTPUT = ROOT / "docs" / "reliability.md"
+DATABASES = ("sqlite", "postgresql")
+
+
+def parse_arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m torture", description=__doc__)
+    parser.add_argument("--seed", type=int, help="of all that is random (default: a new one, which the report names)")
+    parser.add_argument("--database", choices=(*DATABASES, "both"), default="both")
+    parser.add_argument("--only", nargs="+", choices=STEPS, metavar="STEP", help=f"of {', '.join(STEPS)}")
+    parser.add_argument("--scale", type=float, default=1.0, help="share of the promises' figures, for a quick run")
+    parser.add_argument("--output", type=Path, help=f"the file to write (default {OUTPUT.relative_to(ROOT)})")
+    arguments = parser.parse_args()
+    arguments.seed = secrets.randbelow(10**6) if arguments.seed is None else arguments.seed
+    whole = arguments.scale == 1 and arguments.only is None and arguments.database == "both"
+    if arguments.output is not None and not whole:
+        parser.error("only a whole run is written: without --only, --scale and --database")
+    arguments.output = arguments.output or (OUTPUT if whole else None)
+    return arguments
+
+
+@contextlib.contextmanager
+def database(kind: str) -> Iterator[postgres.Server | None]:
+    """What DATABASE_URL names is where tests.service makes its databases: nothing means SQLite."""
+    os.environ.pop("DATABASE_URL", None)
+    if kind == "sqlite":
+        yield None
+        return
+    # As in production, unlike in the tests: what was committed is on the disk.
+    with postgres.Server(fsync="on", full_page_writes="on") as server:
+        os.environ["DATABASE_URL"] = server.url
+        yield server
+    del os.environ["DATABASE_URL"]
+
+
+def run_step(
+    name: str, kind: str, arguments: argparse.Namespace, scratch: Path, server: postgres.Server | None
+) -> Result:
+    """A step that breaks off is a broken promise, too."""
+    began = time.monotonic()
+    chance = random.Random(f"{arguments.seed} {name}")
+    with Upstream() as upstream:
+        world = World(kind, scratch / f"{kind}-{name}", chance, upstream, arguments.scale, server)
+        with world.opened():
+            try:
+                found = list(STEPS[name](world))
+            except Exception as problem:
+                found = [Finding("?", "broke off", {}, [f"{type(problem).__name__}: {problem}", world.logs()[-3000:]])]
+    return Result(name, kind, time.monotonic() - began, found)
+
+
+def run_all(arguments: argparse.Namespace, scratch: Path) -> list[Result]:
+    results = []
+    for kind in DATABASES if arguments.database == "both" else (arguments.database,):
+        with database(kind) as server:
+            for name in arguments.only or STEPS:
+                results.append(run_step(name, kind, arguments, scratch, server))
+                print(report.lines(results[-1]), flush=True)
+    return results
+
+
+def version() -> str | None:
+    """PostgreSQL's."""
+    try:
+        answer = subprocess.run(
+            [postgres.binaries() / "postgres", "--version"], capture_output=True, text=True, check=True
+        )
+    except postgres.Missing:
+        return None
+    return answer.stdout.partition(") ")[2].strip()
+
+
+def main() -> int:
+    arguments = parse_arguments()
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    print(f"seed {arguments.seed}", flush=True)
+    with tempfile.TemporaryDirectory(prefix="bancobot-torture-") as scratch:
+        machine = measure.machine(Path(scratch), version())
+        results = run_all(arguments, Path(scratch))
+    if arguments.output is not None:
+        command = f"python -m torture --seed {arguments.seed}"
+        report.write(arguments.output, report.render(results, machine, command))
+        print(f"written to {arguments.output}")
+    return 1 if any(finding.problems for result in results for finding in result.findings) else 0
+
+
+def end(number: int, frame: object) -> None:
+    raise SystemExit(128 + number)
+
+
+if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, end)  # so that the processes are stopped then, too
+    sys.exit(main())
