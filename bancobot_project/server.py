@@ -1,5 +1,6 @@
 """gunicorn with its ASGI worker, as BancoBot runs it."""
 
+import functools
 import gc
 import ipaddress
 import logging
@@ -20,6 +21,7 @@ from bancobot_project import lifespan
 logger = logging.getLogger("bancobot.server")
 
 MARGIN_SECONDS = 5
+BACKLOG = 2048  # connections that wait to be accepted
 
 # Versions of SQLite whose write-ahead log can, very rarely, be corrupted when two processes reset it at one moment.
 WAL_RESET_FIXED = ((3, 51, 3), (3, 50, 7), (3, 44, 6))
@@ -51,6 +53,11 @@ class Worker(ASGIWorker):
         lifespan.begin_to_stop()
         super().handle_exit_signal()
 
+    def _setup_event_loop(self) -> None:
+        super()._setup_event_loop()
+        # gunicorn's worker names no backlog here, and asyncio's own is 100: a burst of clients would be kept waiting.
+        setattr(self.loop, "create_server", functools.partial(self.loop.create_server, backlog=BACKLOG))  # noqa: B010
+
     async def _shutdown(self) -> None:
         if self.alive:  # nobody sent a signal: the parent was killed
             self.handle_exit_signal()
@@ -75,7 +82,8 @@ class Server(BaseApplication):
             "workers": self.workers,
             "worker_class": Worker,
             "worker_connections": 10_000,
-            "backlog": 2048,
+            "backlog": BACKLOG,
+            "asgi_loop": "asyncio",  # else gunicorn takes uvloop where it happens to be installed
             "keepalive": 5,  # an idle connection holds up a stop for so long
             "limit_request_line": 8190,
             "limit_request_field_size": 16_380,

@@ -3,6 +3,7 @@
 import os
 import re
 import signal
+import socket
 import stat
 import subprocess
 import sys
@@ -258,6 +259,20 @@ def test_a_method_that_is_not_there_is_told_which_are(service: Service) -> None:
         response = Caller(service).call("PUT", path)
         problem(response, 405, "method_not_allowed")
         assert allowed in response.headers["allow"].split(", ")
+
+
+def test_a_burst_of_connections_finds_room_while_the_worker_is_busy(make_service: MakeService) -> None:
+    service = make_service()
+    assert service.process is not None
+    pid = service.process.pid
+    [worker] = map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split())
+    os.kill(worker, signal.SIGSTOP)
+    try:
+        waiting = [socket.create_connection(("127.0.0.1", service.port), timeout=10) for _ in range(300)]
+    finally:
+        os.kill(worker, signal.SIGCONT)
+    for client in waiting:
+        client.close()
 
 
 # Stopping
