@@ -14,7 +14,7 @@ from django.utils import timezone, translation
 
 from sessions_api.admin import MOST_AT_ONCE, TRANSCRIPT_PAGE
 from sessions_api.admin_list import MOST_COUNTED, RECENT
-from sessions_api.models import Lease, Message, Session
+from sessions_api.models import IdempotencyKey, Lease, Message, Session
 from tests.records import add_turns, make_many, make_session
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -384,6 +384,16 @@ def test_erasing_from_a_sessions_page_does_the_same(operator: Client) -> None:
     assert "Messages: 1200" in text(operator.get(f"{LIST}{session.pk}/delete/"))
     assert operator.post(f"{LIST}{session.pk}/delete/", {"post": "yes"}).status_code == 302
     assert (Session.objects.count(), Message.objects.count()) == (0, 0)
+
+
+def test_an_erased_session_s_idempotency_keys_go_with_it(operator: Client) -> None:
+    session = make_session("a")
+    IdempotencyKey.objects.create(
+        owner="open", key="k", fingerprint="f", turn_id="t", session=session, created_at=session.created_at
+    )
+    assert operator.get(f"{LIST}{session.pk}/delete/").status_code == 200
+    assert operator.post(f"{LIST}{session.pk}/delete/", {"post": "yes"}).status_code == 302
+    assert (Session.objects.count(), IdempotencyKey.objects.count()) == (0, 0)
 
 
 def test_a_session_whose_reply_is_being_written_can_be_erased(operator: Client) -> None:
