@@ -1,29 +1,73 @@
-"""Who is calling, and so which sessions are theirs."""
+"""Who is calling, and so which sessions are theirs and what they may do."""
 
 from dataclasses import dataclass, field
-from typing import cast
+from decimal import Decimal
+from typing import NamedTuple, cast
 
 from django.conf import settings
 from django.utils.crypto import salted_hmac
 from rest_framework.request import Request
 
+from access.models import Scope
+from bancobot_project.errors import ApiError
+
 OPEN_OWNER = "open"
+OWN_SESSIONS = frozenset({Scope.CHAT.value, Scope.READ.value, Scope.WRITE.value, Scope.ERASE.value})
+
+
+class Limits(NamedTuple):
+    """How much an owner may use; 0 is no limit. Cost in USD; days and months are UTC's."""
+
+    requests_per_minute: int = 0
+    turns_in_flight: int = 0
+    tokens_per_day: int = 0
+    cost_per_month: Decimal = Decimal(0)
+
+    @property
+    def of_turns(self) -> bool:
+        """Whether beginning a turn has to be asked for."""
+        return any(self[1:])
+
+
+def usual_limits() -> Limits:
+    """Those of an owner who has none of its own."""
+    return Limits(
+        settings.OWNER_REQUESTS_PER_MINUTE,
+        settings.OWNER_TURNS_IN_FLIGHT,
+        settings.OWNER_TOKENS_PER_DAY,
+        settings.OWNER_COST_PER_MONTH,
+    )
 
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """`owner` names the caller in the database; `kind` is open or byok ("bring your own key").
+    """`owner` names the caller in the database; `kind` is open, client, or byok ("bring your own key").
 
-    `provider_key` is the caller's own key, which goes upstream with this request and nowhere else.
+    `provider_key` is the caller's own, which goes upstream with this request and nowhere else. `key_id` is the
+    identifier of the client's key.
     """
 
     owner: str
     kind: str
     provider_key: str | None = field(default=None, repr=False)
+    key_id: str = ""
+    scopes: frozenset[str] = OWN_SESSIONS
+    limits: Limits = field(default_factory=usual_limits)
     is_authenticated: bool = True
 
+    @property
+    def name(self) -> str:
+        """For the audit log: the owner, and by which key."""
+        return f"{self.owner}/{self.key_id}" if self.key_id else self.owner
 
-OPEN_CALLER = Caller(OPEN_OWNER, "open")
+    def require(self, scope: str) -> None:
+        """Raises `ApiError` where the caller may not do that."""
+        if scope not in self.scopes:
+            raise ApiError("permission_denied", detail_code="missing_scope", scope=str(scope))
+
+
+def open_caller() -> Caller:
+    return Caller(OPEN_OWNER, "open")
 
 
 def bringing(provider_key: str) -> Caller:

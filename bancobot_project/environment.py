@@ -1,6 +1,7 @@
 """Strict reading of environment variables: a value that means nothing stops the start and says what would do."""
 
 import os
+from decimal import Decimal, InvalidOperation
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +44,17 @@ class Environment:
 
     def seconds(self, name: str, default: float, low: float, high: float) -> float:
         return self._number(name, default, low, high, float)
+
+    def amount(self, name: str, most: int) -> Decimal:
+        """US dollars, exactly; 0 unless set."""
+        value = self.text(name, "0")
+        try:
+            amount = Decimal(value)
+        except InvalidOperation:
+            amount = Decimal(-1)
+        if not 0 <= amount <= most:  # a NaN is neither
+            self._refuse(name, value, f"a number from 0 to {most}")
+        return amount
 
     def hours(self, name: str, default: float, low: float = 0) -> float:
         """A number of hours, at most ten years."""

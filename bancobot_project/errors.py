@@ -30,6 +30,7 @@ CODES: dict[str, tuple[int, Any]] = {
     "invalid_api_key": (401, _("This BancoBot key is not valid.")),
     "provider_auth_failed": (401, _("The provider refused the key.")),
     "provider_payment_required": (402, _("The provider account has no credit left.")),
+    "budget_exhausted": (402, _("The budget has been used up.")),
     "permission_denied": (403, _("This is not allowed.")),
     "content_moderated": (403, _("The provider's moderation refused the content.")),
     "not_found": (404, _("There is nothing at this address.")),
@@ -58,6 +59,13 @@ SENTENCES = {  # where one code covers cases that a person would tell apart
     "malformed_json": _("The request body is not valid JSON."),
     "unstorable_text": _("Text must not contain NUL characters or lone surrogates."),
     "deep_json": _("The JSON is nested too deeply."),
+    "other_keys": _("This server accepts BancoBot keys (bb_…) only."),
+    "no_own_keys": _("This server accepts the provider's keys only, and none of BancoBot."),
+    "missing_scope": _("This key may not do that."),
+    "requests_per_minute": _("Too many requests in a minute."),
+    "turns_in_flight": _("Too many messages are being answered at once."),
+    "tokens_per_day": _("Too few tokens are left for today: this message and a reply of max_tokens need more."),
+    "cost_per_month": _("Too little is left of this month's budget: this message and a reply of max_tokens cost more."),
     "unknown_host": _("This server does not answer under this host name (ALLOWED_HOSTS)."),
 }
 BY_STATUS = {405: "method_not_allowed", 406: "not_acceptable", 413: "request_too_large"}
@@ -65,10 +73,22 @@ BY_STATUS |= {401: "not_authenticated", 403: "permission_denied", 404: "not_foun
 
 
 class ApiError(exceptions.APIException):
-    """An error of the wire contract; `extra` goes into the error object beside the rest."""
+    """An error of the wire contract; `extra` goes into the error object beside the rest.
 
-    def __init__(self, code: str, *, detail_code: str = "", retry_after: float | None = None, **extra: Any) -> None:
+    `headers` are the answer's, beside those that every such error has.
+    """
+
+    def __init__(
+        self,
+        code: str,
+        *,
+        detail_code: str = "",
+        retry_after: float | None = None,
+        headers: dict[str, str] | None = None,
+        **extra: Any,
+    ) -> None:
         self.code = code
+        self.headers = headers or {}
         self.status_code, sentence = CODES[code]
         super().__init__(SENTENCES.get(detail_code, sentence), code)
         self.sentence = SENTENCES.get(detail_code, sentence)
@@ -130,7 +150,9 @@ def speaking(request: Any) -> AbstractContextManager[None]:
 
 
 def headers_of(error: ApiError, exc: Exception | None = None) -> dict[str, str]:
-    headers = {"Retry-After": str(math.ceil(error.retry_after))} if error.retry_after is not None else {}
+    headers = dict(error.headers)
+    if error.retry_after is not None:
+        headers["Retry-After"] = str(math.ceil(error.retry_after))
     if error.status_code == 401:
         headers["WWW-Authenticate"] = "Bearer"
     return headers

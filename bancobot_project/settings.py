@@ -8,7 +8,7 @@ from typing import Any
 from django.core.exceptions import ImproperlyConfigured
 from django.utils.translation import gettext_lazy as _
 
-from bancobot_project import logs
+from bancobot_project import addresses, logs
 from bancobot_project.environment import Environment
 
 BASE_DIR = Path(__file__).resolve().parent.parent
@@ -40,6 +40,15 @@ if PRODUCTION and (DEBUG or not SECRET_KEY):
 SECRET_KEY = SECRET_KEY or private_key(DATA_DIR)
 OWNER_HASH_KEY = env.text("OWNER_HASH_KEY", SECRET_KEY)
 
+# Who may call, and how much; what a client has of its own goes before the limits here
+ACCESS_MODE = env.choice("ACCESS_MODE", "keys" if PRODUCTION else "open", ("open", "keys", "byok", "keys+byok"))
+OWNER_REQUESTS_PER_MINUTE = env.integer("OWNER_REQUESTS_PER_MINUTE", 0, 0, 1_000_000)
+OWNER_TURNS_IN_FLIGHT = env.integer("OWNER_TURNS_IN_FLIGHT", 0, 0, 1_000_000)
+OWNER_TOKENS_PER_DAY = env.integer("OWNER_TOKENS_PER_DAY", 0, 0, 1_000_000_000_000)
+OWNER_COST_PER_MONTH = env.amount("OWNER_COST_PER_MONTH", most=1_000_000)
+ADDRESS_REQUESTS_PER_MINUTE = env.integer("ADDRESS_REQUESTS_PER_MINUTE", 0, 0, 1_000_000)
+AUDIT_RETENTION_DAYS = env.integer("AUDIT_RETENTION_DAYS", 1825, 1, 36_500)
+
 # The server
 HOST = env.text("HOST", "127.0.0.1")
 PORT = env.integer("PORT", 8000, 0, 65535)
@@ -50,6 +59,8 @@ ALLOW_OPEN_ACCESS = env.boolean("ALLOW_OPEN_ACCESS", False)
 ALLOWED_HOSTS = env.listing("ALLOWED_HOSTS", ["localhost", "127.0.0.1", "[::1]"])
 CSRF_TRUSTED_ORIGINS = env.listing("CSRF_TRUSTED_ORIGINS", [])
 CORS_ALLOWED_ORIGINS = env.listing("CORS_ALLOWED_ORIGINS", [])
+TRUSTED_PROXIES = env.listing("TRUSTED_PROXIES", [])
+addresses.networks("TRUSTED_PROXIES", TRUSTED_PROXIES)  # what is none stops the start
 HTTPS = env.boolean("HTTPS", PRODUCTION)
 MAX_BODY_BYTES = env.integer("MAX_BODY_BYTES", 1024 * 1024, 1024, 100 * 1024 * 1024)
 LOG_LEVEL = env.choice("LOG_LEVEL", "INFO", ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"))
@@ -218,15 +229,19 @@ APPEND_SLASH = False  # both forms are routed; the admin brings its own redirect
 # Django's own limit covers the admin's forms; asgi.py applies MAX_BODY_BYTES to everything, before parsing.
 DATA_UPLOAD_MAX_MEMORY_SIZE = MAX_BODY_BYTES
 
-CORS_ALLOWED_ORIGIN_REGEXES = [r"^http://(localhost|127\.0\.0\.1)(:\d+)?$"]  # open mode: pages on this machine
-CORS_EXPOSE_HEADERS = ["X-Request-ID", "Retry-After", "Idempotent-Replayed", "X-History-Omitted"]
+# Pages on this machine may call an open service; where a key is asked for, only those that the operator names.
+CORS_ALLOWED_ORIGIN_REGEXES = [r"^http://(localhost|127\.0\.0\.1)(:\d+)?$"] if ACCESS_MODE == "open" else []
+CORS_EXPOSE_HEADERS = [
+    "X-Request-ID", "Retry-After", "Idempotent-Replayed", "X-History-Omitted",
+    "RateLimit-Limit", "RateLimit-Remaining", "RateLimit-Reset",
+]  # fmt: skip
 CORS_ALLOW_HEADERS = [
     "accept", "authorization", "content-type", "x-request-id", "idempotency-key", "last-event-id", "accept-language"
 ]  # fmt: skip
 
 REST_FRAMEWORK = {
     "DEFAULT_AUTHENTICATION_CLASSES": ["access.authentication.CallerAuthentication"],
-    "DEFAULT_PERMISSION_CLASSES": ["rest_framework.permissions.IsAuthenticated"],
+    "DEFAULT_PERMISSION_CLASSES": ["access.permissions.HasScope"],
     "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
     "DEFAULT_PARSER_CLASSES": ["bancobot_project.parsers.StrictJSONParser"],
     "DEFAULT_SCHEMA_CLASS": "drf_spectacular.openapi.AutoSchema",

@@ -3,8 +3,11 @@
 import asyncio
 import logging
 import time
+from decimal import Decimal, InvalidOperation
 from typing import Any
 
+from access.callers import Limits
+from access.limits import Terms
 from chat.providers.base import Provider, ProviderError
 
 logger = logging.getLogger(__name__)
@@ -53,6 +56,13 @@ class Catalogue:
         context = _positive(entry.get("context_length")) or _positive(top.get("context_length")) or default_context
         return context, min(context, _positive(top.get("max_completion_tokens")) or context)
 
+    async def terms(self, model: str, limits: Limits, default_context: int, max_tokens: int) -> Terms:
+        """On which an owner's turn may begin. Where the provider names no price, a cost can't be foreseen: it is 0."""
+        context, most = await self.limits(model, default_context)
+        pricing = self._by_id.get(model, {}).get("pricing")
+        prices = [_price(pricing, name) for name in ("prompt", "completion", "request")]
+        return Terms(limits, context, min(max_tokens, most), *prices)
+
     def _fetch(self) -> asyncio.Task[None]:
         if self._fetching is None or self._fetching.done():
             self._began_at = time.monotonic()
@@ -75,3 +85,12 @@ class Catalogue:
 
 def _positive(value: Any) -> int:
     return value if isinstance(value, int) and value > 0 else 0
+
+
+def _price(pricing: Any, name: str) -> Decimal:
+    """USD, as OpenRouter writes it; one that depends on something is written as -1."""
+    try:
+        price = Decimal(str(pricing[name]))
+    except (InvalidOperation, KeyError, TypeError):
+        return Decimal(0)
+    return price if price.is_finite() and price > 0 else Decimal(0)

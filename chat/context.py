@@ -4,10 +4,7 @@ from collections.abc import Sequence
 from itertools import groupby
 
 from chat.providers.base import ChatMessage
-from sessions_api.store import PastMessage
-
-BYTES_PER_TOKEN = 3  # on the safe side: Portuguese has four and more, so a window that fits by this count fits
-TOKENS_PER_MESSAGE = 6  # role and separators
+from sessions_api.store import PastMessage, most_tokens
 
 
 def fit(
@@ -18,14 +15,14 @@ def fit(
     The system prompt and the question always go; before them as many of the newest whole turns as fit beside a reply
     of `max_tokens`.
     """
-    budget = context_length - min(max_tokens, context_length // 2) - _cost(system_prompt) - _cost(question)
+    budget = context_length - min(max_tokens, context_length // 2) - most_tokens(system_prompt) - most_tokens(question)
     kept: list[list[PastMessage]] = []
     omitted = 0
     turns = _sendable_turns(history)
     if turns and turns[0][0].role == "assistant":  # its question was not read any more
         omitted += len(turns.pop(0))
     for turn in reversed(turns):
-        budget -= sum(_cost(message.content) for message in turn)
+        budget -= sum(most_tokens(message.content) for message in turn)
         if budget < 0:
             omitted += len(turn)
         else:
@@ -41,8 +38,3 @@ def _sendable_turns(history: Sequence[PastMessage]) -> list[list[PastMessage]]:
     return [
         turn for turn in turns if turn[-1].role != "assistant" or turn[-1].content or turn[-1].status == "completed"
     ]
-
-
-def _cost(text: str) -> int:
-    """Tokens that a message takes at the most, nearly always."""
-    return len(text.encode()) // BYTES_PER_TOKEN + TOKENS_PER_MESSAGE

@@ -7,6 +7,7 @@ from typing import Protocol
 
 from django.db import Error as DatabaseProblem
 
+from access.keyring import keyring
 from bancobot_project.errors import ApiError, record
 from chat.turns import QUIET_SECONDS
 from sessions_api.housekeeping import interrupt_turns, is_dead
@@ -81,9 +82,9 @@ class StoredTurn:
         return self.outcome is not None or self.error is not None
 
     async def changed(self) -> None:
-        """Wait for more text, or the end; or for a while in which nothing happens."""
-        length, until = len(self.text), time.monotonic() + QUIET_SECONDS
-        while not self.ended and len(self.text) == length and time.monotonic() < until:
+        """Wait for more text, or the end; or for a while in which nothing happens, or until some key is refused."""
+        length, until, refusals = len(self.text), time.monotonic() + QUIET_SECONDS, keyring.refusals
+        while not self.ended and len(self.text) == length and time.monotonic() < until and keyring.refusals == refusals:
             await asyncio.sleep(LOOK_SECONDS)
             if self._is_stopping():
                 self.error = ApiError("overloaded", retry_after=1, turn_id=self.turn_id)

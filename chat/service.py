@@ -8,11 +8,14 @@ import contextlib
 import logging
 import time
 import weakref
+from dataclasses import replace
 
 from django.conf import settings
 from django.db import Error as DatabaseProblem
 from django.utils.translation import gettext as _
 
+from access.keyring import keyring, read_keys, store_uses
+from access.limits import Standing
 from bancobot_project.errors import ApiError, record
 from chat.catalogue import Catalogue
 from chat.following import Followed, StoredTurn, find_reply
@@ -147,7 +150,7 @@ class Service:
         else:
             await queue.acquire()
         try:
-            return await self._wait_for_session(new, deadline)
+            return await self._wait_for_session(turn, deadline)
         finally:
             queue.release()
 
@@ -171,9 +174,10 @@ class Service:
         except TimeoutError:
             raise ApiError("session_busy", retry_after=1) from None
 
-    async def _wait_for_session(self, new: NewTurn, deadline: float) -> BegunTurn:
+    async def _wait_for_session(self, turn: Turn, deadline: float) -> BegunTurn:
         pause = FIRST_PAUSE
         while True:
+            new = turn.new = await self._on_terms(turn)
             try:
                 answer = await _begin(new)
             except (DatabaseProblem, asyncio.CancelledError):
@@ -183,6 +187,8 @@ class Service:
                 return answer
             if isinstance(answer, KnownKey):
                 raise KeyUsed(answer)
+            if isinstance(answer, Standing):
+                raise answer.error
             patience = deadline - self.loop.time()
             if answer.turn_id not in self.running and is_dead(answer.heartbeat_at):
                 await writer.run(interrupt_turns, answer.turn_id)
@@ -191,6 +197,16 @@ class Service:
             else:
                 await self._wait_for_turn(answer, min(pause, patience), patience)
                 pause = min(pause * 2, LONGEST_PAUSE)
+
+    async def _on_terms(self, turn: Turn) -> NewTurn:
+        """The new turn with what its owner's limits allow to it, as the session is at this moment."""
+        new, wishes = turn.new, turn.wishes
+        if not wishes.limits.of_turns:
+            return new
+        model = new.model or await writer.run(find_models, new.place) or self.provider.default_model
+        max_tokens = wishes.max_tokens or wishes.default_max_tokens
+        terms = await self.catalogue.terms(model, wishes.limits, wishes.default_context_length, max_tokens)
+        return replace(new, terms=terms)
 
     async def _wait_for_turn(self, busy: Busy, pause: float, patience: float) -> None:
         local = self.running.get(busy.turn_id)
@@ -215,7 +231,10 @@ class Service:
             stored |= {turn.turn_id: (now, len(turn.text)) for turn in due}
             try:
                 await asyncio.gather(
-                    self._heed_cancellations(), self._abandon_unsure(), *(self._store_progress(turn) for turn in due)
+                    self._heed_cancellations(),
+                    self._abandon_unsure(),
+                    self._watch_keys(),
+                    *(self._store_progress(turn) for turn in due),
                 )
             except Exception as problem:  # whatever it is, the next beat is due: else turns would be taken for dead
                 record(problem)
@@ -226,6 +245,20 @@ class Service:
                 for turn_id in await writer.run(find_cancellations, None):
                     if turn_id in self.running:
                         self.running[turn_id].cancel()
+
+    async def _watch_keys(self) -> None:
+        """Look the keys up that somebody listens with, and tell the listeners of those that are refused by now."""
+        watched, uses = list(keyring.watched), keyring.take_uses()
+        with contextlib.suppress(DatabaseProblem):  # nothing has been revoked that could be known of
+            asked_at = time.monotonic()
+            keys = await asyncio.gather(*(writer.run(read_keys, identifier) for identifier in watched))
+            for identifier, key in zip(watched, keys, strict=True):
+                keyring.keep(identifier, key, asked_at)
+            if not all(map(keyring.allows, watched)):
+                keyring.refusals += 1
+                for turn in self.running.values():
+                    turn.wake()
+            await asyncio.gather(*(writer.run(store_uses, use) for use in uses))
 
     async def _abandon_unsure(self) -> None:
         with contextlib.suppress(DatabaseProblem):  # until it is back
@@ -253,7 +286,7 @@ class Service:
         await self.provider.aclose()
 
 
-async def _begin(new: NewTurn) -> BegunTurn | Busy | KnownKey:
+async def _begin(new: NewTurn) -> BegunTurn | Busy | KnownKey | Standing:
     """What the store answers. A turn that it has begun goes on, even if it was to be stopped at this very moment."""
     asked = writer.run(begin_turns, new)
     try:

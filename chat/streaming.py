@@ -7,7 +7,8 @@ from typing import Any
 
 from django.utils import translation
 
-from bancobot_project.errors import error_object
+from access.keyring import keyring
+from bancobot_project.errors import ApiError, error_object
 from chat.following import Followed
 
 KEEP_ALIVE = b": keep-alive\n\n"
@@ -33,24 +34,29 @@ async def first_sign(turn: Followed) -> None:
 
 
 async def events(
-    turn: Followed, answer: Callable[[Followed], dict[str, Any]], language: str, offset: int = 0
+    turn: Followed, answer: Callable[[Followed], dict[str, Any]], language: str, offset: int = 0, key_id: str = ""
 ) -> AsyncGenerator[bytes]:
-    """start, the deltas from character `offset` on, and done or error; a comment now and then in silence."""
+    """start, the deltas from character `offset` on, and done or error; a comment now and then in silence.
+
+    It ends when the caller's key is revoked; the turn goes on.
+    """
     yield frame("start", {"turn_id": turn.turn_id, "session_id": turn.session_id, "model": turn.model})
-    while True:
-        if len(turn.text) > offset:
-            piece, offset = turn.text[offset:], len(turn.text)
-            yield f'event: delta\nid: {offset}\ndata: {{"text": {_quoted(piece)}}}\n\n'.encode()
-        elif turn.ended:
-            break
-        else:
-            await turn.changed()
-            if len(turn.text) <= offset and not turn.ended:
-                yield KEEP_ALIVE
+    with keyring.watching(key_id):
+        while keyring.allows(key_id):
+            if len(turn.text) > offset:
+                piece, offset = turn.text[offset:], len(turn.text)
+                yield f'event: delta\nid: {offset}\ndata: {{"text": {_quoted(piece)}}}\n\n'.encode()
+            elif turn.ended:
+                break
+            else:
+                await turn.changed()
+                if len(turn.text) <= offset and not turn.ended:
+                    yield KEEP_ALIVE
     with translation.override(language):
-        if turn.error is not None and turn.error.code == "overloaded":
-            return  # this process stops, the turn goes on elsewhere: the client comes back, as after any broken stream
-        if turn.error is not None:
-            yield frame("error", error_object(turn.error))
-        else:
+        if not keyring.allows(key_id):
+            yield frame("error", error_object(ApiError("invalid_api_key")))
+        elif turn.error is None:
             yield frame("done", answer(turn), len(turn.text))
+        elif turn.error.code != "overloaded":
+            yield frame("error", error_object(turn.error))
+        # else this process stops, the turn goes on elsewhere: the client comes back, as after any broken stream

@@ -14,6 +14,8 @@ from typing import Any
 
 from django.db import Error as DatabaseProblem
 
+from access.callers import Limits
+from access.limits import Charge
 from bancobot_project.errors import ApiError, as_api_error, record
 from chat.catalogue import Catalogue
 from chat.context import fit
@@ -42,7 +44,7 @@ class KeyUsed(Exception):
 class Wishes:
     """How the caller wants the reply. `api_key` is the caller's own, if one was brought.
 
-    `patience`: seconds to wait for a session that is busy.
+    `patience`: seconds to wait for a session that is busy. `limits`: the caller's.
     """
 
     temperature: float | None = None
@@ -51,6 +53,7 @@ class Wishes:
     default_context_length: int = 32_768
     deadline_seconds: float = 300
     patience: float = 30
+    limits: Limits = Limits()  # noqa: RUF009 - a tuple, which nobody can change
     api_key: str | None = field(default=None, repr=False)
 
 
@@ -109,7 +112,7 @@ class Turn:
         except Exception as problem:
             record(problem)
             self.error = ApiError("internal_error", turn_id=self.turn_id)
-        self._wake()
+        self.wake()
 
     def _refuse(self, why: ApiError | KeyUsed) -> None:
         """Nothing was stored, so there is no turn."""
@@ -151,7 +154,7 @@ class Turn:
             self._known = Piece(*merged)
         if piece.text:
             self.text += piece.text
-            self._wake()
+            self.wake()
             if self._first_text_at is None:
                 self._first_text_at = self._woken_at
 
@@ -226,7 +229,19 @@ class Turn:
             history_omitted=self.omitted,
             error_code=failure.code if failure and status != CANCELLED else "",
             may_have_been_billed=failure.may_have_been_billed if failure else False,
+            charge=self._charge(usage),
         )
+
+    def _charge(self, usage: Usage) -> Charge | None:
+        """What the turn counts for in its owner's limits: what the record says, and a price where it has none."""
+        terms = self.new.terms
+        if terms is None:
+            return None
+        tokens = usage.prompt_tokens + usage.completion_tokens
+        cost = usage.cost
+        if cost is None:
+            cost = terms.cost(usage.prompt_tokens, usage.completion_tokens) if tokens else Decimal(0)
+        return Charge(self.turn_id, tokens, cost.quantize(CENT_FRACTION))
 
     def _estimate(self, begun: BegunTurn, failure: ProviderError | None) -> Usage:
         """What a reply took of which the provider did not say, or could not any more: nothing, where nothing came."""
@@ -250,9 +265,10 @@ class Turn:
     def stir(self, now: float) -> None:
         """Let the listeners look up if they have waited for long. A timer for each of their waits would cost more."""
         if now - self._woken_at >= QUIET_SECONDS:
-            self._wake(now)
+            self.wake(now)
 
-    def _wake(self, now: float | None = None) -> None:
+    def wake(self, now: float | None = None) -> None:
+        """Let the listeners look up."""
         self._woken_at = time.monotonic() if now is None else now
         listeners, self._listeners = self._listeners, []
         for listener in listeners:

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import re
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import replace
@@ -15,13 +16,17 @@ from django.http.response import HttpResponseBase
 from django.utils.crypto import salted_hmac
 from django.utils.translation import gettext as _
 from rest_framework import serializers
-from rest_framework.permissions import IsAuthenticated
 from rest_framework.renderers import BaseRenderer, JSONRenderer
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from access.authentication import CallerAuthentication
+from access.audit import address_of
+from access.authentication import identify, key_to_look_up
 from access.callers import Caller, caller_of
+from access.keyring import keyring, read_keys
+from access.limits import count_requests, counted_for, judged
+from access.models import Scope
+from access.permissions import HasScope
 from bancobot_project.errors import ApiError, language_of, speaking
 from bancobot_project.fields import given
 from bancobot_project.logs import note
@@ -36,6 +41,7 @@ from chat.streaming import events, first_sign
 from chat.turns import Wishes
 from sessions_api.models import Message, new_public_id
 from sessions_api.store import NewTurn, Outcome
+from sessions_api.writer import writer
 
 IDEMPOTENCY_KEY = re.compile(r"[\x20-\x7e]{1,255}")
 OFFSET = re.compile(r"[0-9]{1,9}")
@@ -58,8 +64,9 @@ class LoopViewSet(ViewSet):
     content_negotiation_class = AcceptHeader
     renderers = (JSONRenderer(), EventStreamRenderer())
     parsers = (StrictJSONParser(),)
-    authenticators = (CallerAuthentication(),)
-    permissions = (IsAuthenticated(),)
+    permissions = (HasScope(),)
+    scopes: dict[str, tuple[str, ...]]
+    keyless = False  # whether callers need no key, whatever ACCESS_MODE says
 
     # DRF makes each of these anew for every request; they keep no state.
     def get_renderers(self) -> Any:
@@ -69,7 +76,26 @@ class LoopViewSet(ViewSet):
         return self.parsers
 
     def get_authenticators(self) -> Any:
-        return self.authenticators
+        return ()
+
+    async def recognise(self, request: Any) -> Caller:
+        """Who is calling, by a key that was looked up within the last second, and within the limit of requests."""
+        header = request.META.get("HTTP_AUTHORIZATION", "")
+        if identifier := key_to_look_up(header):
+            asked_at = time.monotonic()
+            keyring.keep(identifier, await writer.run(read_keys, identifier), asked_at)
+        try:
+            caller = identify(header, keyless=self.keyless)
+        except ApiError:
+            await self._count(None, request)
+            raise
+        await self._count(caller, request)
+        return caller
+
+    async def _count(self, caller: Caller | None, request: Any) -> None:
+        if counted := counted_for(caller, address_of(request)):
+            standings = await asyncio.gather(*(writer.run(count_requests, one) for one in counted))
+            self.headers |= judged(standings).headers
 
     def check_permissions(self, request: Request) -> None:
         """As DRF does it; adrf would look for coroutines first."""
@@ -88,6 +114,7 @@ class LoopViewSet(ViewSet):
         self.request = drf_request = self.initialize_request(request, *args, **kwargs)
         with speaking(request):
             try:
+                drf_request.user = await self.recognise(request)
                 self.initial(drf_request, *args, **kwargs)
                 handler = getattr(self, request.method.lower(), None) or self.http_method_not_allowed
                 if handler == self.http_method_not_allowed:
@@ -109,6 +136,7 @@ def as_json(response: Response, more: dict[str, str]) -> HttpResponse:
 class TurnViewSet(LoopViewSet, ABC):
     """What the endpoints that start a turn share."""
 
+    scopes = {"create": (Scope.CHAT,)}
     body: serializers.Serializer[Any]  # one instance serves all requests: validating keeps no state
 
     @abstractmethod
@@ -133,19 +161,22 @@ class TurnViewSet(LoopViewSet, ABC):
         if replayed:
             self.headers["Idempotent-Replayed"] = "true"
         if question.get("stream") or request.accepted_renderer.format == "sse":
-            return await self._stream(turn, language_of(request))
-        await turn.wait()
+            return await self._stream(turn, language_of(request), caller.key_id)
+        with keyring.watching(caller.key_id):
+            await turn.wait()
+            if not keyring.allows(caller.key_id):
+                raise ApiError("invalid_api_key")
         return HttpResponse(
             json.dumps(self._whole(turn), ensure_ascii=False).encode(),
             "application/json",
             headers=_headers(turn) | self.headers,
         )
 
-    async def _stream(self, turn: Followed, language: str) -> Stream:
+    async def _stream(self, turn: Followed, language: str, key_id: str) -> Stream:
         await first_sign(turn)
         if turn.error is not None and not turn.text:
             raise turn.error
-        return stream_of(turn, self._whole, language, headers=_headers(turn) | self.headers)
+        return stream_of(turn, self._whole, language, key_id=key_id, headers=_headers(turn) | self.headers)
 
     def _whole(self, turn: Followed) -> dict[str, Any]:
         return self.answer(ended_well(turn), turn.turn_id, turn.session_id)
@@ -164,10 +195,11 @@ def stream_of(
     answer: Callable[[Followed], dict[str, Any]],
     language: str,
     offset: int = 0,
+    key_id: str = "",
     headers: dict[str, str] | None = None,
 ) -> Stream:
     headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no", **(headers or {})}
-    return Stream(events(turn, answer, language, offset), content_type="text/event-stream", headers=headers)
+    return Stream(events(turn, answer, language, offset, key_id), content_type="text/event-stream", headers=headers)
 
 
 def idempotency_key(request: Request) -> str | None:
@@ -242,11 +274,15 @@ def wishes_of(caller: Caller, temperature: float | None = None, max_tokens: int 
         deadline_seconds=settings.TURN_DEADLINE_SECONDS,
         patience=settings.SESSION_BUSY_WAIT_SECONDS,
         api_key=caller.provider_key,
+        limits=caller.limits,
     )
 
 
 class ModelsViewSet(LoopViewSet):
-    """The models on offer: GET /models."""
+    """The models on offer: GET /models. Works without a key."""
+
+    scopes = {"list": ()}
+    keyless = True
 
     async def list(self, request: Request) -> Response:
         try:
@@ -257,6 +293,8 @@ class ModelsViewSet(LoopViewSet):
 
 class TurnsViewSet(LoopViewSet):
     """A turn, while it runs and after: GET /turns/{id}, GET /turns/{id}/events, POST /turns/{id}/cancel."""
+
+    scopes = {"retrieve": (Scope.CHAT, Scope.READ), "events": (Scope.CHAT, Scope.READ), "cancel": (Scope.CHAT,)}
 
     async def retrieve(self, request: Request, turn_id: str) -> Response:
         service = get_service()
@@ -270,7 +308,9 @@ class TurnsViewSet(LoopViewSet):
         turn = await get_service().follow(caller_of(request).owner, turn_id)
         if request.method == "HEAD":  # nobody reads the events, and they may take minutes
             return HttpResponse(content_type="text/event-stream", headers=_headers(turn))
-        return stream_of(turn, whole_turn, language_of(request), offset_of(request), _headers(turn))
+        key_id = caller_of(request).key_id
+        headers = _headers(turn) | self.headers
+        return stream_of(turn, whole_turn, language_of(request), offset_of(request), key_id, headers)
 
     async def cancel(self, request: Request, turn_id: str) -> Response:
         await get_service().cancel(caller_of(request).owner, turn_id)

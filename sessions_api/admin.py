@@ -22,6 +22,7 @@ from django.utils.timezone import localtime
 from django.utils.translation import gettext_lazy as _
 from django.utils.translation import ngettext
 
+from access import audit
 from sessions_api import admin_list, housekeeping
 from sessions_api.models import Message, Session
 
@@ -171,6 +172,7 @@ class SessionAdmin(admin.ModelAdmin):
         still_open = [session for session in sessions if session.closed_at is None]
         user: Any = request.user
         LogEntry.objects.log_actions(user.pk, without_text(still_open), CHANGE, str(_("Closed")))
+        told(request, audit.Action.CLOSED, still_open)
         count = housekeeping.close(Session.objects.filter(pk__in=[session.pk for session in still_open]))
         said = ngettext("%d session was closed.", "%d sessions were closed.", count) % count
         self.message_user(request, said, messages.SUCCESS)
@@ -199,9 +201,11 @@ class SessionAdmin(admin.ModelAdmin):
         return named, counts, set(), []
 
     def delete_model(self, request: HttpRequest, obj: Session) -> None:
+        told(request, audit.Action.ERASED, [obj])
         erase_after_commit([obj.pk])
 
     def delete_queryset(self, request: HttpRequest, queryset: QuerySet[Session]) -> None:
+        told(request, audit.Action.ERASED, queryset)
         erase_after_commit([session.pk for session in queryset])
 
     def log_deletions(self, request: HttpRequest, queryset: Iterable[Session]) -> Any:
@@ -227,6 +231,7 @@ class SessionAdmin(admin.ModelAdmin):
         obj: Session | None = None,
     ) -> HttpResponse:
         if obj is not None:
+            told(request, audit.Action.READ, [obj])
             context["transcript"] = transcript(obj, request.GET.get("p", ""))
             context["can_close"] = obj.closed_at is None and self.has_close_permission(request)
         return super().render_change_form(request, context, add, change, form_url, obj)
@@ -235,6 +240,12 @@ class SessionAdmin(admin.ModelAdmin):
 def erase_after_commit(pks: list[int]) -> None:
     """Django deletes inside a transaction; erasing takes several small ones, and empties the journal after them."""
     transaction.on_commit(lambda: housekeeping.erase(Session.objects.filter(pk__in=pks)))
+
+
+def told(request: HttpRequest, action: str, sessions: Iterable[Session]) -> None:
+    """Tell the audit log what somebody does here."""
+    targets = [(session.session_id, session.owner) for session in sessions]
+    audit.record_all(action, audit.staff(request), targets, address=audit.address_of(request))
 
 
 def without_text(sessions: Iterable[Session]) -> list[Session]:

@@ -18,7 +18,7 @@ from sessions_api.models import Message, Session
 MOST_COUNTED = 10_000  # sessions of a list that are counted, added up and can be paged through
 RECENT, MOST_MODELS = 1_000, 20  # the models offered as filters are those most used in so many recent sessions
 
-OWNER_KINDS = {"open": _("open access"), "byok": _("own provider key")}
+OWNER_KINDS = {"open": _("open access"), "byok": _("own provider key"), "client": _("client")}
 PERIODS = {
     "1h": (timedelta(hours=1), _("Last hour")),
     "24h": (timedelta(hours=24), _("Last 24 hours")),

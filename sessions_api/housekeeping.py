@@ -12,9 +12,10 @@ from typing import NamedTuple
 
 from django.conf import settings
 from django.db import OperationalError, connection, transaction
-from django.db.models import Q, QuerySet
+from django.db.models import Exists, OuterRef, Q, QuerySet
 from django.utils import timezone
 
+from access.models import Reservation
 from sessions_api.models import Cancellation, IdempotencyKey, Lease, Message, Session
 from sessions_api.runner import is_gone, outages, this_process
 from sessions_api.store import oldest_key
@@ -25,6 +26,7 @@ logger = logging.getLogger(__name__)
 BATCH = 500  # sessions looked at, and messages deleted, in one transaction, or a few more
 ERASE_ATTEMPTS = 50  # a tenth of a second apart: others hold a session for milliseconds
 CANCELLATION_KEPT = timedelta(minutes=1)  # whoever runs the turn has looked long before
+RESERVATION_KEPT = timedelta(seconds=5)  # after a turn's end: whoever ran it says by then what it took
 LONG_AGO = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -167,6 +169,18 @@ def drop_expired_keys() -> int:
     while batch := list(expired.order_by("created_at").values_list("pk", flat=True)[:BATCH]):
         removed += expired.filter(pk__in=batch).delete()[0]
     return removed
+
+
+def end_lost_reservations() -> int:
+    """End what was set aside for turns that ended without anybody's saying what they took. Answers how many.
+
+    They count with what was set aside: their process is gone, and the provider may have billed them.
+    """
+    some_time_ago = timezone.now() - RESERVATION_KEPT
+    lost = Reservation.objects.filter(ended=False, began_at__lt=some_time_ago)
+    alive = Message.objects.filter(Q(status=Message.Status.PENDING) | Q(completed_at__gte=some_time_ago))
+    alive = alive.filter(turn_id=OuterRef("turn_id"), role=Message.Role.ASSISTANT)
+    return lost.filter(~Exists(alive)).update(ended=True)
 
 
 def retention() -> tuple[timedelta | None, timedelta | None]:

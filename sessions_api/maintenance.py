@@ -7,7 +7,9 @@ from collections.abc import Callable
 
 from django.db import Error as DatabaseProblem
 from django.db import connection
+from django.utils import timezone
 
+from access import audit, limits
 from bancobot_project.errors import record
 from sessions_api import housekeeping
 from sessions_api.runner import outages
@@ -21,7 +23,7 @@ LEASE_SECONDS = 15.0
 
 
 class Maintenance(threading.Thread):
-    """Ends dead turns every few seconds, and purges sessions and idempotency keys about every minute, until stopped."""
+    """Ends dead turns every few seconds, and purges what has had its time about every minute, until stopped."""
 
     def __init__(self) -> None:
         super().__init__(name="maintenance", daemon=True)
@@ -51,15 +53,19 @@ class Maintenance(threading.Thread):
         if not housekeeping.take_lease("maintenance", LEASE_SECONDS):
             return
         housekeeping.interrupt_dead_turns()
+        housekeeping.end_lost_reservations()
         if time.monotonic() >= self._purge_at:
             self._purge()
 
     def _purge(self) -> None:
         began_at = time.monotonic()
         housekeeping.drop_expired_keys()
+        limits.forget_old(timezone.now())
+        audit.purge()
         expired = housekeeping.expired_sessions(*housekeeping.retention())
         removed = housekeeping.purge(expired, PURGE_SLICE_SECONDS)
         if any(removed):
             logger.info("expired sessions purged", extra=removed._asdict())
+            audit.record(audit.Action.PURGED, audit.SYSTEM, **removed._asdict())
         unfinished = time.monotonic() - began_at >= PURGE_SLICE_SECONDS
         self._purge_at = 0.0 if unfinished else began_at + PURGE_SECONDS

@@ -16,12 +16,17 @@ from django.conf import settings
 from django.db import Error, connection
 from django.utils import timezone
 
+from access.limits import Charge, Claim, Standing, Terms, reserve, settle
 from sessions_api.models import Cancellation, IdempotencyKey, Message, Session
 from sessions_api.runner import this_process
 
 SESSIONS = Session._meta.db_table
 MESSAGES = Message._meta.db_table
 KEYS = IdempotencyKey._meta.db_table
+
+
+BYTES_PER_TOKEN = 3
+TOKENS_PER_MESSAGE = 6  # role and separators
 
 
 class NotAllAtOnce(Error):
@@ -34,6 +39,7 @@ class NewTurn:
 
     `default_system_prompt` serves a session that has none, and a new one keeps it. `history_limit`: how many earlier
     messages to read at the most. With an `idempotency_key`, `fingerprint` is what tells this request from others.
+    `terms`: the owner's limits, where there are any.
     """
 
     owner: str
@@ -48,6 +54,7 @@ class NewTurn:
     history_limit: int = 100
     idempotency_key: str | None = None
     fingerprint: str = ""
+    terms: Terms | None = None
 
     @property
     def place(self) -> tuple[str, str]:
@@ -133,9 +140,11 @@ class Outcome:
     history_omitted: int = 0
     error_code: str = ""
     may_have_been_billed: bool = False
+    charge: Charge | None = None  # where the turn was begun on terms
 
 
-OUTCOME_COLUMNS = [name for name in Outcome.__slots__ if name not in ("session_pk", "position", "completed_at", "cost")]
+NO_COLUMNS = ("session_pk", "position", "completed_at", "cost", "charge")
+OUTCOME_COLUMNS = [name for name in Outcome.__slots__ if name not in NO_COLUMNS]
 RECORD_OUTCOME = (
     f"UPDATE {MESSAGES} SET {', '.join(f'{name} = %s' for name in OUTCOME_COLUMNS)}, cost = %s, completed_at = %s, "
     "heartbeat_at = NULL WHERE session_id = %s AND position = %s AND "
@@ -146,13 +155,14 @@ STILL_OURS = "(status = 'pending' OR status = 'interrupted' AND runner = %s AND 
 CANCELLED_MEANWHILE = "(status = 'cancelled' AND runner = %s AND completed_at <> %s)"
 
 
-def begin_turns(turns: Sequence[NewTurn]) -> list[BegunTurn | Busy | KnownKey]:
+def begin_turns(turns: Sequence[NewTurn]) -> list[BegunTurn | Busy | KnownKey | Standing]:
     """Store each question and a pending reply, and read the history before it.
 
-    Unless the session is busy; or the idempotency key has been used, which is looked at first.
+    Unless the session is busy; or a limit of the owner's has been reached; or the idempotency key has been used, which
+    is looked at first.
     """
     now = timezone.now()
-    answers: dict[str, BegunTurn | Busy | KnownKey] = {}
+    answers: dict[str, BegunTurn | Busy | KnownKey | Standing] = {}
     for turn, used in zip(turns, find_keys(turns), strict=True):
         if used is not None and used.turn_id != turn.turn_id:
             answers[turn.turn_id] = used
@@ -169,12 +179,37 @@ def begin_turns(turns: Sequence[NewTurn]) -> list[BegunTurn | Busy | KnownKey]:
         else:
             taken[turn.place] = turn.turn_id
     begun = [turn for turn in turns if turn.turn_id not in answers]
+    _read_histories([(turn, known[turn.place]) for turn in begun if turn.place in known])
+    answers |= _keep_to_limits(begun, known)
+    begun = [turn for turn in begun if turn.turn_id not in answers]
     known |= _create_sessions([turn for turn in begun if turn.place not in known], now)
     fresh = [(turn, known[turn.place]) for turn in begun if turn.place not in busy]
     _store_keys([pair for pair in fresh if pair[0].own_key], now)
     _store_questions(fresh, now)
-    _read_histories([(turn, known[turn.place]) for turn in begun])
     return [answers.get(turn.turn_id) or known[turn.place] for turn in turns]
+
+
+def _keep_to_limits(turns: Sequence[NewTurn], known: dict[tuple[str, str], BegunTurn]) -> dict[str, Standing]:
+    """Set aside what turns with limited owners may take; answers which of them may not begin, and why."""
+    limited = [turn for turn in turns if turn.terms]
+    refusals = reserve([_claim(turn, known.get(turn.place)) for turn in limited])
+    return {turn.turn_id: refusal for turn, refusal in zip(limited, refusals, strict=True) if refusal}
+
+
+def _claim(turn: NewTurn, begun: BegunTurn | None) -> Claim:
+    """The most that a turn may take, as far as texts can tell."""
+    assert turn.terms is not None  # noqa: S101 - the caller has looked
+    kept = begun.system_prompt if begun else ""
+    prompt = (kept or turn.default_system_prompt) if turn.system_prompt is None else turn.system_prompt
+    texts = [prompt, turn.question, *(message.content for message in (begun.history if begun else ()))]
+    tokens = min(sum(map(most_tokens, texts)), turn.terms.context)
+    reply = turn.terms.max_tokens
+    return Claim(turn.turn_id, turn.owner, turn.terms.limits, tokens + reply, turn.terms.cost(tokens, reply))
+
+
+def most_tokens(text: str) -> int:
+    """Tokens that a message takes at the most, nearly always: Portuguese has four bytes and more in a token."""
+    return len(text.encode()) // BYTES_PER_TOKEN + TOKENS_PER_MESSAGE
 
 
 def find_keys(turns: Sequence[NewTurn]) -> list[KnownKey | None]:
@@ -211,6 +246,7 @@ def finish_turns(outcomes: Sequence[Outcome]) -> list[str | None]:
 
     Answers the status that stands: another where the turn had been ended by somebody else, none where it was erased.
     """
+    settle([outcome.charge for outcome in outcomes if outcome.charge])
     with connection.cursor() as cursor:
         cursor.executemany(RECORD_OUTCOME + STILL_OURS, [_outcome_row(outcome) for outcome in outcomes])
         if cursor.rowcount != len(outcomes):

@@ -3,12 +3,17 @@
 from typing import Any
 
 from django.conf import settings
+from django.db import transaction
 from django.db.models import Exists, OuterRef, Q, QuerySet
+from rest_framework.permissions import SAFE_METHODS
 from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.viewsets import ViewSet
 
+from access import audit
 from access.callers import caller_of
+from access.limits import LIMIT_HEADERS
+from access.models import Scope
 from bancobot_project.errors import ApiError, speaking
 from bancobot_project.fields import given
 from bancobot_project.logs import note
@@ -20,11 +25,20 @@ from sessions_api.serializers import MessageSerializer, SessionPatchSerializer, 
 NEWEST_MESSAGES = 20  # shown with a session
 
 
+ALL_OWNERS = "*"
+
+
 def open_sessions(request: Request) -> QuerySet[Session]:
-    """The caller's sessions that are not closed."""
+    """The caller's sessions that are not closed; or those of `?owner=`, `*` for all, where the caller may read them."""
     caller = caller_of(request)
     note(owner_kind=caller.kind)
-    return Session.objects.filter(owner=caller.owner, closed_at=None)
+    owner = request.query_params.get("owner") or caller.owner
+    if owner != caller.owner:
+        if request.method not in SAFE_METHODS:
+            raise ApiError("permission_denied")
+        caller.require(Scope.ADMIN)
+    sessions = Session.objects.filter(closed_at=None)
+    return sessions if owner == ALL_OWNERS else sessions.filter(owner=owner)
 
 
 def find_session(request: Request, session_id: str) -> Session:
@@ -33,6 +47,20 @@ def find_session(request: Request, session_id: str) -> Session:
     if session is None:
         raise ApiError("session_not_found")
     return session
+
+
+def find_to_read(request: Request, session_id: str) -> Session:
+    """The session, after the audit log says who reads it. (An open caller is nobody in particular.)"""
+    session = find_session(request, session_id)
+    if caller_of(request).kind != "open":
+        told(request, audit.Action.READ, session)
+    return session
+
+
+def told(request: Request, action: str, session: Session, **details: Any) -> None:
+    """Tell the audit log what the caller does to a session."""
+    caller, address = caller_of(request), audit.address_of(request)
+    audit.record(action, caller.name, target=session.session_id, owner=session.owner, address=address, **details)
 
 
 class RecordViewSet(ViewSet):
@@ -45,9 +73,17 @@ class RecordViewSet(ViewSet):
         with speaking(request):
             return super().dispatch(request, *args, **kwargs)
 
+    def finalize_response(self, request: Request, response: Any, *args: Any, **kwargs: Any) -> Any:
+        response = super().finalize_response(request, response, *args, **kwargs)
+        for name, value in request.META.get(LIMIT_HEADERS, {}).items():
+            response[name] = value
+        return response
+
 
 class SessionIdsViewSet(RecordViewSet):
     """The ids alone: /api/sessions."""
+
+    scopes = {"list": (Scope.READ, Scope.ADMIN)}
 
     def list(self, request: Request) -> Response:
         limit = paging.limit_of(request, default=1000, most=1000)
@@ -60,13 +96,21 @@ class SessionIdsViewSet(RecordViewSet):
 class SessionsViewSet(RecordViewSet):
     """Conversations and their messages: /sessions."""
 
+    scopes = {
+        "list": (Scope.READ, Scope.ADMIN),
+        "retrieve": (Scope.READ, Scope.ADMIN),
+        "messages": (Scope.READ, Scope.ADMIN),
+        "partial_update": (Scope.WRITE,),
+        "destroy": (Scope.WRITE, Scope.ERASE),
+    }
+
     def list(self, request: Request) -> Response:
         limit = paging.limit_of(request, default=20, most=100)
         page, following = paging.page_of_sessions(request, self._filtered(request), limit)
         return Response({"data": SessionSerializer(page, many=True).data, "next": following})
 
     def retrieve(self, request: Request, session_id: str) -> Response:
-        session = find_session(request, session_id)
+        session = find_to_read(request, session_id)
         newest = list(_messages(session).order_by("-position")[:NEWEST_MESSAGES])
         messages = MessageSerializer(newest[::-1], many=True).data
         return Response({**SessionSerializer(session).data, "messages": messages})
@@ -76,20 +120,24 @@ class SessionsViewSet(RecordViewSet):
         session = find_session(request, session_id)
         for name, value in changes.items():
             setattr(session, name, value)
-        session.save(update_fields=changes)
+        with transaction.atomic():
+            session.save(update_fields=changes)
+            told(request, audit.Action.CHANGED, session, fields=sorted(changes))
         return Response(SessionSerializer(session).data)
 
     def destroy(self, request: Request, session_id: str) -> Response:
         erasing = paging.flag_of(request, "erase")
-        sessions = Session.objects.filter(pk=find_session(request, session_id).pk)
-        removed = housekeeping.erase(sessions) if erasing else housekeeping.close(sessions)
-        if not removed:
+        caller_of(request).require(Scope.ERASE if erasing else Scope.WRITE)
+        session = find_session(request, session_id)
+        told(request, audit.Action.ERASED if erasing else audit.Action.CLOSED, session)
+        sessions = Session.objects.filter(pk=session.pk)
+        if not (housekeeping.erase(sessions) if erasing else housekeeping.close(sessions)):
             raise ApiError("session_not_found")
         return Response({"status": "success", "message": f"Sessão {session_id} removida"})
 
     def messages(self, request: Request, session_id: str) -> Response:
         limit = paging.limit_of(request, default=100, most=100)
-        page, following = paging.page_of_messages(request, _messages(find_session(request, session_id)), limit)
+        page, following = paging.page_of_messages(request, _messages(find_to_read(request, session_id)), limit)
         return Response({"data": MessageSerializer(page, many=True).data, "next": following})
 
     def _filtered(self, request: Request) -> QuerySet[Session]:

@@ -1,0 +1,149 @@
+"""The clients' keys: made, looked up in sets, and known for a second, so that a call asks the database for none."""
+
+import hashlib
+import hmac
+import re
+import secrets
+import string
+import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from django.utils import timezone
+
+from access.callers import Caller, Limits, usual_limits
+from access.models import Client, Key, new_identifier
+
+PREFIX = "bb_"
+A_KEY = re.compile(r"bb_([a-z0-9]{12})_([A-Za-z0-9]{43})")
+LETTERS = string.ascii_letters + string.digits
+FRESH_SECONDS = 1.0  # for so long a key that has been looked up is believed
+MOST_KEPT = 10_000  # keys
+USE_NOTED_SECONDS = 60.0  # how exact "last used" is
+
+
+@dataclass(frozen=True, slots=True)
+class KnownKey:
+    """A key as the database has it. `usable` says nothing of its expiry."""
+
+    pk: int
+    identifier: str
+    secret_hash: str = field(repr=False)
+    usable: bool
+    expires_at: datetime | None
+    caller: Caller
+
+    @property
+    def valid(self) -> bool:
+        return self.usable and (self.expires_at is None or self.expires_at > timezone.now())
+
+
+def new_key(client: Client, label: str = "", expires_at: datetime | None = None) -> tuple[Key, str]:
+    """A stored key, and the whole of it, which is nowhere afterwards."""
+    identifier, secret = new_identifier(), "".join(secrets.choice(LETTERS) for _ in range(43))
+    key = Key.objects.create(
+        client=client, identifier=identifier, secret_hash=hash_of(secret), label=label, expires_at=expires_at
+    )
+    return key, f"{PREFIX}{identifier}_{secret}"
+
+
+def hash_of(secret: str) -> str:
+    """A plain hash is enough for 256 random bits: nobody can try them all."""
+    return hashlib.sha256(secret.encode()).hexdigest()
+
+
+def read_keys(identifiers: Sequence[str]) -> list[KnownKey | None]:
+    """The keys with these identifiers; `None` where there is none."""
+    keys = Key.objects.filter(identifier__in=set(identifiers)).select_related("client")
+    found = {key.identifier: _known(key) for key in keys}
+    return [found.get(identifier) for identifier in identifiers]
+
+
+def _known(key: Key) -> KnownKey:
+    client = key.client
+    usable = client.is_active and key.revoked_at is None
+    own = (client.requests_per_minute, client.turns_in_flight, client.tokens_per_day, client.cost_per_month)
+    limits = Limits._make(usual if mine is None else mine for mine, usual in zip(own, usual_limits(), strict=True))
+    caller = Caller(client.owner, "client", key_id=key.identifier, scopes=frozenset(client.scopes), limits=limits)
+    return KnownKey(key.pk, key.identifier, key.secret_hash, usable, key.expires_at, caller)
+
+
+def matches(key: KnownKey, whole: str) -> bool:
+    """Whether `whole` is that key, and it may be used."""
+    found = A_KEY.fullmatch(whole)
+    return found is not None and hmac.compare_digest(hash_of(found[2]), key.secret_hash) and key.valid
+
+
+class KeyRing:
+    """The keys that callers of this process have used, as the database had them at most a second ago."""
+
+    def __init__(self) -> None:
+        self.watched: Counter[str] = (
+            Counter()
+        )  # keys that somebody listens with, who must not go on when one is revoked
+        self.refusals = 0  # how often that has happened
+        self._kept: dict[str, tuple[float, KnownKey]] = {}
+        self._used: dict[int, datetime] = {}
+        self._noted: dict[int, float] = {}
+
+    def fresh(self, identifier: str) -> KnownKey | None:
+        """What may be believed without asking again."""
+        asked_at, key = self._kept.get(identifier, (-FRESH_SECONDS, None))
+        return key if time.monotonic() - asked_at < FRESH_SECONDS else None
+
+    @contextmanager
+    def watching(self, identifier: str) -> Iterator[None]:
+        """While the block runs, somebody has to look the key up now and then; `allows` then knows of a revocation."""
+        if not identifier:
+            yield
+            return
+        self.watched[identifier] += 1
+        try:
+            yield
+        finally:
+            self.watched[identifier] -= 1
+            if not self.watched[identifier]:
+                del self.watched[identifier]
+
+    def allows(self, identifier: str) -> bool:
+        """Whether a caller with this key may go on; one without a key of ours (an empty identifier) always may."""
+        if not identifier:
+            return True
+        key = self.last_known(identifier)
+        return key is not None and key.valid
+
+    def last_known(self, identifier: str) -> KnownKey | None:
+        """However old: for those who look it up regularly."""
+        return self._kept.get(identifier, (0.0, None))[1]
+
+    def keep(self, identifier: str, key: KnownKey | None, asked_at: float) -> None:
+        """`asked_at`: time.monotonic() before the database was asked; a key may have been revoked since."""
+        if key is None:
+            self._kept.pop(identifier, None)  # nobody shall fill the memory with identifiers that are none
+            return
+        if len(self._kept) >= MOST_KEPT:
+            self._kept = {name: kept for name, kept in self._kept.items() if name in self.watched}
+        self._kept[identifier] = (asked_at, key)
+
+    def note_use(self, key: KnownKey) -> None:
+        now = time.monotonic()
+        if now - self._noted.get(key.pk, -USE_NOTED_SECONDS) >= USE_NOTED_SECONDS:
+            self._noted[key.pk] = now
+            self._used[key.pk] = timezone.now()
+
+    def take_uses(self) -> list[tuple[int, datetime]]:
+        """Keys and when they were used, to be stored; each is told once."""
+        used, self._used = self._used, {}
+        return list(used.items())
+
+
+def store_uses(uses: Sequence[tuple[int, datetime]]) -> list[None]:
+    for pk, moment in sorted(uses):
+        Key.objects.filter(pk=pk).update(last_used_at=moment)
+    return [None] * len(uses)
+
+
+keyring = KeyRing()

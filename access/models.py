@@ -1,0 +1,217 @@
+"""Clients and their keys, what they have used, and the log of who did what."""
+
+import secrets
+import string
+from typing import Any
+
+from django.core.exceptions import ValidationError
+from django.core.validators import MinValueValidator
+from django.db import models
+from django.db.models import Q
+from django.utils import timezone
+from django.utils.translation import gettext_lazy as _
+
+LETTERS = string.ascii_lowercase + string.digits
+
+
+class Scope(models.TextChoices):
+    """What a key of a client may do."""
+
+    CHAT = "chat", _("say something, and follow or stop its answer")
+    READ = "sessions:read", _("read its own sessions")
+    WRITE = "sessions:write", _("change and close its own sessions")
+    ERASE = "sessions:erase", _("erase its own sessions at once")
+    ADMIN = "admin:read", _("read the sessions of all owners")
+
+
+def new_identifier() -> str:
+    """12 letters and digits: 62 bits, enough to be unique. It is no secret."""
+    return "".join(secrets.choice(LETTERS) for _ in range(12))
+
+
+def usual_scopes() -> list[str]:
+    return [Scope.CHAT.value, Scope.READ.value, Scope.WRITE.value]
+
+
+def only_scopes(value: Any) -> None:
+    if not isinstance(value, list) or not set(map(str, value)) <= set(Scope.values):
+        raise ValidationError(_("Use scopes out of: %s.") % ", ".join(Scope.values))
+
+
+class Client(models.Model):
+    """Somebody who may call with keys of ours: a program, a team, a bank's channel. The owner of its sessions.
+
+    A limit that is empty is the setting's, and 0 means that there is none.
+    """
+
+    client_id = models.CharField(_("client id"), max_length=32, unique=True, default=new_identifier, editable=False)
+    name = models.CharField(_("name"), max_length=100, unique=True)
+    contact = models.CharField(_("contact"), max_length=200, blank=True)
+    notes = models.TextField(_("notes"), blank=True)
+    is_active = models.BooleanField(
+        _("active"), default=True, help_text=_("The keys of a client that is not active are refused.")
+    )
+    scopes = models.JSONField(_("scopes"), default=usual_scopes, blank=True, validators=[only_scopes])
+    requests_per_minute = models.PositiveIntegerField(_("requests per minute"), null=True, blank=True)
+    turns_in_flight = models.PositiveIntegerField(_("messages answered at once"), null=True, blank=True)
+    tokens_per_day = models.PositiveBigIntegerField(_("tokens per day"), null=True, blank=True)
+    cost_per_month = models.DecimalField(
+        _("cost per month (USD)"), max_digits=12, decimal_places=2, null=True, blank=True,
+        validators=[MinValueValidator(0)],
+    )  # fmt: skip
+    created_at = models.DateTimeField(_("created at"), default=timezone.now, editable=False)
+
+    class Meta:
+        verbose_name = _("client")
+        verbose_name_plural = _("clients")
+        ordering = ["name"]
+
+    def __str__(self) -> str:
+        return self.name
+
+    @property
+    def owner(self) -> str:
+        """What its sessions are filed under."""
+        return f"client:{self.client_id}"
+
+
+class Key(models.Model):
+    """A key of a client: `bb_`, the identifier, `_` and a secret, of which a hash alone is kept."""
+
+    client = models.ForeignKey(Client, on_delete=models.PROTECT, related_name="keys", verbose_name=_("client"))
+    identifier = models.CharField(_("key"), max_length=12, unique=True, default=new_identifier, editable=False)
+    secret_hash = models.CharField(max_length=64, editable=False)
+    label = models.CharField(_("label"), max_length=100, blank=True)
+    created_at = models.DateTimeField(_("created at"), default=timezone.now, editable=False)
+    expires_at = models.DateTimeField(_("expires at"), null=True, blank=True)
+    last_used_at = models.DateTimeField(_("last used"), null=True, editable=False)
+    revoked_at = models.DateTimeField(_("revoked at"), null=True, editable=False)
+
+    class Meta:
+        verbose_name = _("key")
+        verbose_name_plural = _("keys")
+        ordering = ["-created_at", "-id"]
+
+    def __str__(self) -> str:
+        return f"bb_{self.identifier}_…"
+
+
+class RequestWindow(models.Model):
+    """The requests of an owner or an address in the minute that began with the first of them."""
+
+    counted = models.CharField(max_length=120, primary_key=True)
+    began_at = models.DateTimeField(db_index=True)
+    requests = models.PositiveIntegerField()
+
+    class Meta:
+        verbose_name = _("request window")
+        verbose_name_plural = _("request windows")
+
+    def __str__(self) -> str:
+        return self.counted
+
+
+class Account(models.Model):
+    """What an owner with a budget has used on `day`, and in the month that began on `month`; days are UTC's.
+
+    Its row is what turns of one owner wait for, so that no two of them are given the same rest of a budget.
+    """
+
+    owner = models.CharField(max_length=80, primary_key=True)
+    day = models.DateField()
+    tokens = models.PositiveBigIntegerField(default=0)
+    month = models.DateField()
+    cost = models.DecimalField(max_digits=20, decimal_places=12, default=0)
+
+    class Meta:
+        verbose_name = _("account")
+        verbose_name_plural = _("accounts")
+
+    def __str__(self) -> str:
+        return self.owner
+
+
+class Reservation(models.Model):
+    """What a running turn may take at the most; once it has ended, what it took, until that is added to the account."""
+
+    turn_id = models.CharField(max_length=32, primary_key=True)
+    owner = models.CharField(max_length=80)
+    began_at = models.DateTimeField()
+    tokens = models.PositiveBigIntegerField()
+    cost = models.DecimalField(max_digits=20, decimal_places=12)
+    ended = models.BooleanField(default=False)
+
+    class Meta:
+        verbose_name = _("reservation")
+        verbose_name_plural = _("reservations")
+        indexes = [models.Index(fields=["owner", "ended"], name="reservation_of_owner")]
+
+    def __str__(self) -> str:
+        return self.turn_id
+
+
+class AuditQuerySet(models.QuerySet["AuditEntry"]):
+    """Entries are added and read; `purge` alone removes some, when their time has come."""
+
+    def update(self, **values: Any) -> int:
+        raise TypeError("The audit log is not to be changed.")
+
+    def delete(self) -> tuple[int, dict[str, int]]:
+        raise TypeError("The audit log is not to be deleted from.")
+
+    def purge(self, older_than: Any, most: int) -> int:
+        """Remove at most so many entries from before that moment. Answers how many."""
+        old = AuditEntry.objects.filter(at__lt=older_than).order_by("at")[:most]
+        return models.QuerySet(AuditEntry).filter(pk__in=list(old.values_list("pk", flat=True))).delete()[0]
+
+
+class AuditEntry(models.Model):
+    """Who did what to which session, key or client, from where and when. Never what anybody wrote."""
+
+    class Action(models.TextChoices):
+        LISTED = "sessions.listed", _("listed sessions")
+        READ = "session.read", _("read a session")
+        EXPORTED = "sessions.exported", _("exported sessions")
+        CHANGED = "session.changed", _("changed a session")
+        CLOSED = "session.closed", _("closed a session")
+        ERASED = "session.erased", _("erased a session")
+        PURGED = "sessions.purged", _("purged sessions")
+        CLIENT_CREATED = "client.created", _("created a client")
+        CLIENT_CHANGED = "client.changed", _("changed a client")
+        KEY_CREATED = "key.created", _("created a key")
+        KEY_REVOKED = "key.revoked", _("revoked a key")
+        LOGIN = "login", _("logged in")
+        LOGIN_FAILED = "login.failed", _("failed to log in")
+        LOGIN_LOCKED = "login.locked", _("was locked out")
+        LOGOUT = "logout", _("logged out")
+
+    at = models.DateTimeField(_("when"), default=timezone.now, db_index=True)
+    actor = models.CharField(_("who"), max_length=160)
+    action = models.CharField(_("what"), max_length=30, choices=Action)
+    target = models.CharField(_("which"), max_length=160, blank=True)
+    owner = models.CharField(_("whose"), max_length=80, blank=True)
+    address = models.CharField(_("from where"), max_length=45, blank=True)
+    request_id = models.CharField(_("request"), max_length=128, blank=True)
+    details = models.JSONField(_("details"), default=dict, blank=True)
+
+    objects = AuditQuerySet.as_manager()
+
+    class Meta:
+        verbose_name = _("audit entry")
+        verbose_name_plural = _("audit log")
+        ordering = ["-at", "-id"]
+        indexes = [
+            models.Index(fields=["target", "-at"], name="audit_target", condition=Q(target__gt="")),
+            models.Index(fields=["actor", "-at"], name="audit_actor"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.actor} {self.action} {self.target}"
+
+    def save(self, *args: Any, **kwargs: Any) -> None:
+        if not self._state.adding:
+            raise TypeError("The audit log is not to be changed.")
+        super().save(*args, **kwargs)
+
+    def delete(self, *args: Any, **kwargs: Any) -> Any:
+        raise TypeError("The audit log is not to be deleted from.")
