@@ -27,7 +27,9 @@ from django.utils.cache import patch_vary_headers
 from django.utils.module_loading import import_string
 
 from bancobot_project import lifespan
+from bancobot_project.addresses import Proxies, networks
 from bancobot_project.errors import ApiError, json_error
+from bancobot_project.headers import Protection
 from bancobot_project.logs import facts, request_id
 from bancobot_project.streams import Stream
 
@@ -127,6 +129,8 @@ class Application:
         self.django = ASGIHandler()
         self.loop = LoopHandler()
         self.threads = asyncio.Semaphore(MOST_THREADS)
+        self.proxies = Proxies(networks("TRUSTED_PROXIES", settings.TRUSTED_PROXIES))
+        self.protection = Protection()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
@@ -136,7 +140,9 @@ class Application:
 
     async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
         headers = dict(scope["headers"])
-        exchange = Exchange(scope, send, headers.get(b"x-request-id", b""))
+        if self.proxies or not scope["client"] or ":" in scope["client"][0]:
+            self.proxies.reveal(scope)
+        exchange = Exchange(scope, send, headers.get(b"x-request-id", b""), self.protection)
         try:
             check(scope, headers)
             scope["match"] = match_on_the_loop(scope["path"])
@@ -159,10 +165,11 @@ class Application:
 
 
 class Exchange:
-    """One request and its answer: gives it an id, and the log a line."""
+    """One request and its answer: gives it an id and the headers that all have, and the log a line."""
 
-    def __init__(self, scope: Scope, send: Send, wished_id: bytes) -> None:
+    def __init__(self, scope: Scope, send: Send, wished_id: bytes, protection: Protection) -> None:
         self.scope = scope
+        self.protection = protection
         self.status = 0
         self.began_at = time.monotonic()
         self.facts: dict[str, Any] = {}
@@ -174,7 +181,8 @@ class Exchange:
     async def send(self, message: Any) -> None:
         if message["type"] == "http.response.start":
             self.status = message["status"]
-            message["headers"] = [*message.get("headers", ()), (b"X-Request-ID", self.id.encode())]
+            headers = [*message.get("headers", ()), (b"X-Request-ID", self.id.encode())]
+            message["headers"] = self.protection.complete(headers, self.scope["path"], self.scope["scheme"])
         elif self.scope["method"] == "HEAD":
             message["body"] = b""  # Django leaves that to the server, and gunicorn complains
         await self._send(message)
@@ -224,6 +232,8 @@ def check(scope: Scope, headers: dict[bytes, bytes]) -> None:
     # A balancer may ask for health by address.
     if not is_known(headers.get(b"host", b"")) and scope["path"].rstrip("/") != "/health":
         raise ApiError("invalid_request", detail_code="unknown_host")
+    if headers.get(b"content-encoding", b"identity") != b"identity":  # a small body must not become a large one here
+        raise ApiError("unsupported_media_type")
     length = headers.get(b"content-length", b"0")
     if length.isdigit() and int(length) > settings.MAX_BODY_BYTES:
         raise ApiError("request_too_large")

@@ -4,9 +4,12 @@ import os
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import environ
 from django.core.exceptions import ImproperlyConfigured
+
+from bancobot_project.secrets_filter import hide
 
 BOOLEANS = {"true": True, "1": True, "yes": True, "on": True, "false": False, "0": False, "no": False, "off": False}
 
@@ -25,7 +28,10 @@ class Environment:
 
     def text(self, name: str, default: str = "") -> str:
         self.names.append(name)
-        return os.environ.get(name, "").strip() or default
+        value = os.environ.get(name, "").strip() or default
+        if "KEY" in name:
+            hide(value)
+        return value
 
     def choice(self, name: str, default: str, allowed: tuple[str, ...]) -> str:
         value = self.text(name, default)
@@ -73,7 +79,7 @@ class Environment:
 
     def url(self, name: str, default: str) -> str:
         value = self.text(name, default).rstrip("/")
-        if not value.startswith(("http://", "https://")) or any(mark in value for mark in "?#@ "):
+        if not _names_a_host(value) or any(mark in value for mark in "?#@ "):
             self._refuse(name, value, "an http:// or https:// address without user, query or fragment")
         return value
 
@@ -82,7 +88,14 @@ class Environment:
         url = self.text(name, default)
         if not url.startswith(("sqlite://", "postgres://", "postgresql://")):
             raise ImproperlyConfigured(f"{name} must begin with sqlite:///, postgres:// or postgresql://.")
-        return dict(self._env.db_url_config(url))
+        try:
+            found, parts = dict(self._env.db_url_config(url)), urlsplit(url)
+        except ValueError:  # its message may quote a part of the password
+            found, parts = {}, urlsplit("")
+        if not found or (parts.scheme != "sqlite" and "@" in parts.path + parts.query + parts.fragment):
+            raise ImproperlyConfigured(f"{name} is no URL. In a password, / is written %2F, # %23, ? %3F and @ %40.")
+        hide(found.get("PASSWORD", ""), parts.password or "")
+        return found
 
     def _number(self, name: str, default: float, low: float, high: float, kind: type[int] | type[float]) -> float:
         value = self.text(name, str(default))
@@ -95,5 +108,13 @@ class Environment:
         return number
 
     def _refuse(self, name: str, value: str, allowed: str) -> None:
-        shown = "" if "KEY" in name else f", not {value!r}"
+        shown = "" if "KEY" in name or "@" in value else f", not {value!r}"  # an address may have a password
         raise ImproperlyConfigured(f"{name} must be {allowed}{shown}.")
+
+
+def _names_a_host(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+        return parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:  # half of an IPv6 address, or a port that is no number
+        return False

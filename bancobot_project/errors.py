@@ -66,6 +66,7 @@ SENTENCES = {  # where one code covers cases that a person would tell apart
     "turns_in_flight": _("Too many messages are being answered at once."),
     "tokens_per_day": _("Too few tokens are left for today: this message and a reply of max_tokens need more."),
     "cost_per_month": _("Too little is left of this month's budget: this message and a reply of max_tokens cost more."),
+    "large_json": _("The JSON has too many values."),
     "unknown_host": _("This server does not answer under this host name (ALLOWED_HOSTS)."),
 }
 BY_STATUS = {405: "method_not_allowed", 406: "not_acceptable", 413: "request_too_large"}

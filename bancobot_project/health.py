@@ -22,7 +22,7 @@ def _answers(checks: Sequence[None]) -> list[bool]:
 async def health(request: HttpRequest) -> JsonResponse:
     """200 with `"status": "ok"`, or 503 with `"status": "unavailable"`."""
     if request.method not in ("GET", "HEAD"):
-        return json_error(request, ApiError("method_not_allowed"))
+        return json_error(request, ApiError("method_not_allowed", headers={"Allow": "GET, HEAD"}))
     try:
         await writer.run(_answers, None)
         database = "ok"
@@ -32,6 +32,7 @@ async def health(request: HttpRequest) -> JsonResponse:
         "status": "ok" if database == "ok" else "unavailable",
         "service": "BancoBot API",
         "version": settings.VERSION,
+        "access": settings.ACCESS_MODE,
         "checks": {"database": database},
     }
     return JsonResponse(body, status=200 if database == "ok" else 503, headers={"Cache-Control": "no-store"})

@@ -17,6 +17,7 @@ from gunicorn.util import import_app
 from gunicorn.workers.gasgi import ASGIWorker
 
 from bancobot_project import lifespan
+from bancobot_project.protocol import Protocol
 
 logger = logging.getLogger("bancobot.server")
 
@@ -56,7 +57,8 @@ class Worker(ASGIWorker):
     def _setup_event_loop(self) -> None:
         super()._setup_event_loop()
         # gunicorn's worker names no backlog here, and asyncio's own is 100: a burst of clients would be kept waiting.
-        setattr(self.loop, "create_server", functools.partial(self.loop.create_server, backlog=BACKLOG))  # noqa: B010
+        listen = functools.partial(self.loop.create_server, lambda: Protocol(self), backlog=BACKLOG)
+        setattr(self.loop, "create_server", lambda _gunicorns_protocol, **options: listen(**options))  # noqa: B010
 
     async def _shutdown(self) -> None:
         if self.alive:  # nobody sent a signal: the parent was killed
@@ -87,6 +89,7 @@ class Server(BaseApplication):
             "keepalive": 5,  # an idle connection holds up a stop for so long
             "limit_request_line": 8190,
             "limit_request_field_size": 16_380,
+            "forwarded_allow_ips": "",  # TRUSTED_PROXIES says who is believed, and application.py does it
             "graceful_timeout": settings.GRACEFUL_TIMEOUT + MARGIN_SECONDS,
             "timeout": 60,
             "asgi_disconnect_grace_period": 3,
@@ -115,10 +118,10 @@ def is_loopback(host: str) -> bool:
 
 def check_open_access(host: str) -> None:
     """Without authentication the service is for this machine alone, unless the operator says so in so many words."""
-    if not is_loopback(host) and not settings.ALLOW_OPEN_ACCESS:
+    if settings.ACCESS_MODE == "open" and not is_loopback(host) and not settings.ALLOW_OPEN_ACCESS:
         raise ImproperlyConfigured(
-            f"Everybody who reaches {host} could use this service: it asks nobody for a key. Listen on 127.0.0.1, or "
-            "set ALLOW_OPEN_ACCESS=true if that is what you want."
+            f"Everybody who reaches {host} could use this service: it asks nobody for a key. Set ACCESS_MODE=keys, or "
+            "listen on 127.0.0.1, or set ALLOW_OPEN_ACCESS=true if that is what you want."
         )
 
 

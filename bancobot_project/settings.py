@@ -10,6 +10,7 @@ from django.utils.translation import gettext_lazy as _
 
 from bancobot_project import addresses, logs
 from bancobot_project.environment import Environment
+from bancobot_project.secrets_filter import hide
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 env = Environment(Path(os.environ.get("ENV_FILE", BASE_DIR / ".env")))
@@ -38,6 +39,7 @@ SECRET_KEY = env.text("SECRET_KEY")
 if PRODUCTION and (DEBUG or not SECRET_KEY):
     raise ImproperlyConfigured("ENVIRONMENT=production needs a SECRET_KEY, and DEBUG must be false.")
 SECRET_KEY = SECRET_KEY or private_key(DATA_DIR)
+hide(SECRET_KEY)
 OWNER_HASH_KEY = env.text("OWNER_HASH_KEY", SECRET_KEY)
 
 # Who may call, and how much; what a client has of its own goes before the limits here
@@ -48,6 +50,10 @@ OWNER_TOKENS_PER_DAY = env.integer("OWNER_TOKENS_PER_DAY", 0, 0, 1_000_000_000_0
 OWNER_COST_PER_MONTH = env.amount("OWNER_COST_PER_MONTH", most=1_000_000)
 ADDRESS_REQUESTS_PER_MINUTE = env.integer("ADDRESS_REQUESTS_PER_MINUTE", 0, 0, 1_000_000)
 AUDIT_RETENTION_DAYS = env.integer("AUDIT_RETENTION_DAYS", 1825, 1, 36_500)
+ADMIN_LOGIN_TRIES = env.integer("ADMIN_LOGIN_TRIES", 5, 1, 1000)
+ADMIN_LOGIN_TRIES_PER_ADDRESS = env.integer("ADMIN_LOGIN_TRIES_PER_ADDRESS", 20, 1, 100_000)
+ADMIN_LOGIN_LOCKOUT_MINUTES = env.integer("ADMIN_LOGIN_LOCKOUT_MINUTES", 15, 1, 1440)
+ADMIN_SESSION_HOURS = env.hours("ADMIN_SESSION_HOURS", 8, low=0.1)
 
 # The server
 HOST = env.text("HOST", "127.0.0.1")
@@ -151,7 +157,7 @@ else:
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
 INSTALLED_APPS = [
-    "django.contrib.admin",
+    "bancobot_project.admin_config.DoorConfig",  # django.contrib.admin
     "django.contrib.auth",
     "django.contrib.contenttypes",
     "django.contrib.sessions",
@@ -216,6 +222,7 @@ TIME_ZONE = "UTC"
 STATIC_URL = "static/"
 SERVESTATIC_USE_FINDERS = True
 SERVESTATIC_AUTOREFRESH = False
+SERVESTATIC_ALLOW_ALL_ORIGINS = False  # no page of another origin needs these files
 
 # The browser's protections; what needs HTTPS is on where HTTPS is
 SECURE_SSL_REDIRECT = HTTPS
@@ -224,6 +231,15 @@ SECURE_HSTS_SECONDS = 31_536_000 if HTTPS else 0
 SECURE_HSTS_INCLUDE_SUBDOMAINS = HTTPS
 SECURE_HSTS_PRELOAD = HTTPS
 SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = HTTPS
+# __Host-: browsers take such a cookie by HTTPS from this very host alone, not from a neighbour of the same domain.
+SESSION_COOKIE_NAME = "__Host-bancobot_sessionid" if HTTPS else "bancobot_sessionid"
+CSRF_COOKIE_NAME = "__Host-bancobot_csrftoken" if HTTPS else "bancobot_csrftoken"
+SESSION_COOKIE_HTTPONLY = CSRF_COOKIE_HTTPONLY = True
+SESSION_COOKIE_SAMESITE = CSRF_COOKIE_SAMESITE = "Lax"
+SESSION_COOKIE_AGE = round(ADMIN_SESSION_HOURS * 3600)  # from the login on, whatever happens in between
+SESSION_EXPIRE_AT_BROWSER_CLOSE = True
+DEFAULT_EXCEPTION_REPORTER = "bancobot_project.error_pages.Reporter"
+DEFAULT_EXCEPTION_REPORTER_FILTER = "bancobot_project.error_pages.Filter"
 X_FRAME_OPTIONS = "DENY"
 APPEND_SLASH = False  # both forms are routed; the admin brings its own redirects
 # Django's own limit covers the admin's forms; asgi.py applies MAX_BODY_BYTES to everything, before parsing.
@@ -266,6 +282,9 @@ SPECTACULAR_SETTINGS: dict[str, Any] = {
         "TurnStatus": "bancobot_project.schema_answers.TURN_STATUSES",
         "Role": "bancobot_project.schema_answers.ROLES",
         "HealthStatus": "bancobot_project.schema_answers.HEALTH_STATUSES",
+        "AccessMode": "bancobot_project.schema_answers.ACCESS_MODES",
+        "Limit": "bancobot_project.schema_answers.LIMITS",
+        "Scope": "access.models.Scope.choices",
         "RemovedStatus": ["success"],
     },
     "PREPROCESSING_HOOKS": ["bancobot_project.schema.describe"],

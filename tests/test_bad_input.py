@@ -177,7 +177,7 @@ def test_a_charset_is_not_believed(caller: Caller, charset: str) -> None:
 
 def test_a_compressed_body_is_not_unpacked(caller: Caller) -> None:
     response = caller.post_raw("/chat", gzip.compress(b'{"message": "Oi"}'), Content_Encoding="gzip")
-    problem(response, 400, "invalid_request")
+    problem(response, 415, "unsupported_media_type")
 
 
 # Size

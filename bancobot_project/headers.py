@@ -1,0 +1,52 @@
+"""The headers that protect every answer, whichever part of the service it comes from."""
+
+from collections.abc import Sequence
+
+from django.conf import settings
+
+Headers = Sequence[tuple[bytes, bytes]]
+
+# Nothing that is answered to a program is a page: opened in a browser, it may load and run nothing.
+NOTHING = b"default-src 'none'; frame-ancestors 'none'"
+# The admin's own files alone, and neither scripts nor styles within its pages.
+ADMIN = (
+    b"default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; font-src 'self'; "
+    b"connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
+)
+ALWAYS = (
+    (b"x-content-type-options", b"nosniff"),
+    (b"x-frame-options", b"DENY"),  # for browsers that know no frame-ancestors
+    (b"referrer-policy", b"same-origin"),  # Django compares the Referer of the admin's forms
+    (b"cross-origin-opener-policy", b"same-origin"),
+    # For what pages load without CORS, as images or scripts; a page that CORS lets in is not held up by it.
+    (b"cross-origin-resource-policy", b"same-origin"),
+    (b"permissions-policy", b"camera=(), geolocation=(), microphone=(), payment=(), usb=()"),
+    (b"cache-control", b"no-store"),
+)
+
+
+def protection(*, admin: bool, https: bool) -> Headers:
+    """What an answer gets beside the headers that it has; names in lower case."""
+    policy = (b"content-security-policy", ADMIN if admin else NOTHING)
+    return (*ALWAYS, policy, *(strict_transport() if https else ()))
+
+
+def strict_transport() -> Headers:
+    """As Django's middleware writes it for the answers that pass it."""
+    parts = [f"max-age={settings.SECURE_HSTS_SECONDS}"]
+    parts += ["includeSubDomains"] if settings.SECURE_HSTS_INCLUDE_SUBDOMAINS else []
+    parts += ["preload"] if settings.SECURE_HSTS_PRELOAD else []
+    return ((b"strict-transport-security", "; ".join(parts).encode()),) if settings.SECURE_HSTS_SECONDS else ()
+
+
+class Protection:
+    """Completes the headers of answers; what a view has set itself stays."""
+
+    def __init__(self) -> None:
+        kinds = [(admin, https) for admin in (True, False) for https in (True, False)]
+        self._of = {(admin, https): protection(admin=admin, https=https) for admin, https in kinds}
+
+    def complete(self, headers: Headers, path: str, scheme: str) -> list[tuple[bytes, bytes]]:
+        present = {name.lower() for name, _ in headers}
+        wanted = self._of[path.startswith("/admin"), scheme == "https"]
+        return [*headers, *(pair for pair in wanted if pair[0] not in present)]
