@@ -7,8 +7,11 @@ import sys
 from django.core.exceptions import ImproperlyConfigured
 from django.core.management import execute_from_command_line
 
+from bancobot_project.secrets_filter import masked
+
 
 def main() -> None:
+    sys.stderr = masked(sys.stderr)
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "bancobot_project.settings")
     try:
         execute_from_command_line(sys.argv)

@@ -3,14 +3,21 @@
 import json
 import logging
 import sys
+import traceback
 from contextvars import ContextVar
 from datetime import UTC, datetime
 from typing import Any
+
+from django.core.exceptions import ImproperlyConfigured
+
+from bancobot_project.secrets_filter import mask, mask_all, unmasked
 
 request_id: ContextVar[str] = ContextVar("request_id", default="")
 # What a request's own line in the log shall say beside method, path and status; views add to it.
 facts: ContextVar[dict[str, Any] | None] = ContextVar("facts", default=None)
 
+# What these say is of the system: an address that refuses, a file that is missing.
+TELLING = (ImportError, ImproperlyConfigured, OSError, SyntaxError)
 STANDARD = set(logging.makeLogRecord({}).__dict__) | {"message", "asctime", "request", "response", "server_time"}
 
 
@@ -25,7 +32,9 @@ class JSONFormatter(logging.Formatter):
     """A line of JSON: time, level, logger, message, request_id, and the record's extra values."""
 
     def format(self, record: logging.LogRecord) -> str:
-        return json.dumps(fields_of(record), ensure_ascii=False, default=str)
+        fields = fields_of(record)
+        line = json.dumps(fields, ensure_ascii=False, default=str)
+        return line if mask(line) == line else json.dumps(mask_all(fields), ensure_ascii=False)
 
 
 class ConsoleFormatter(logging.Formatter):
@@ -37,7 +46,7 @@ class ConsoleFormatter(logging.Formatter):
         line = f"{fields.pop('time')[11:23]} {fields.pop('level'):<7} {fields.pop('message')}"
         fields.pop("logger")
         rest = " ".join(f"{name}={value}" for name, value in fields.items())
-        return visible(f"{line}  {rest}".rstrip()) + (f"\n{trace}" if trace else "")
+        return mask(visible(f"{line}  {rest}".rstrip()) + (f"\n{trace}" if trace else ""))
 
 
 def visible(text: str) -> str:
@@ -52,14 +61,45 @@ def fields_of(record: logging.LogRecord) -> dict[str, Any]:
         "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z"),
         "level": record.levelname,
         "logger": record.name,
-        "message": record.getMessage(),
+        "message": message_of(record),
     }
     if request_id.get():
         fields["request_id"] = request_id.get()
-    fields |= {name: value for name, value in record.__dict__.items() if name not in STANDARD and value is not None}
+    extra = record.__dict__.items()
+    fields |= {name: telling(value) for name, value in extra if name not in STANDARD and value is not None}
     if record.exc_info:
-        fields["traceback"] = logging.Formatter().formatException(record.exc_info)
+        fields["traceback"] = trace_of(record.exc_info[1])
     return fields
+
+
+def message_of(record: logging.LogRecord) -> str:
+    """The message, without what an exception in it may quote."""
+    text, args = str(telling(record.msg)), record.args
+    if args:
+        text %= tuple(map(telling, args)) if isinstance(args, tuple) else args
+    # asyncio's further lines are the `repr`s of what was going on, exceptions and their messages included.
+    return text.partition("\n")[0] if record.name == "asyncio" else text
+
+
+def telling(value: Any) -> Any:
+    return headline(value) if isinstance(value, BaseException) else value
+
+
+def trace_of(problem: BaseException | None) -> str:
+    """Where an exception came from, and what it came of."""
+    parts: list[str] = []
+    seen: set[int] = set()
+    while problem is not None and id(problem) not in seen:
+        seen.add(id(problem))
+        parts = [headline(problem), *traceback.format_tb(problem.__traceback__), *parts]
+        problem = problem.__cause__ or (None if problem.__suppress_context__ else problem.__context__)
+    return "\n".join(part.rstrip("\n") for part in parts)
+
+
+def headline(problem: BaseException) -> str:
+    """Its type, and its message where that tells of the system: others quote what people wrote, or a row."""
+    name = type(problem).__name__
+    return f"{name}: {problem}" if isinstance(problem, TELLING) or name == "OperationalError" else name
 
 
 def configuration(level: str, format_name: str) -> dict[str, Any]:
@@ -69,7 +109,7 @@ def configuration(level: str, format_name: str) -> dict[str, Any]:
         "version": 1,
         "disable_existing_loggers": False,
         "formatters": {"line": {"()": formatter}},
-        "handlers": {"stderr": {"class": "logging.StreamHandler", "stream": sys.stderr, "formatter": "line"}},
+        "handlers": {"stderr": {"class": "logging.StreamHandler", "stream": unmasked(sys.stderr), "formatter": "line"}},
         "root": {"handlers": ["stderr"], "level": level},
         "loggers": {
             "django": {"handlers": [], "level": level, "propagate": True},

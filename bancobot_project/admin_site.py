@@ -1,0 +1,70 @@
+"""Django's admin behind a door that can be knocked at so often and no more."""
+
+import logging
+import math
+from typing import Any
+
+from django.contrib.admin import AdminSite
+from django.contrib.admin.forms import AdminAuthenticationForm
+from django.contrib.auth.signals import user_login_failed
+from django.core.exceptions import ValidationError
+from django.http import HttpRequest, HttpResponse
+from django.template.response import TemplateResponse
+from django.utils.decorators import method_decorator
+from django.utils.translation import gettext_lazy as _
+from django.views.decorators.cache import never_cache
+from django.views.decorators.debug import sensitive_post_parameters
+
+from bancobot_project import door
+from bancobot_project.admin_config import locked_out
+
+
+class LoginForm(AdminAuthenticationForm):
+    def confirm_login_allowed(self, user: Any) -> None:
+        """A right password of somebody who may not enter is a failure too."""
+        try:
+            super().confirm_login_allowed(user)
+        except ValidationError:
+            user_login_failed.send(__name__, credentials={"username": user.get_username()}, request=self.request)
+            raise
+
+
+class Site(AdminSite):
+    """The only place where passwords are looked at."""
+
+    login_form = LoginForm
+
+    @method_decorator(sensitive_post_parameters())
+    @method_decorator(never_cache)
+    def login(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
+        if request.method != "POST":
+            return super().login(request, extra_context)
+        name = request.POST.get("username", "")
+        if seconds := door.admit(request, name):
+            return self.locked(request, seconds)
+        response = super().login(request, extra_context)
+        if response.status_code == 302:  # whoever was logged in before may have failed now
+            door.forgive(request, name)
+            door.log(logging.INFO, "login", request, name)
+            return response
+        door.log(logging.WARNING, "login failed", request, name)
+        if door.locked_for(request, name):
+            door.log(logging.WARNING, "login locked", request, name)
+            locked_out.send(Site, request=request, username=name)
+        return response
+
+    def locked(self, request: HttpRequest, seconds: float) -> HttpResponse:
+        context = {
+            **self.each_context(request),
+            "title": _("Too many wrong passwords"),
+            "minutes": math.ceil(seconds / 60),
+        }
+        headers = {"Retry-After": str(math.ceil(seconds))}
+        return TemplateResponse(request, "admin/locked.html", context, status=429, headers=headers)
+
+    def logout(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> TemplateResponse:
+        name = request.user.get_username()
+        response = super().logout(request, extra_context)
+        if name:
+            door.log(logging.INFO, "logout", request, name)
+        return response

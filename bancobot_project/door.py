@@ -1,0 +1,99 @@
+"""The admin's door: how often a password may be tried, and who came in, failed, was kept out or left."""
+
+import logging
+import unicodedata
+from collections.abc import Iterable
+from datetime import datetime, timedelta
+
+from django.conf import settings
+from django.contrib.auth import get_user_model
+from django.db import transaction
+from django.db.models import F
+from django.http import HttpRequest
+from django.utils import timezone
+from django.utils.crypto import salted_hmac
+
+from access.audit import address_of
+from access.limits import network_of
+from bancobot_project.models import PasswordTries
+
+logger = logging.getLogger("bancobot.admin")
+
+
+def admit(request: HttpRequest, name: str) -> float:
+    """Count a try before the password is looked at, so that no two slip through side by side.
+
+    Answers 0.0, or for how many seconds no password is looked at. Nobody locks a user out from elsewhere: what counts
+    is the address, alone and together with the name. Tries that are refused do not count.
+    """
+    limits = _limits(request, name)
+    with transaction.atomic():
+        rows = [_locked_row(who) for who in limits]
+        now = timezone.now()
+        if wait := _wait(rows, limits, now):
+            return wait
+        for row in rows:
+            row.tries = 1 if row.until <= now else row.tries + 1
+            row.until = now + timedelta(minutes=settings.ADMIN_LOGIN_LOCKOUT_MINUTES)
+            row.save()
+    return 0.0
+
+
+def locked_for(request: HttpRequest, name: str) -> float:
+    """What `admit` would answer, without counting."""
+    limits = _limits(request, name)
+    return _wait(PasswordTries.objects.filter(who__in=limits), limits, timezone.now())
+
+
+def forgive(request: HttpRequest, name: str) -> None:
+    """The password was right. Of the address's other tries nothing is forgiven: somebody may have an account there."""
+    address, pair = _limits(request, name)
+    PasswordTries.objects.filter(who=pair).delete()
+    PasswordTries.objects.filter(who=address, tries__gt=0).update(tries=F("tries") - 1)
+
+
+def purge() -> int:
+    """Delete what is forgotten by now. Answers how many."""
+    return PasswordTries.objects.filter(until__lte=timezone.now()).delete()[0]
+
+
+def log(level: int, happened: str, request: HttpRequest, name: str) -> None:
+    """A line in the log. A name that nobody has may be a password in the wrong field: it stays unknown."""
+    logger.log(level, "admin %s", happened, extra={"who": who_is(name), "address": address_of(request)})
+
+
+def who_is(name: str) -> str:
+    """`staff:` and a user's name, or `unknown:` and a hash, by which tries with one name can be told from others."""
+    name = _as_stored(name)
+    if get_user_model().objects.filter(username=name).exists():
+        return f"staff:{name}"
+    return f"unknown:{_hash(name)[:12]}"
+
+
+def _wait(rows: Iterable[PasswordTries], limits: dict[str, int], now: datetime) -> float:
+    """Seconds until those are forgotten that have reached their limit."""
+    waits = [(row.until - now).total_seconds() for row in rows if row.tries >= limits[row.who]]
+    return max([0.0, *waits])
+
+
+def _locked_row(who: str) -> PasswordTries:
+    rows = PasswordTries.objects.select_for_update()
+    return rows.get_or_create(who=who, defaults={"until": timezone.now()})[0]
+
+
+def _limits(request: HttpRequest, name: str) -> dict[str, int]:
+    """Of the address, and of name and address; in this order everywhere, or two could deadlock."""
+    address = network_of(address_of(request))
+    return {
+        _hash(address): settings.ADMIN_LOGIN_TRIES_PER_ADDRESS,
+        _hash(f"{address}\n{_as_stored(name)}"): settings.ADMIN_LOGIN_TRIES,
+    }
+
+
+def _as_stored(name: str) -> str:
+    """As Django's login form writes it before it looks for the user; the longest name that it takes has 150 letters."""
+    return unicodedata.normalize("NFKC", name.strip())[:150].replace("\0", "")
+
+
+def _hash(text: str) -> str:
+    return salted_hmac("admin.door", text, algorithm="sha256").hexdigest()

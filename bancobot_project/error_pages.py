@@ -1,0 +1,27 @@
+"""Django's page for an exception where DEBUG is on: where it happened, and neither secrets nor what people wrote."""
+
+from collections.abc import ItemsView
+from types import FrameType
+from typing import Any
+
+from django.http import HttpRequest
+from django.utils.safestring import SafeString
+from django.views.debug import ExceptionReporter, SafeExceptionReporterFilter
+
+from bancobot_project.secrets_filter import mask
+
+
+class Filter(SafeExceptionReporterFilter):
+    def get_traceback_frame_variables(
+        self, request: HttpRequest | None, tb_frame: FrameType | None
+    ) -> ItemsView[str, Any]:
+        """None: among them are passwords, keys and messages."""
+        return dict[str, Any]().items()
+
+
+class Reporter(ExceptionReporter):
+    def get_traceback_html(self) -> SafeString:
+        return SafeString(mask(super().get_traceback_html()))
+
+    def get_traceback_text(self) -> SafeString:
+        return SafeString(mask(super().get_traceback_text()))
