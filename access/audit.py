@@ -21,7 +21,9 @@ def record(
     action: str, actor: str, *, target: str = "", owner: str = "", address: str = "", **details: Any
 ) -> AuditEntry:
     """One entry, in the transaction that is open. `details` are JSON: names and counts."""
-    return record_all(action, actor, [(target, owner)], address=address, **details)[0]
+    entry = _entry(action, actor, target, owner, address, details)
+    entry.save(force_insert=True)
+    return entry
 
 
 def record_all(
@@ -29,16 +31,19 @@ def record_all(
 ) -> list[AuditEntry]:
     """An entry for each (target, its owner)."""
     return AuditEntry.objects.bulk_create(
-        AuditEntry(
-            actor=actor,
-            action=action,
-            target=target,
-            owner=owner,
-            address=address,
-            request_id=request_id.get(),
-            details=details,
-        )
-        for target, owner in targets
+        _entry(action, actor, target, owner, address, details) for target, owner in targets
+    )
+
+
+def _entry(action: str, actor: str, target: str, owner: str, address: str, details: dict[str, Any]) -> AuditEntry:
+    return AuditEntry(
+        actor=actor,
+        action=action,
+        target=target[:160],
+        owner=owner[:80],  # what somebody asks for may be longer than any owner's name
+        address=address,
+        request_id=request_id.get(),
+        details=details,
     )
 
 

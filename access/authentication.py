@@ -62,7 +62,7 @@ def identify(header: str, *, keyless: bool = False) -> Caller:
         raise ApiError("not_authenticated")
     if not A_HEADER_VALUE.fullmatch(key):
         raise ApiError("invalid_request", detail_code="malformed_key")
-    if key.startswith(PREFIX):  # never to be sent to a provider, whatever it is
+    if key.lower().startswith(PREFIX) or A_KEY.search(key):  # never to be sent to a provider, whatever else it says
         return _client(key)
     if settings.ACCESS_MODE == "keys":
         raise ApiError("invalid_api_key", detail_code="other_keys")

@@ -16,6 +16,7 @@ from django.utils import timezone
 
 from access.callers import Caller, Limits, usual_limits
 from access.models import Client, Key, new_identifier
+from bancobot_project.errors import ApiError
 
 PREFIX = "bb_"
 A_KEY = re.compile(r"bb_([a-z0-9]{12})_([A-Za-z0-9]{43})")
@@ -114,6 +115,11 @@ class KeyRing:
             return True
         key = self.last_known(identifier)
         return key is not None and key.valid
+
+    def refuse_lost(self, identifier: str) -> None:
+        """Raises `ApiError` unless `allows`."""
+        if not self.allows(identifier):
+            raise ApiError("invalid_api_key")
 
     def last_known(self, identifier: str) -> KnownKey | None:
         """However old: for those who look it up regularly."""

@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 from django.conf import settings
 from django.db import connection, transaction
-from django.db.models import Count, Sum
+from django.db.models import Count, Q, Sum
 from django.utils import timezone
 
 from access.callers import Caller, Limits
@@ -86,6 +86,7 @@ def network_of(address: str) -> str:
         parsed = ipaddress.ip_address(address)
     except ValueError:
         return address
+    parsed = getattr(parsed, "ipv4_mapped", None) or parsed  # as a socket for both kinds names IPv4's
     return str(parsed if parsed.version == 4 else ipaddress.ip_network((parsed, 64), strict=False))
 
 
@@ -103,7 +104,7 @@ def count_requests(requests: Sequence[Counted]) -> list[Standing]:
         number = last - times[request.who] + 1  # of this request
         times[request.who] -= 1
         left = request.limit - number
-        reset = (began_at + MINUTE - now).total_seconds()
+        reset = min(began_at + MINUTE - now, MINUTE).total_seconds()  # another process may have begun it after `now`
         standings.append(Standing("requests_per_minute", request.limit, left, reset, left < 0))
     return standings
 
@@ -192,6 +193,14 @@ class Balance:
     tokens: int = 0
     cost: Decimal = field(default_factory=Decimal)
 
+    def turn_over(self, today: date) -> None:
+        """Begin a new day, or a new month, in the account."""
+        month = today.replace(day=1)
+        if self.account.day != today:
+            self.account.day, self.account.tokens = today, 0
+        if self.account.month != month:
+            self.account.month, self.account.cost = month, Decimal(0)
+
     def refusal(self, claim: Claim, now: datetime) -> Standing | None:
         """The limit that keeps the claim out."""
         limits = claim.limits
@@ -220,8 +229,10 @@ def reserve(claims: Sequence[Claim]) -> list[Standing | None]:
     """
     if not claims:
         return []
-    now = timezone.now()
-    balances = {account.owner: Balance(account) for account in _lock({claim.owner for claim in claims}, now)}
+    balances = {account.owner: Balance(account) for account in _lock({claim.owner for claim in claims})}
+    now = timezone.now()  # after waiting for the lock, which may have taken until the next day
+    for balance in balances.values():
+        balance.turn_over(now.date())
     _settle_ended(balances)
     known = _add_running(balances, {claim.turn_id for claim in claims})
     answers: list[Standing | None] = []
@@ -237,21 +248,16 @@ def reserve(claims: Sequence[Claim]) -> list[Standing | None]:
     return answers
 
 
-def _lock(owners: set[str], now: datetime) -> list[Account]:
-    """The owners' accounts for today, which nobody else can use before the transaction's end."""
-    today, month = now.date(), now.date().replace(day=1)
+def _lock(owners: set[str]) -> list[Account]:
+    """The owners' accounts, which nobody else can use before the transaction's end."""
     accounts = Account.objects.order_by("owner")  # one order everywhere, or two could deadlock
     found = list(accounts.select_for_update().filter(owner__in=owners))
     if len(found) < len(owners):
         missing = sorted(owners - {account.owner for account in found})
-        new = [Account(owner=owner, day=today, month=month) for owner in missing]
+        today = timezone.now().date()
+        new = [Account(owner=owner, day=today, month=today.replace(day=1)) for owner in missing]
         Account.objects.bulk_create(new, ignore_conflicts=True)
         found = list(accounts.select_for_update().filter(owner__in=owners))
-    for account in found:
-        if account.day != today:
-            account.day, account.tokens = today, 0
-        if account.month != month:
-            account.month, account.cost = month, Decimal(0)
     return found
 
 
@@ -271,13 +277,17 @@ def _settle_ended(balances: dict[str, Balance]) -> None:
 
 
 def _add_running(balances: dict[str, Balance], turn_ids: set[str]) -> set[str]:
-    """Count what running turns may still take; answers which of `turn_ids` are among them."""
-    running = Reservation.objects.filter(owner__in=balances, ended=False)
-    sums = running.order_by().values("owner").annotate(Count("turn_id"), Sum("tokens"), Sum("cost"))
+    """Count what running turns may still take; answers which of `turn_ids` are among them.
+
+    One that another process ends at this very moment counts once more with what it had set aside, or took.
+    """
+    left = Reservation.objects.filter(owner__in=balances)
+    running = Count("turn_id", filter=Q(ended=False))
+    sums = left.order_by().values("owner").annotate(Sum("tokens"), Sum("cost"), running=running)
     for row in sums:
         balance = balances[row["owner"]]
-        balance.turns, balance.tokens, balance.cost = row["turn_id__count"], row["tokens__sum"], row["cost__sum"]
-    return set(running.filter(turn_id__in=turn_ids).values_list("turn_id", flat=True))
+        balance.turns, balance.tokens, balance.cost = row["running"], row["tokens__sum"], row["cost__sum"]
+    return set(left.filter(turn_id__in=turn_ids).values_list("turn_id", flat=True))
 
 
 def settle(charges: Sequence[Charge]) -> None:

@@ -12,6 +12,7 @@ from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
 LETTERS = string.ascii_lowercase + string.digits
+FOR_PREFIXES = ["varchar_pattern_ops", "timestamptz_ops"]  # PostgreSQL: how a text begins is found by the index too
 
 
 class Scope(models.TextChoices):
@@ -184,6 +185,8 @@ class AuditEntry(models.Model):
         LOGIN_FAILED = "login.failed", _("failed to log in")
         LOGIN_LOCKED = "login.locked", _("was locked out")
         LOGOUT = "logout", _("logged out")
+        USER_CHANGED = "user.changed", _("changed a user or the user's rights")
+        GROUP_CHANGED = "group.changed", _("changed a group or its rights")
 
     at = models.DateTimeField(_("when"), default=timezone.now, db_index=True)
     actor = models.CharField(_("who"), max_length=160)
@@ -201,8 +204,11 @@ class AuditEntry(models.Model):
         verbose_name_plural = _("audit log")
         ordering = ["-at", "-id"]
         indexes = [
-            models.Index(fields=["target", "-at"], name="audit_target", condition=Q(target__gt="")),
-            models.Index(fields=["actor", "-at"], name="audit_actor"),
+            models.Index(
+                fields=["target", "-at"], name="audit_target", condition=Q(target__gt=""), opclasses=FOR_PREFIXES
+            ),
+            models.Index(fields=["actor", "-at"], name="audit_actor", opclasses=FOR_PREFIXES),
+            models.Index(fields=["action", "-at"], name="audit_action"),
         ]
 
     def __str__(self) -> str:

@@ -16,7 +16,7 @@ class HasScope(BasePermission):
     """
 
     def has_permission(self, request: Request, view: Any) -> bool:
-        if view.action is not None:  # else there is no such method here, which is answered elsewhere
+        if view.action not in (None, "metadata"):  # else there is no such method here, which is answered elsewhere
             scopes = view.scopes[view.action]
             if scopes and not caller_of(request).scopes.intersection(scopes):
                 caller_of(request).require(scopes[0])

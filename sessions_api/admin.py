@@ -231,7 +231,8 @@ class SessionAdmin(admin.ModelAdmin):
         obj: Session | None = None,
     ) -> HttpResponse:
         if obj is not None:
-            told(request, audit.Action.READ, [obj])
+            who, where = audit.staff(request), audit.address_of(request)
+            audit.record(audit.Action.READ, who, target=obj.session_id, owner=obj.owner, address=where)
             context["transcript"] = transcript(obj, request.GET.get("p", ""))
             context["can_close"] = obj.closed_at is None and self.has_close_permission(request)
         return super().render_change_form(request, context, add, change, form_url, obj)

@@ -1,30 +1,22 @@
 """What the admin's list of sessions needs: filters, search, totals and pages that stay cheap with millions of rows."""
 
 from collections import Counter
-from datetime import timedelta
 from typing import Any
 
 from django.contrib import admin
 from django.contrib.admin.views.main import ChangeList
-from django.core.paginator import Paginator
 from django.db.models import Count, Exists, OuterRef, Q, QuerySet, Subquery, Sum
 from django.http import HttpRequest
-from django.utils import timezone
 from django.utils.functional import cached_property
 from django.utils.translation import gettext_lazy as _
 
+from bancobot_project import admin_lists
 from sessions_api.models import Message, Session
 
-MOST_COUNTED = 10_000  # sessions of a list that are counted, added up and can be paged through
+MOST_COUNTED = admin_lists.MOST_COUNTED  # sessions of a list that are counted, added up and can be paged through
 RECENT, MOST_MODELS = 1_000, 20  # the models offered as filters are those most used in so many recent sessions
 
 OWNER_KINDS = {"open": _("open access"), "byok": _("own provider key"), "client": _("client")}
-PERIODS = {
-    "1h": (timedelta(hours=1), _("Last hour")),
-    "24h": (timedelta(hours=24), _("Last 24 hours")),
-    "7d": (timedelta(days=7), _("Last 7 days")),
-    "30d": (timedelta(days=30), _("Last 30 days")),
-}
 BROKEN = [Message.Status.FAILED, Message.Status.INTERRUPTED]
 TOTALS = {
     "messages": Sum("message_count", default=0),
@@ -60,8 +52,8 @@ class SessionList(ChangeList):
         return sessions.defer("system_prompt", "metadata").annotate(newest_status=status)
 
 
-class BoundedPaginator(Paginator):
-    """Counts and adds up with one query, and no further than `MOST_COUNTED`."""
+class BoundedPaginator(admin_lists.BoundedPaginator):
+    """Also adds up, with the same query."""
 
     @cached_property
     def totals(self) -> dict[str, Any]:
@@ -77,17 +69,10 @@ class BoundedPaginator(Paginator):
         return int(self.totals["sessions"])
 
 
-class ActivityFilter(admin.SimpleListFilter):
+class ActivityFilter(admin_lists.PeriodFilter):
     title = _("last activity")
     parameter_name = "active"
-
-    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, Any]]:
-        return [(value, label) for value, (_length, label) in PERIODS.items()]
-
-    def queryset(self, request: HttpRequest, queryset: QuerySet[Session]) -> QuerySet[Session]:
-        if self.value() not in PERIODS:
-            return queryset
-        return queryset.filter(last_activity_at__gte=timezone.now() - PERIODS[str(self.value())][0])
+    moment = "last_activity_at"
 
 
 class ModelFilter(admin.SimpleListFilter):

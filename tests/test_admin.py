@@ -327,7 +327,7 @@ def test_the_number_of_queries_does_not_depend_on_the_length_of_the_transcript(
     text(operator.get(page_of(make_session())))  # the content types are asked for once a process
     for turns in (3, 30, 300):
         session = make_session(turns=turns)
-        with django_assert_num_queries(4):  # login session, user, session, messages
+        with django_assert_num_queries(5):  # login session, user, session, the audit log's entry, messages
             text(operator.get(page_of(session)))
 
 

@@ -28,6 +28,6 @@ def allow_changes(apps: Any, schema_editor: Any) -> None:
 
 
 class Migration(migrations.Migration):
-    dependencies = [("access", "0001_clients_keys_limits_audit")]
+    dependencies = [("access", "0001_initial")]
 
     operations = [migrations.RunPython(forbid_changes, allow_changes)]

@@ -8,6 +8,8 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError
 from django.db.models import Count, Sum
 
+from access import audit
+from access.clients import COMMAND
 from sessions_api.housekeeping import Removed, drop_expired_keys, expired_sessions, purge, retention
 
 UNITS = {"m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
@@ -54,7 +56,10 @@ class Command(BaseCommand):
             self.stdout.write(f"Would purge {count(Removed(**totals))}, {why}.")
         else:
             drop_expired_keys()
-            self.stdout.write(f"Purged {count(purge(expired))}, {why}.")
+            removed = purge(expired)
+            if any(removed):
+                audit.record(audit.Action.PURGED, COMMAND.name, **removed._asdict(), rule=why)
+            self.stdout.write(f"Purged {count(removed)}, {why}.")
 
 
 def count(removed: Removed) -> str:

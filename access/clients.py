@@ -1,0 +1,159 @@
+"""What operators do to clients and keys, in the admin or by commands: each change with its entry in the audit log.
+
+The change and its entry are of one transaction. What notes and contacts say is in no entry.
+"""
+
+import re
+from collections.abc import Sequence
+from datetime import datetime
+from decimal import Decimal
+from typing import Any, NamedTuple
+
+from django.db import transaction
+from django.db.models import Count, Q, QuerySet, Sum
+from django.utils import timezone
+from django.utils.translation import gettext_lazy as _
+
+from access import audit, keyring
+from access.callers import Limits, usual_limits
+from access.limits import MINUTE
+from access.models import Account, Client, Key, RequestWindow, Reservation
+
+A_KEY_OR_ITS_NAME = re.compile(r"(?:bb_)?([a-z0-9]{12})(?:_.*)?")
+LIMITS = Limits._fields
+TOLD_FIELDS = ("name", "is_active", "scopes", *LIMITS)  # of which the audit log says what they were and are
+FIELDS = (*TOLD_FIELDS, "contact", "notes")
+STATES = {"usable": _("usable"), "expired": _("expired"), "revoked": _("revoked"), "inactive": _("client not active")}
+
+
+class Operator(NamedTuple):
+    """Who does it (as the audit log names them), and from which address."""
+
+    name: str
+    address: str = ""
+
+
+COMMAND = Operator("command")  # somebody at the machine
+
+
+def create(client: Client, by: Operator) -> None:
+    with transaction.atomic():
+        client.save(force_insert=True)
+        said = {name: _plain(getattr(client, name)) for name in TOLD_FIELDS}
+        _tell(audit.Action.CLIENT_CREATED, client, client.name, by, **said)
+
+
+def change(client: Client, by: Operator) -> None:
+    """Store what differs from the client's row; nothing is told where nothing does."""
+    with transaction.atomic():
+        before = Client.objects.select_for_update().get(pk=client.pk)
+        changed = [name for name in FIELDS if getattr(before, name) != getattr(client, name)]
+        if not changed:
+            return
+        client.save(update_fields=changed)
+        told = [name for name in changed if name in TOLD_FIELDS]
+        values = {name: [_plain(getattr(before, name)), _plain(getattr(client, name))] for name in told}
+        _tell(audit.Action.CLIENT_CHANGED, client, client.name, by, fields=sorted(changed), was_and_is=values)
+
+
+def new_key(client: Client, by: Operator, label: str = "", expires_at: datetime | None = None) -> tuple[Key, str]:
+    """A stored key, and the whole of it, to be shown once: it is nowhere afterwards."""
+    with transaction.atomic():
+        key, whole = keyring.new_key(client, label, expires_at)
+        _tell(audit.Action.KEY_CREATED, client, public_name(key), by, label=label, expires_at=_plain(expires_at))
+    return key, whole
+
+
+def revoke(key: Key, by: Operator) -> bool:
+    """Whether it was still to be done."""
+    with transaction.atomic():
+        done = Key.objects.filter(pk=key.pk, revoked_at=None).update(revoked_at=timezone.now())
+        if done:
+            _tell(audit.Action.KEY_REVOKED, key.client, public_name(key), by, label=key.label)
+    return bool(done)
+
+
+def _tell(action: str, client: Client, target: str, by: Operator, **details: Any) -> None:
+    audit.record(action, by.name, target=target, owner=client.owner, address=by.address, **details)
+
+
+def _plain(value: Any) -> Any:
+    """As JSON takes it."""
+    return str(value) if isinstance(value, Decimal | datetime) else value
+
+
+# Finding them, and how they stand
+
+
+def public_name(key: Key) -> str:
+    """What a key is called where its secret must not be."""
+    return f"bb_{key.identifier}"
+
+
+def identifier_in(text: str) -> str:
+    """The identifier in a key that is given as such, with `bb_`, as it is shown, or whole. Empty: there is none."""
+    found = A_KEY_OR_ITS_NAME.fullmatch(text.strip())
+    return found[1] if found else ""
+
+
+def find(name: str) -> Client | None:
+    """The client of that name, or else of that id, with or without `client:`."""
+    same_id = Q(client_id=name.removeprefix("client:"))
+    return Client.objects.filter(name=name).first() or Client.objects.filter(same_id).first()
+
+
+def in_state(name: str, prefix: str = "") -> Q:
+    """Keys that are usable, expired or revoked, but for their client's being active; `prefix` leads to them."""
+    expired = Q(**{f"{prefix}expires_at__isnull": False, f"{prefix}expires_at__lte": timezone.now()})
+    revoked = Q(**{f"{prefix}revoked_at__isnull": False})
+    return {"revoked": revoked, "expired": ~revoked & expired, "usable": ~revoked & ~expired}[name]
+
+
+def state_of(key: Key) -> str:
+    """One of STATES."""
+    if key.revoked_at is not None:
+        return "revoked"
+    if key.expires_at is not None and key.expires_at <= timezone.now():
+        return "expired"
+    return "usable" if key.client.is_active else "inactive"
+
+
+def keys_of(client: Client | None = None, *, all_of_them: bool = False) -> QuerySet[Key]:
+    """With their clients; those that are revoked or expired on demand alone."""
+    keys = Key.objects.select_related("client").order_by("client__name", "-created_at", "-id")
+    keys = keys if client is None else keys.filter(client=client)
+    return keys if all_of_them else keys.filter(in_state("usable"))
+
+
+class Use(NamedTuple):
+    """What is used of a limit. `limit` 0: there is none, and then nothing may have been counted."""
+
+    name: str
+    used: int | Decimal
+    limit: int | Decimal
+
+
+def use_of(client: Client) -> Sequence[Use]:
+    """What a client has used of its limits in this minute, now, today and this month (UTC). Three queries."""
+    now = timezone.now()
+    own = [getattr(client, name) for name in LIMITS]
+    limits = Limits._make(usual if mine is None else mine for mine, usual in zip(own, usual_limits(), strict=True))
+    window = RequestWindow.objects.filter(counted=client.owner, began_at__gt=now - MINUTE).first()
+    used = (window.requests if window else 0, *_budget_used(client.owner, now))
+    labels: Any = [Client._meta.get_field(name).verbose_name for name in LIMITS]  # type: ignore[union-attr]  # columns
+    return [Use(label, used[place], limits[place]) for place, label in enumerate(labels)]
+
+
+def _budget_used(owner: str, now: datetime) -> tuple[int, int, Decimal]:
+    """Turns that run, tokens of today, cost of this month. Ended turns wait in their reservations to be added."""
+    today = now.replace(hour=0, minute=0, second=0, microsecond=0)
+    month = today.replace(day=1)
+    account = Account.objects.filter(owner=owner).first()
+    tokens = account.tokens if account and account.day == today.date() else 0
+    cost = account.cost if account and account.month == month.date() else Decimal(0)
+    waiting = Reservation.objects.filter(owner=owner).aggregate(
+        running=Count("pk", filter=Q(ended=False)),
+        tokens=Sum("tokens", filter=Q(ended=True, began_at__gte=today), default=0),
+        cost=Sum("cost", filter=Q(ended=True, began_at__gte=month), default=Decimal(0)),
+    )
+    return waiting["running"], tokens + waiting["tokens"], cost + waiting["cost"]
