@@ -4,7 +4,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from sessions_api.models import Message
-from sessions_api.store import Outcome
+from sessions_api.turns import Outcome
 from sessions_api.usage import stored_error, usage_of
 
 

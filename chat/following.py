@@ -13,7 +13,7 @@ from chat.turns import QUIET_SECONDS
 from sessions_api.housekeeping import interrupt_turns, is_dead
 from sessions_api.models import Message
 from sessions_api.reading import find_replies
-from sessions_api.store import Outcome
+from sessions_api.turns import Outcome
 from sessions_api.writer import writer
 
 PATIENCE_SECONDS = 30.0  # with a database that is away: the turn goes on, and waits for it as long

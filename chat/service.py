@@ -4,9 +4,7 @@ Made inside the event loop, by the first who asks or when the server starts.
 """
 
 import asyncio
-import contextlib
 import logging
-import time
 import weakref
 from dataclasses import replace
 
@@ -14,36 +12,22 @@ from django.conf import settings
 from django.db import Error as DatabaseProblem
 from django.utils.translation import gettext as _
 
-from access.keyring import keyring, read_keys, store_uses
 from access.limits import Standing
-from bancobot_project.errors import ApiError, record
+from bancobot_project.errors import ApiError
 from chat.catalogue import Catalogue
 from chat.following import Followed, StoredTurn, find_reply
 from chat.providers import get_provider
 from chat.turns import KeyUsed, Turn, Wishes
+from chat.upkeep import Upkeep
 from sessions_api.housekeeping import interrupt_turns, is_dead
 from sessions_api.models import Message
 from sessions_api.reading import find_models
-from sessions_api.store import (
-    BegunTurn,
-    Busy,
-    KnownKey,
-    NewTurn,
-    Progress,
-    abandon_turns,
-    begin_turns,
-    cancel_turns,
-    find_cancellations,
-    find_keys,
-    request_cancellations,
-    save_progress,
-)
+from sessions_api.store import begin_turns, cancel_turns, find_keys, request_cancellations
+from sessions_api.turns import BegunTurn, Busy, KnownKey, NewTurn
 from sessions_api.writer import writer
 
 logger = logging.getLogger(__name__)
 
-BEAT_SECONDS = 0.5  # how often to look what is to be stored or cancelled
-PROGRESS_SECONDS = 1.0  # how often a running turn's text is stored
 MOST_TOKENS = 10_000_000  # where the model's limit is not known
 CANCEL_SECONDS = 1.5  # for another process to stop its turn; then it is marked without it
 FIRST_PAUSE, LONGEST_PAUSE = 0.05, 0.5  # seconds between two looks at a session that another process keeps busy
@@ -61,7 +45,7 @@ class Service:
         self._unsure: set[str] = set()  # turns that may have been stored although the database did not say so
         self._keyed: dict[tuple[str, str], Turn] = {}
         self._queues: weakref.WeakValueDictionary[tuple[str, str], asyncio.Lock] = weakref.WeakValueDictionary()
-        self._beat = asyncio.create_task(self._keep_progress())
+        self._upkeep = asyncio.create_task(Upkeep(self.running, self._unsure).run())
 
     async def begin(self, new: NewTurn, wishes: Wishes) -> tuple[Followed, bool]:
         """A turn whose question is stored by now: a new one, or the one that the idempotency key stands for.
@@ -215,63 +199,6 @@ class Service:
         else:
             await asyncio.sleep(pause)
 
-    async def _keep_progress(self) -> None:
-        """Store the running turns' text about once a second, and stop those that somebody else has ended.
-
-        And let those look up who have long heard nothing.
-        """
-        stored: dict[str, tuple[float, int]] = {}
-        while True:
-            await asyncio.sleep(BEAT_SECONDS)
-            now = time.monotonic()
-            for turn in self.running.values():
-                turn.stir(now)
-            stored = {turn_id: seen for turn_id, seen in stored.items() if turn_id in self.running}
-            due = [turn for turn in self.running.values() if _is_due(turn, stored.get(turn.turn_id), now)]
-            stored |= {turn.turn_id: (now, len(turn.text)) for turn in due}
-            try:
-                await asyncio.gather(
-                    self._heed_cancellations(),
-                    self._abandon_unsure(),
-                    self._watch_keys(),
-                    *(self._store_progress(turn) for turn in due),
-                )
-            except Exception as problem:  # whatever it is, the next beat is due: else turns would be taken for dead
-                record(problem)
-
-    async def _heed_cancellations(self) -> None:
-        if self.running:
-            with contextlib.suppress(DatabaseProblem):  # the turns say so themselves
-                for turn_id in await writer.run(find_cancellations, None):
-                    if turn_id in self.running:
-                        self.running[turn_id].cancel()
-
-    async def _watch_keys(self) -> None:
-        """Look the keys up that somebody listens with, and tell the listeners of those that are refused by now."""
-        watched, uses = list(keyring.watched), keyring.take_uses()
-        with contextlib.suppress(DatabaseProblem):  # nothing has been revoked that could be known of
-            asked_at = time.monotonic()
-            keys = await asyncio.gather(*(writer.run(read_keys, identifier) for identifier in watched))
-            for identifier, key in zip(watched, keys, strict=True):
-                keyring.keep(identifier, key, asked_at)
-            if not all(map(keyring.allows, watched)):
-                keyring.refusals += 1
-                for turn in self.running.values():
-                    turn.wake()
-            await asyncio.gather(*(writer.run(store_uses, use) for use in uses))
-
-    async def _abandon_unsure(self) -> None:
-        with contextlib.suppress(DatabaseProblem):  # until it is back
-            for turn_id in list(self._unsure):
-                await writer.run(abandon_turns, turn_id)
-                self._unsure.discard(turn_id)
-
-    async def _store_progress(self, turn: Turn) -> None:
-        if turn.begun is not None:
-            progress = Progress(turn.begun.session_pk, turn.begun.position, turn.text)
-            if not await writer.run(save_progress, progress):
-                turn.interrupt()
-
     async def stop(self, patience: float) -> None:
         """Let the running turns finish for so many seconds, then end them as interrupted with what they have."""
         self.stopping = True
@@ -282,7 +209,7 @@ class Service:
             for turn in list(self.running.values()):
                 turn.interrupt()
             await asyncio.gather(*tasks, return_exceptions=True)
-        self._beat.cancel()
+        self._upkeep.cancel()
         await self.provider.aclose()
 
 
@@ -302,14 +229,6 @@ def check_same(new: NewTurn, fingerprint: str) -> None:
     """Raise `ApiError` where the idempotency key was used with another request."""
     if new.fingerprint != fingerprint:
         raise ApiError("idempotency_mismatch")
-
-
-def _is_due(turn: Turn, stored: tuple[float, int] | None, now: float) -> bool:
-    """Whether to store a turn now: when there is new text, and otherwise often enough to keep its lease."""
-    if turn.begun is None or turn.ended:
-        return False
-    last, length = stored or (turn.began_at, 0)
-    return (now - last >= PROGRESS_SECONDS and len(turn.text) > length) or now - last > settings.TURN_LEASE_SECONDS / 4
 
 
 _service: Service | None = None

@@ -1,6 +1,7 @@
 """A turn as server-sent events. Each frame is written whole."""
 
 import asyncio
+import contextlib
 import json
 from collections.abc import AsyncGenerator, Callable
 from typing import Any
@@ -23,14 +24,13 @@ def frame(event: str, data: dict[str, Any], offset: int | None = None) -> bytes:
     return f"event: {event}\n{number}data: {json.dumps(data, ensure_ascii=False)}\n\n".encode()
 
 
-async def first_sign(turn: Followed) -> None:
-    """Wait until there is text, or the end, or enough of silence."""
-    try:
+async def first_sign(turn: Followed, key_id: str = "") -> None:
+    """Wait until there is text, or the end, or enough of silence; raises `ApiError` where the key is revoked."""
+    with keyring.watching(key_id), contextlib.suppress(TimeoutError):
         async with asyncio.timeout(SILENCE_SECONDS):
-            while not turn.text and not turn.ended:
+            while not turn.text and not turn.ended and keyring.allows(key_id):
                 await turn.changed()
-    except TimeoutError:
-        return
+    keyring.refuse_lost(key_id)
 
 
 async def events(

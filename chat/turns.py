@@ -20,7 +20,8 @@ from bancobot_project.errors import ApiError, as_api_error, record
 from chat.catalogue import Catalogue
 from chat.context import fit
 from chat.providers.base import ChatMessage, Options, Piece, Provider, ProviderError, Usage, estimate_tokens
-from sessions_api.store import BegunTurn, KnownKey, NewTurn, Outcome, as_cancelled, finish_turns
+from sessions_api.store import as_cancelled, finish_turns
+from sessions_api.turns import BegunTurn, KnownKey, NewTurn, Outcome
 from sessions_api.writer import writer
 
 logger = logging.getLogger(__name__)

@@ -3,134 +3,41 @@
 import asyncio
 import json
 import re
-import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-from adrf.viewsets import ViewSet
 from django.conf import settings
 from django.http import HttpResponse
 from django.http.response import HttpResponseBase
 from django.utils.crypto import salted_hmac
 from django.utils.translation import gettext as _
 from rest_framework import serializers
-from rest_framework.renderers import BaseRenderer, JSONRenderer
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from access.audit import address_of
-from access.authentication import identify, key_to_look_up
 from access.callers import Caller, caller_of
-from access.keyring import keyring, read_keys
-from access.limits import count_requests, counted_for, judged
+from access.keyring import keyring
 from access.models import Scope
-from access.permissions import HasScope
-from bancobot_project.errors import ApiError, language_of, speaking
+from bancobot_project.errors import ApiError, language_of
 from bancobot_project.fields import given
 from bancobot_project.logs import note
-from bancobot_project.parsers import AcceptHeader, StrictJSONParser
 from bancobot_project.streams import Stream
 from chat.answers import chat_answer, message_answer, turn_state
 from chat.following import Followed
+from chat.loop import LoopViewSet
 from chat.providers.base import ProviderError
 from chat.serializers import ChatSerializer, MessageSerializer
 from chat.service import get_service
 from chat.streaming import events, first_sign
 from chat.turns import Wishes
 from sessions_api.models import Message, new_public_id
-from sessions_api.store import NewTurn, Outcome
-from sessions_api.writer import writer
+from sessions_api.turns import NewTurn, Outcome
 
 IDEMPOTENCY_KEY = re.compile(r"[\x20-\x7e]{1,255}")
+KEY_LOOK_SECONDS = 2.0  # between two looks whether a caller's key is still good, who waits for a whole answer
 OFFSET = re.compile(r"[0-9]{1,9}")
-
-ANYTHING = ("*/*", "application/json")
-
-
-class EventStreamRenderer(BaseRenderer):
-    """Lets a client ask for a stream with its Accept header; the stream itself comes from streaming.py."""
-
-    media_type = "text/event-stream"
-    format = "sse"
-
-
-class LoopViewSet(ViewSet):
-    """A view set whose requests stay on the event loop: nothing that they call may block, and nothing hops."""
-
-    view_is_async = True  # adrf would look through all members to find out, for every request
-    metadata_class = None
-    content_negotiation_class = AcceptHeader
-    renderers = (JSONRenderer(), EventStreamRenderer())
-    parsers = (StrictJSONParser(),)
-    permissions = (HasScope(),)
-    scopes: dict[str, tuple[str, ...]]
-    keyless = False  # whether callers need no key, whatever ACCESS_MODE says
-
-    # DRF makes each of these anew for every request; they keep no state.
-    def get_renderers(self) -> Any:
-        return self.renderers
-
-    def get_parsers(self) -> Any:
-        return self.parsers
-
-    def get_authenticators(self) -> Any:
-        return ()
-
-    async def recognise(self, request: Any) -> Caller:
-        """Who is calling, by a key that was looked up within the last second, and within the limit of requests."""
-        header = request.META.get("HTTP_AUTHORIZATION", "")
-        if identifier := key_to_look_up(header):
-            asked_at = time.monotonic()
-            keyring.keep(identifier, await writer.run(read_keys, identifier), asked_at)
-        try:
-            caller = identify(header, keyless=self.keyless)
-        except ApiError:
-            await self._count(None, request)
-            raise
-        await self._count(caller, request)
-        return caller
-
-    async def _count(self, caller: Caller | None, request: Any) -> None:
-        if counted := counted_for(caller, address_of(request)):
-            standings = await asyncio.gather(*(writer.run(count_requests, one) for one in counted))
-            self.headers |= judged(standings).headers
-
-    def check_permissions(self, request: Request) -> None:
-        """As DRF does it; adrf would look for coroutines first."""
-        for permission in self.permissions:
-            if not permission.has_permission(request, self):
-                self.permission_denied(request)
-
-    def perform_content_negotiation(self, request: Request, force: bool = False) -> Any:
-        if request.META.get("HTTP_ACCEPT", "*/*") in ANYTHING:  # nearly always
-            return self.renderers[0], self.renderers[0].media_type
-        return super().perform_content_negotiation(request, force)
-
-    async def async_dispatch(self, request: Any, *args: Any, **kwargs: Any) -> Any:
-        self.args, self.kwargs = args, kwargs
-        self.headers: dict[str, str] = {}
-        self.request = drf_request = self.initialize_request(request, *args, **kwargs)
-        with speaking(request):
-            try:
-                drf_request.user = await self.recognise(request)
-                self.initial(drf_request, *args, **kwargs)
-                handler = getattr(self, request.method.lower(), None) or self.http_method_not_allowed
-                if handler == self.http_method_not_allowed:
-                    self.headers["Allow"] = ", ".join(self.allowed_methods)
-                answer = handler(drf_request, *args, **kwargs)
-                response = await answer if asyncio.iscoroutine(answer) else answer
-            except Exception as problem:
-                response = self.handle_exception(problem)
-        return as_json(response, self.headers) if isinstance(response, Response) else response
-
-
-def as_json(response: Response, more: dict[str, str]) -> HttpResponse:
-    """The response rendered at once, with `more` headers: Django would render a DRF response in a thread."""
-    body = json.dumps(response.data, ensure_ascii=False, separators=(",", ":")).encode()
-    headers = {**dict(response.items()), **more, "Content-Type": "application/json"}
-    return HttpResponse(body, status=response.status_code, headers=headers)
 
 
 class TurnViewSet(LoopViewSet, ABC):
@@ -162,10 +69,7 @@ class TurnViewSet(LoopViewSet, ABC):
             self.headers["Idempotent-Replayed"] = "true"
         if question.get("stream") or request.accepted_renderer.format == "sse":
             return await self._stream(turn, language_of(request), caller.key_id)
-        with keyring.watching(caller.key_id):
-            await turn.wait()
-            if not keyring.allows(caller.key_id):
-                raise ApiError("invalid_api_key")
+        await ended(turn, caller.key_id)
         return HttpResponse(
             json.dumps(self._whole(turn), ensure_ascii=False).encode(),
             "application/json",
@@ -173,13 +77,29 @@ class TurnViewSet(LoopViewSet, ABC):
         )
 
     async def _stream(self, turn: Followed, language: str, key_id: str) -> Stream:
-        await first_sign(turn)
+        await first_sign(turn, key_id)
         if turn.error is not None and not turn.text:
             raise turn.error
         return stream_of(turn, self._whole, language, key_id=key_id, headers=_headers(turn) | self.headers)
 
     def _whole(self, turn: Followed) -> dict[str, Any]:
         return self.answer(ended_well(turn), turn.turn_id, turn.session_id)
+
+
+async def ended(turn: Followed, key_id: str) -> None:
+    """Wait for the turn's end; raises `ApiError` where the caller's key is refused before."""
+    if not key_id:
+        await turn.wait()
+        return
+    waiting = asyncio.ensure_future(turn.wait())
+    try:
+        with keyring.watching(key_id):
+            while not waiting.done():
+                keyring.refuse_lost(key_id)
+                await asyncio.wait([waiting], timeout=KEY_LOOK_SECONDS)
+    finally:
+        waiting.cancel()
+    await waiting
 
 
 def ended_well(turn: Followed) -> Outcome | Message:
@@ -323,12 +243,8 @@ def whole_turn(turn: Followed) -> dict[str, Any]:
 
 def offset_of(request: Request) -> int:
     """From which character on a stream is taken up again; raises `ValidationError`."""
-    for name, value in (
-        ("Last-Event-ID", request.META.get("HTTP_LAST_EVENT_ID")),
-        ("after", request.GET.get("after")),
-    ):
-        if value:
-            if not OFFSET.fullmatch(value):
-                raise serializers.ValidationError({name: [_("Use the id of an event, a whole number.")]})
-            return int(value)
-    return 0
+    places = {"Last-Event-ID": request.META.get("HTTP_LAST_EVENT_ID"), "after": request.GET.get("after")}
+    for name, value in places.items():
+        if value and not OFFSET.fullmatch(value):
+            raise serializers.ValidationError({name: [_("Use the id of an event, a whole number.")]})
+    return int(places["Last-Event-ID"] or places["after"] or 0)

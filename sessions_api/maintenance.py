@@ -5,11 +5,13 @@ import threading
 import time
 from collections.abc import Callable
 
+from django.contrib.sessions.backends.db import SessionStore
 from django.db import Error as DatabaseProblem
 from django.db import connection
 from django.utils import timezone
 
 from access import audit, limits
+from bancobot_project import door
 from bancobot_project.errors import record
 from sessions_api import housekeeping
 from sessions_api.runner import outages
@@ -62,6 +64,8 @@ class Maintenance(threading.Thread):
         housekeeping.drop_expired_keys()
         limits.forget_old(timezone.now())
         audit.purge()
+        door.purge()
+        SessionStore.clear_expired()
         expired = housekeeping.expired_sessions(*housekeeping.retention())
         removed = housekeeping.purge(expired, PURGE_SLICE_SECONDS)
         if any(removed):

@@ -63,6 +63,13 @@ def told(request: Request, action: str, session: Session, **details: Any) -> Non
     audit.record(action, caller.name, target=session.session_id, owner=session.owner, address=address, **details)
 
 
+def told_of_others(request: Request, found: int) -> None:
+    """Tell the audit log who lists the sessions of somebody else."""
+    caller, owner = caller_of(request), request.query_params.get("owner", "")
+    if owner not in ("", caller.owner):
+        audit.record(audit.Action.LISTED, caller.name, owner=owner, address=audit.address_of(request), found=found)
+
+
 class RecordViewSet(ViewSet):
     """A view set whose errors and answers speak the caller's language."""
 
@@ -89,6 +96,7 @@ class SessionIdsViewSet(RecordViewSet):
         limit = paging.limit_of(request, default=1000, most=1000)
         sessions = open_sessions(request)
         page, following = paging.page_of_sessions(request, sessions.only("session_id", "last_activity_at"), limit)
+        told_of_others(request, len(page))
         ids = [session.session_id for session in page]
         return Response({"sessions": ids, "count": sessions.count(), "next": following})
 
@@ -107,6 +115,7 @@ class SessionsViewSet(RecordViewSet):
     def list(self, request: Request) -> Response:
         limit = paging.limit_of(request, default=20, most=100)
         page, following = paging.page_of_sessions(request, self._filtered(request), limit)
+        told_of_others(request, len(page))
         return Response({"data": SessionSerializer(page, many=True).data, "next": following})
 
     def retrieve(self, request: Request, session_id: str) -> Response:

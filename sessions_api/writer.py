@@ -111,7 +111,8 @@ def _commit(jobs: list[Job]) -> None:
     for job in jobs:
         groups.setdefault(job.operation, []).append(job)
     with transaction.atomic(durable=True):
-        for operation, group in groups.items():
+        # In one order everywhere, or two processes could each wait for a row that the other has locked.
+        for operation, group in sorted(groups.items(), key=lambda item: item[0].__qualname__):
             for job, result in zip(group, operation([job.argument for job in group]), strict=True):
                 job.result = result
     for job in jobs:

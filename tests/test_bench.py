@@ -17,7 +17,8 @@ from bench.fill import Filling, fill_postgresql, fill_sqlite
 from bench.load import Tally, percentile
 from bench.wire import StreamedAnswer, answer, chunk
 from sessions_api.models import Message, Session
-from sessions_api.store import BegunTurn, NewTurn, begin_turns
+from sessions_api.store import begin_turns
+from sessions_api.turns import BegunTurn, NewTurn
 
 HEAD = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
 COMPLETED = {("user", "completed"): 5, ("assistant", "completed"): 5}

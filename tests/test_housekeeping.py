@@ -21,7 +21,8 @@ from django.utils import timezone
 from sessions_api import housekeeping
 from sessions_api.models import Lease, Message, Session, new_public_id
 from sessions_api.runner import this_process
-from sessions_api.store import BegunTurn, NewTurn, Outcome, Progress, begin_turns, finish_turns, save_progress
+from sessions_api.store import begin_turns, finish_turns, save_progress
+from sessions_api.turns import BegunTurn, NewTurn, Outcome, Progress
 from tests.client import Caller
 from tests.conftest import MakeService
 from tests.environment import ROOT

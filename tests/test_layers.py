@@ -9,7 +9,7 @@ import pytest
 from tests.environment import ROOT
 
 LAYERS = ["access", "sessions_api", "chat"]
-OURS = {*LAYERS, "bancobot_project", "tests", "bench", "torture"}
+OURS = {*LAYERS, "bancobot_project", "tests", "bench", "torture", "fuzz"}
 
 SOURCES = sorted(
     path
@@ -72,7 +72,7 @@ def test_no_module_of_ours_is_imported_inside_a_function() -> None:
 
 
 def test_the_service_imports_nothing_of_the_tests() -> None:
-    forbidden = ("tests", "bench", "torture")
+    forbidden = ("tests", "bench", "torture", "fuzz")
     assert [path for path in SOURCES for name in imports(path) if name.split(".")[0] in forbidden] == []
 
 

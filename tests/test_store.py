@@ -18,13 +18,7 @@ from sessions_api.models import IdempotencyKey, Message, Session, new_public_id
 from sessions_api.reading import find_replies
 from sessions_api.runner import is_gone, outages, this_process
 from sessions_api.store import (
-    BegunTurn,
-    Busy,
-    KnownKey,
-    NewTurn,
     NotAllAtOnce,
-    Outcome,
-    Progress,
     abandon_turns,
     begin_turns,
     cancel_turns,
@@ -32,6 +26,7 @@ from sessions_api.store import (
     finish_turns,
     save_progress,
 )
+from sessions_api.turns import BegunTurn, Busy, KnownKey, NewTurn, Outcome, Progress
 from sessions_api.writer import MOST_JOBS, Writer
 
 pytestmark = pytest.mark.django_db(transaction=True)

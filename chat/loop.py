@@ -1,0 +1,108 @@
+"""View sets whose requests stay on the event loop: nothing that they call may block, and nothing hops to a thread."""
+
+import asyncio
+import json
+import time
+from typing import Any
+
+from adrf.viewsets import ViewSet
+from django.http import HttpResponse
+from rest_framework.renderers import BaseRenderer, JSONRenderer
+from rest_framework.request import Request
+from rest_framework.response import Response
+
+from access.audit import address_of
+from access.authentication import identify, key_to_look_up
+from access.callers import Caller
+from access.keyring import keyring, read_keys
+from access.limits import count_requests, counted_for, judged
+from access.permissions import HasScope
+from bancobot_project.errors import ApiError, speaking
+from bancobot_project.parsers import AcceptHeader, StrictJSONParser
+from sessions_api.writer import writer
+
+ANYTHING = ("*/*", "application/json")
+
+
+class EventStreamRenderer(BaseRenderer):
+    """Lets a client ask for a stream with its Accept header; the stream itself comes from streaming.py."""
+
+    media_type = "text/event-stream"
+    format = "sse"
+
+
+class LoopViewSet(ViewSet):
+    """A view set whose requests stay on the event loop: nothing that they call may block, and nothing hops."""
+
+    view_is_async = True  # adrf would look through all members to find out, for every request
+    metadata_class = None
+    content_negotiation_class = AcceptHeader
+    renderers = (JSONRenderer(), EventStreamRenderer())
+    parsers = (StrictJSONParser(),)
+    permissions = (HasScope(),)
+    scopes: dict[str, tuple[str, ...]]
+    keyless = False  # whether callers need no key, whatever ACCESS_MODE says
+
+    # DRF makes each of these anew for every request; they keep no state.
+    def get_renderers(self) -> Any:
+        return self.renderers
+
+    def get_parsers(self) -> Any:
+        return self.parsers
+
+    def get_authenticators(self) -> Any:
+        return ()
+
+    async def recognise(self, request: Any) -> Caller:
+        """Who is calling, by a key that was looked up within the last second, and within the limit of requests."""
+        header = request.META.get("HTTP_AUTHORIZATION", "")
+        if identifier := key_to_look_up(header):
+            asked_at = time.monotonic()
+            keyring.keep(identifier, await writer.run(read_keys, identifier), asked_at)
+        try:
+            caller = identify(header, keyless=self.keyless)
+        except ApiError:
+            await self._count(None, request)
+            raise
+        await self._count(caller, request)
+        return caller
+
+    async def _count(self, caller: Caller | None, request: Any) -> None:
+        if counted := counted_for(caller, address_of(request)):
+            standings = await asyncio.gather(*(writer.run(count_requests, one) for one in counted))
+            self.headers |= judged(standings).headers
+
+    def check_permissions(self, request: Request) -> None:
+        """As DRF does it; adrf would look for coroutines first."""
+        for permission in self.permissions:
+            if not permission.has_permission(request, self):
+                self.permission_denied(request)
+
+    def perform_content_negotiation(self, request: Request, force: bool = False) -> Any:
+        if request.META.get("HTTP_ACCEPT", "*/*") in ANYTHING:  # nearly always
+            return self.renderers[0], self.renderers[0].media_type
+        return super().perform_content_negotiation(request, force)
+
+    async def async_dispatch(self, request: Any, *args: Any, **kwargs: Any) -> Any:
+        self.args, self.kwargs = args, kwargs
+        self.headers: dict[str, str] = {}
+        self.request = drf_request = self.initialize_request(request, *args, **kwargs)
+        with speaking(request):
+            try:
+                drf_request.user = await self.recognise(request)
+                self.initial(drf_request, *args, **kwargs)
+                handler = getattr(self, request.method.lower(), None) or self.http_method_not_allowed
+                if handler == self.http_method_not_allowed:
+                    self.headers["Allow"] = ", ".join(self.allowed_methods)
+                answer = handler(drf_request, *args, **kwargs)
+                response = await answer if asyncio.iscoroutine(answer) else answer
+            except Exception as problem:
+                response = self.handle_exception(problem)
+        return as_json(response, self.headers) if isinstance(response, Response) else response
+
+
+def as_json(response: Response, more: dict[str, str]) -> HttpResponse:
+    """The response rendered at once, with `more` headers: Django would render a DRF response in a thread."""
+    body = json.dumps(response.data, ensure_ascii=False, separators=(",", ":")).encode()
+    headers = {**more, **dict(response.items()), "Content-Type": "application/json"}
+    return HttpResponse(body, status=response.status_code, headers=headers)

@@ -1,0 +1,94 @@
+"""What the running turns of a process need twice a second: their text stored, and news from the record."""
+
+import asyncio
+import contextlib
+import time
+
+from django.conf import settings
+from django.db import Error as DatabaseProblem
+
+from access.keyring import keyring, read_keys, store_uses
+from bancobot_project.errors import record
+from chat.turns import Turn
+from sessions_api.store import abandon_turns, find_cancellations, save_progress
+from sessions_api.turns import Progress
+from sessions_api.writer import writer
+
+BEAT_SECONDS = 0.5  # how often to look what is to be stored or cancelled
+PROGRESS_SECONDS = 1.0  # how often a running turn's text is stored
+
+
+class Upkeep:
+    """Looks after the turns in `running`; ends those in `unsure`, which may have been stored though nobody knows."""
+
+    def __init__(self, running: dict[str, Turn], unsure: set[str]) -> None:
+        self._running = running
+        self._unsure = unsure
+        self._refused: set[str] = set()  # keys with which somebody was still listening
+
+    async def run(self) -> None:
+        """Store the running turns' text about once a second, and stop those that somebody else has ended.
+
+        And let those look up who have long heard nothing.
+        """
+        stored: dict[str, tuple[float, int]] = {}
+        while True:
+            await asyncio.sleep(BEAT_SECONDS)
+            now = time.monotonic()
+            for turn in self._running.values():
+                turn.stir(now)
+            stored = {turn_id: seen for turn_id, seen in stored.items() if turn_id in self._running}
+            due = [turn for turn in self._running.values() if _is_due(turn, stored.get(turn.turn_id), now)]
+            stored |= {turn.turn_id: (now, len(turn.text)) for turn in due}
+            try:
+                await asyncio.gather(
+                    self._heed_cancellations(),
+                    self._abandon_unsure(),
+                    self._watch_keys(),
+                    *(self._store_progress(turn) for turn in due),
+                )
+            except Exception as problem:  # whatever it is, the next beat is due: else turns would be taken for dead
+                record(problem)
+
+    async def _heed_cancellations(self) -> None:
+        if self._running:
+            with contextlib.suppress(DatabaseProblem):  # the turns say so themselves
+                for turn_id in await writer.run(find_cancellations, None):
+                    if turn_id in self._running:
+                        self._running[turn_id].cancel()
+
+    async def _watch_keys(self) -> None:
+        """Look the keys up that somebody listens with, and tell the listeners of those that are refused by now."""
+        watched, uses = list(keyring.watched), keyring.take_uses()
+        with contextlib.suppress(DatabaseProblem):  # nothing has been revoked that could be known of
+            asked_at = time.monotonic()
+            keys = await asyncio.gather(*(writer.run(read_keys, identifier) for identifier in watched))
+            for identifier, key in zip(watched, keys, strict=True):
+                keyring.keep(identifier, key, asked_at)
+            refused = {identifier for identifier in watched if not keyring.allows(identifier)}
+            if refused - self._refused:
+                keyring.refusals += 1
+                for turn in self._running.values():
+                    turn.wake()
+            self._refused = refused
+            await asyncio.gather(*(writer.run(store_uses, use) for use in uses))
+
+    async def _abandon_unsure(self) -> None:
+        with contextlib.suppress(DatabaseProblem):  # until it is back
+            for turn_id in list(self._unsure):
+                await writer.run(abandon_turns, turn_id)
+                self._unsure.discard(turn_id)
+
+    async def _store_progress(self, turn: Turn) -> None:
+        if turn.begun is not None:
+            progress = Progress(turn.begun.session_pk, turn.begun.position, turn.text)
+            if not await writer.run(save_progress, progress):
+                turn.interrupt()
+
+
+def _is_due(turn: Turn, stored: tuple[float, int] | None, now: float) -> bool:
+    """Whether to store a turn now: when there is new text, and otherwise often enough to keep its lease."""
+    if turn.begun is None or turn.ended:
+        return False
+    last, length = stored or (turn.began_at, 0)
+    return (now - last >= PROGRESS_SECONDS and len(turn.text) > length) or now - last > settings.TURN_LEASE_SECONDS / 4
