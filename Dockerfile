@@ -1,6 +1,6 @@
 # docker build -t bancobot . && docker run -p 127.0.0.1:8000:8000 -v bancobot:/data \
-#   -e SECRET_KEY=... -e ALLOW_OPEN_ACCESS=true -e HTTPS=false bancobot
-# ALLOW_OPEN_ACCESS=true is right there because the port is published on loopback only. compose.yaml adds PostgreSQL.
+#   -e SECRET_KEY=... -e HTTPS=false bancobot
+# Callers need a key: docker exec CONTAINER python manage.py create_client NAME --key. compose.yaml adds PostgreSQL.
 FROM python:3.13-slim AS builder
 RUN python -m venv /venv
 COPY requirements.txt .

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from functools import cache
 from typing import Any
 
+from django.conf import settings
 from django.utils import translation
 from drf_spectacular.extensions import OpenApiAuthenticationExtension
 from drf_spectacular.generators import SchemaGenerator
@@ -24,8 +25,9 @@ PARAMETERS: Schema = {
     "X-Request-ID": {
         "in": "header",
         "name": "X-Request-ID",
-        "description": "Your own id for the request, for the answer and the server's log. Any other form is ignored.",
-        "schema": {"type": "string", "pattern": "^[A-Za-z0-9._:-]{1,128}$"},
+        "description": "Your own id for the request, for the answer and the server's log: 1 to 128 characters out of "
+        "A-Z a-z 0-9 . _ : - (anything else is ignored).",
+        "schema": {"type": "string"},
         "example": examples.REQUEST_ID,
     },
     "Accept-Language": {
@@ -46,11 +48,36 @@ HEADERS: Schema = {
         "description": "Seconds after which it is worth trying again, where that is known.",
         "schema": {"type": "integer", "minimum": 0},
     },
+    "RateLimit-Limit": {
+        "description": "The limit that is nearest to this answer, where the caller has one: requests per minute, or "
+        "the one that `limit` names.",
+        "schema": {"type": "string", "pattern": r"^[0-9]+(\.[0-9]+)?$"},
+    },
+    "RateLimit-Remaining": {
+        "description": "What is left of it.",
+        "schema": {"type": "string", "pattern": r"^[0-9]+(\.[0-9]+)?$"},
+    },
+    "RateLimit-Reset": {
+        "description": "Seconds until it counts anew.",
+        "schema": {"type": "integer", "minimum": 0},
+    },
     "WWW-Authenticate": {
         "description": "How to say who is calling.",
         "required": True,
         "schema": {"type": "string", "const": "Bearer"},
     },
+}
+OF_A_CLIENT = "A key of BancoBot (bb_…), which the operator gives you: the sessions are those of its client."
+OF_THE_PROVIDER = (
+    "Your own key of the provider: it goes upstream with this request, is never stored, and tells whose sessions are "
+    "yours."
+)
+OF_NOBODY = "Without the header the server's key is used, and the sessions are those of everybody who sends none."
+KEYS = {
+    "open": (OF_THE_PROVIDER, OF_A_CLIENT, OF_NOBODY),
+    "keys": (OF_A_CLIENT,),
+    "byok": (OF_THE_PROVIDER,),
+    "keys+byok": (OF_A_CLIENT, OF_THE_PROVIDER),
 }
 REQUESTS = ("MessageRequest", "ChatRequest")
 SESSION_ID: Schema = {
@@ -58,7 +85,10 @@ SESSION_ID: Schema = {
     "pattern": "^[A-Za-z0-9._:-]{0,128}$",
     "description": "The session to go on with; an unknown id starts one. Null or empty: the server makes a new id.",
 }
-STATUSES = {"Retry-After": {"409", "429", "502", "503", "504"}, "WWW-Authenticate": {"401"}}  # others: everywhere
+STATUSES = {
+    "Retry-After": {"402", "409", "429", "502", "503", "504"},
+    "WWW-Authenticate": {"401"},
+}  # others: everywhere
 
 
 @cache
@@ -69,21 +99,16 @@ def document() -> Schema:
 
 
 class Bearer(OpenApiAuthenticationExtension):  # type: ignore[no-untyped-call] # the library's hook has no hints
-    """The Authorization header, which may be left out in open mode."""
+    """The Authorization header, as ACCESS_MODE asks for it."""
 
     target_class = "access.authentication.CallerAuthentication"
     name = "bearer"
 
     def get_security_requirement(self, auto_schema: AutoSchema) -> Any:
-        return [{"bearer": []}, {}]
+        return [{"bearer": []}, {}] if settings.ACCESS_MODE == "open" else [{"bearer": []}]
 
     def get_security_definition(self, auto_schema: AutoSchema) -> Schema:
-        description = (
-            "Your own key of the provider: it goes upstream with this request, is never stored, and tells whose "
-            "sessions are yours. Without the header the server's key is used, and the sessions are those of everybody "
-            "who sends none."
-        )
-        return {"type": "http", "scheme": "bearer", "description": description}
+        return {"type": "http", "scheme": "bearer", "description": " ".join(KEYS[settings.ACCESS_MODE])}
 
 
 def describe(endpoints: list[Endpoint]) -> list[Endpoint]:

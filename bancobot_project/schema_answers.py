@@ -5,6 +5,8 @@ from typing import Any
 from drf_spectacular.utils import extend_schema_serializer
 from rest_framework import serializers
 
+from access.callers import Limits
+from access.models import Scope
 from bancobot_project.errors import CODES
 from bancobot_project.fields import MAX_METADATA_BYTES
 from sessions_api.models import Message
@@ -13,6 +15,8 @@ ERROR_CODES = list(CODES)
 TURN_STATUSES = Message.Status.values
 ROLES = Message.Role.values
 HEALTH_STATUSES = ["ok", "unavailable"]
+ACCESS_MODES = ["open", "keys", "byok", "keys+byok"]
+LIMITS = list(Limits._fields)
 
 
 class Document(serializers.Serializer[Any]):
@@ -43,6 +47,11 @@ ErrorDocument = document(
         help_text="What is wrong, by field or parameter (400 only).",
     ),
     retry_after=Count(required=False, help_text="Seconds after which it is worth trying again, as in Retry-After."),
+    limit=serializers.ChoiceField(LIMITS, required=False, help_text="Which limit has been reached (402 and 429)."),
+    wanted=serializers.FloatField(
+        required=False, min_value=0, help_text="What the request would have needed of it: tokens, USD, or 1."
+    ),
+    scope=serializers.ChoiceField(Scope.values, required=False, help_text="What the key would need (403)."),
     turn_id=serializers.CharField(required=False, help_text="The turn that failed; its question is stored."),
     may_have_been_billed=serializers.BooleanField(
         required=False, help_text="The provider had been asked and may charge for it. Nothing is resent by itself."
@@ -206,4 +215,7 @@ class HealthDocument(Document):
     status = serializers.ChoiceField(HEALTH_STATUSES)
     service = serializers.CharField()
     version = serializers.CharField()
+    access = serializers.ChoiceField(
+        ACCESS_MODES, help_text="Which keys callers need: none, BancoBot's, the provider's, or one of the two."
+    )
     checks = HealthChecksDocument()

@@ -128,7 +128,13 @@ MODEL_LIST = {
         }
     ]
 }
-HEALTH = {"status": "ok", "service": "BancoBot API", "version": settings.VERSION, "checks": {"database": "ok"}}
+HEALTH = {
+    "status": "ok",
+    "service": "BancoBot API",
+    "version": settings.VERSION,
+    "access": "open",
+    "checks": {"database": "ok"},
+}
 NOT_HEALTHY = {**HEALTH, "status": "unavailable", "checks": {"database": "unavailable"}}
 
 
@@ -158,7 +164,7 @@ AFTER_THE_QUESTION = {  # errors of a turn whose question is stored: they name t
 }  # fmt: skip
 BILLED = {"provider_error", "provider_invalid_response", "turn_interrupted", "provider_timeout"}
 WAITING_HELPS = {"session_busy": 1, "provider_rate_limited": 20, "provider_unavailable": 5, "database_unavailable": 1}
-WAITING_HELPS |= {"overloaded": 1}
+WAITING_HELPS |= {"overloaded": 1, "rate_limited": 12, "budget_exhausted": 3600}
 
 
 def error(code: str, of_a_turn: bool = False, problems: dict[str, str] | None = None) -> dict[str, Any]:

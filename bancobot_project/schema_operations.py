@@ -18,8 +18,11 @@ JSON, EVENTS = "application/json", "text/event-stream"
 
 # The codes that any address may answer with, those of addresses that ask who is calling, and those that a turn adds
 ALWAYS = ("invalid_request", "request_too_large", "internal_error")
-CALLER = (*ALWAYS, "not_authenticated", "invalid_api_key", "not_acceptable")
-RECORD = (*CALLER, "database_unavailable")
+CALLER = (
+    *ALWAYS, "not_authenticated", "invalid_api_key", "permission_denied", "not_acceptable", "rate_limited",
+    "database_unavailable",
+)  # fmt: skip
+RECORD = CALLER
 PROVIDER = (
     "unsupported_model", "provider_auth_failed", "provider_payment_required", "permission_denied", "content_moderated",
     "provider_rate_limited", "provider_error", "provider_invalid_response", "provider_unreachable",
@@ -27,7 +30,16 @@ PROVIDER = (
 )  # fmt: skip
 BODY = ("unsupported_media_type",)
 ENDED_BADLY = (*PROVIDER, "context_length_exceeded", "turn_interrupted")
-TURN = (*RECORD, *BODY, *ENDED_BADLY, "session_busy", "overloaded", "idempotency_mismatch", "turn_not_found")
+TURN = (
+    *RECORD,
+    "budget_exhausted",
+    *BODY,
+    *ENDED_BADLY,
+    "session_busy",
+    "overloaded",
+    "idempotency_mismatch",
+    "turn_not_found",
+)
 
 
 def header(name: str, description: str, schema: Schema) -> OpenApiParameter:
@@ -68,7 +80,11 @@ AFTER = [
         description="The id of the last event that arrived; the stream goes on behind it.",
     ),
 ]
-CURSOR = query("cursor", "Where a page begins: comes with `next`, and means nothing else.", pattern=r"^\d+\.\d+$")
+CURSOR = query(
+    "cursor",
+    "Where a page begins: comes with `next`, and means nothing else.",
+    pattern=r"^([0-9]{1,17}\.[0-9]{1,18})?$",
+)
 ERASE = query(
     "erase",
     "true: the session is deleted before the answer, not only closed. What may stay on disk: docs/operations.md.",
@@ -76,13 +92,19 @@ ERASE = query(
     default=False,
 )
 A_MOMENT = "ISO 8601; in UTC where it names no zone, and a date alone is its beginning."
+MOMENTS = [{"format": "date-time"}, {"format": "date"}, {"maxLength": 0}]
 FILTERS = [
     query("q", "Only sessions with this text in the title or in a message."),
-    query("since", f"Only sessions that were active at this moment or later. {A_MOMENT}", format="date-time"),
-    query("until", f"Only sessions that were last active before this moment. {A_MOMENT}", format="date-time"),
+    query("since", f"Only sessions that were active at this moment or later. {A_MOMENT}", anyOf=MOMENTS),
+    query("until", f"Only sessions that were last active before this moment. {A_MOMENT}", anyOf=MOMENTS),
     query("persona_id", "Only sessions of this persona."),
 ]
-A_MESSAGE_ID = r"^(.*\.)?\d{1,9}$"
+OWNER = query(
+    "owner",
+    "Whose sessions, for keys with the scope admin:read: an owner, or * for all. Yours unless you say so.",
+    maxLength=80,
+)
+A_MESSAGE_ID = r"^((.*\.)?[0-9]{1,9})?$"
 MESSAGES = [
     limit(100, 100),
     query("after", "Only messages that come after the one with this id.", pattern=A_MESSAGE_ID),
@@ -245,10 +267,11 @@ OPERATIONS: dict[str, Describe] = {
         "listModels",
         "Models",
         "The models on offer",
-        "The provider's own list, which the server keeps for some minutes.",
+        "The provider's own list, which the server keeps for some minutes. Works without a key.",
         answers.ModelListDocument,
         (*CALLER, *PROVIDER),
         {"modelos": examples.MODEL_LIST},
+        auth=[{"bearer": []}, {}],
     ),
     "GET /sessions": operation(
         "listSessions",
@@ -258,7 +281,7 @@ OPERATIONS: dict[str, Describe] = {
         answers.SessionPageDocument,
         RECORD,
         {"sessões": examples.SESSION_PAGE},
-        parameters=[limit(20, 100), CURSOR, *FILTERS],
+        parameters=[limit(20, 100), CURSOR, *FILTERS, OWNER],
         problems={"limit": "Use um número inteiro de 1 a 100."},
     ),
     "GET /sessions/{session_id}": operation(
@@ -269,7 +292,7 @@ OPERATIONS: dict[str, Describe] = {
         answers.SessionWithMessagesDocument,
         (*RECORD, "session_not_found"),
         {"sessão": examples.SESSION_WITH_MESSAGES},
-        parameters=[SESSION],
+        parameters=[SESSION, OWNER],
     ),
     "PATCH /sessions/{session_id}": operation(
         "updateSession",
@@ -303,7 +326,7 @@ OPERATIONS: dict[str, Describe] = {
         answers.MessagePageDocument,
         (*RECORD, "session_not_found"),
         {"mensagens": examples.MESSAGE_PAGE},
-        parameters=[SESSION, *MESSAGES],
+        parameters=[SESSION, *MESSAGES, OWNER],
         problems={"order": "Use asc ou desc."},
     ),
     "GET /api/sessions": operation(
@@ -314,7 +337,7 @@ OPERATIONS: dict[str, Describe] = {
         answers.SessionIdsDocument,
         RECORD,
         {"sessões": examples.SESSION_IDS},
-        parameters=[limit(1000, 1000), CURSOR],
+        parameters=[limit(1000, 1000), CURSOR, OWNER],
         problems={"limit": "Use um número inteiro de 1 a 1000."},
     ),
     "DELETE /api/sessions/{session_id}": operation(

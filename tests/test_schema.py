@@ -31,8 +31,17 @@ OPERATIONS = {
     "DELETE /api/sessions/{session_id}": "deleteSessionById",
     "GET /health": "getHealth",
 }
-LATER = {"method_not_allowed", "rate_limited"}  # codes that no described operation answers with
-ANSWERED_HEADERS = {"X-Request-ID", "X-History-Omitted", "Idempotent-Replayed", "Retry-After", "WWW-Authenticate"}
+LATER = {"method_not_allowed"}  # codes that no described operation answers with
+ANSWERED_HEADERS = {
+    "RateLimit-Limit",
+    "RateLimit-Remaining",
+    "RateLimit-Reset",
+    "X-Request-ID",
+    "X-History-Omitted",
+    "Idempotent-Replayed",
+    "Retry-After",
+    "WWW-Authenticate",
+}
 
 
 class Published:

@@ -10,6 +10,7 @@ from django.core.management import call_command
 from django.core.management.base import BaseCommand, CommandError
 from django.db import Error as DatabaseProblem
 
+from access.models import Key
 from bancobot_project.server import (
     Server,
     allow_many_connections,
@@ -17,6 +18,13 @@ from bancobot_project.server import (
     release_connections,
     warn_of_sqlite,
 )
+
+ACCESS = {
+    "open": "open: no key is asked for",
+    "keys": "keys: of clients",
+    "byok": "byok: callers bring the provider's key",
+    "keys+byok": "keys+byok: keys of clients, or the provider's",
+}
 
 logger = logging.getLogger("bancobot.server")
 
@@ -42,18 +50,24 @@ class Command(BaseCommand):
         except DatabaseProblem as problem:
             raise CommandError(f"The database cannot be used: {str(problem).strip()}") from problem
         warn_of_sqlite()
+        self._announce(host, ports, workers)
         release_connections()
         allow_many_connections()
-        self._announce(host, ports, workers)
         Server([f"{host}:{number}" for number in ports], workers).run()
 
     def _announce(self, host: str, ports: list[int], workers: int) -> None:
         database = settings.DATABASES["default"]["ENGINE"].rpartition(".")[2]
-        access = "open: no key is asked for" + ("" if settings.ALLOW_OPEN_ACCESS else ", from this machine only")
+        access = ACCESS[settings.ACCESS_MODE]
+        if settings.ACCESS_MODE == "open" and not settings.ALLOW_OPEN_ACCESS:
+            access += ", from this machine only"
         addresses = " ".join(f"http://{host}:{number}" for number in ports)
         logger.info(
             "BancoBot %s on %s  access=%s  provider=%s  database=%s  workers=%d",
             settings.VERSION, addresses, access, settings.LLM_PROVIDER, database, workers,
         )  # fmt: skip
+        if settings.ACCESS_MODE == "keys" and not Key.objects.exists():
+            logger.warning("Nobody has a key yet: manage.py create_client NAME --key makes the first one.")
+        if settings.HTTPS and not settings.TRUSTED_PROXIES:
+            logger.warning("HTTPS is on, and TRUSTED_PROXIES names no proxy: the admin will send browsers in a circle.")
         if settings.LLM_PROVIDER == "demo":
             logger.info("No provider key is set: the built-in demonstration answers. See docs/settings.md.")
