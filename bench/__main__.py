@@ -21,7 +21,16 @@ from tests import postgres
 
 OUTPUT = services.ROOT / "docs" / "performance.md"
 STARTED = time.monotonic()
-SCENARIOS = ("throughput", "single", "in-flight", "streams", "history", "table", "profile")
+NO_REACH = "1000000000"
+ACCESS: dict[str, tuple[str, ...] | None] = {
+    "": None,
+    ", with a key": (),
+    ", with a key and all limits": (
+        *("--requests-per-minute", NO_REACH, "--turns-in-flight", NO_REACH),
+        *("--tokens-per-day", NO_REACH, "--cost-per-month", NO_REACH),
+    ),
+}
+SCENARIOS = ("throughput", "single", "in-flight", "streams", "history", "table", "access", "profile")
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -51,6 +60,7 @@ def plans(arguments: argparse.Namespace) -> list[tuple[Plan, int]]:
         (Plan("in-flight", 2000, long, UPSTREAM_SECONDS, PREFILL_MESSAGES), rounds),
         (Plan("streams", 200, short, STREAM_SECONDS, streamed=True), rounds),
         (Plan("streams", 1000, short, STREAM_SECONDS, streamed=True), rounds),
+        (Plan("access", 32, arguments.seconds), arguments.pairs),
         (Plan("profile", 32, short, profiled=True), 1),
     ]
     return [(plan, rounds) for plan, rounds in every if arguments.only in (None, plan.name)]
@@ -79,6 +89,16 @@ def contestants(
     return found, databases.postgres_version(server), []
 
 
+def guarded(entrants: list[Contestant]) -> list[Contestant]:
+    """BancoBot without keys, with keys, and with limits that nobody reaches."""
+    return [
+        dataclasses.replace(one, name=f"{one.name}{kind}", access=access)
+        for one in entrants
+        if one.database is not None
+        for kind, access in ACCESS.items()
+    ]
+
+
 def say(*text: str) -> None:
     """A line, with the seconds since the start."""
     print(f"{time.monotonic() - STARTED:5.0f} s ", *text, flush=True)
@@ -96,7 +116,7 @@ def run_round(bench: Bench, plan: Plan, entrants: list[Contestant]) -> list[Run]
 def summary(run: Run) -> str:
     state = "; ".join(run.problems) or f"{run.cpu_ms_per_turn:.2f} ms CPU per turn, {run.usage.memory:.0f} MB"
     disturbed = f" (others took {run.disturbance:.0%} of its core)" if run.disturbance > report.DISTURBED else ""
-    return f"{run.contestant:23} {run.window.turns_per_second:8,.0f} turns/s  {state}{disturbed}"
+    return f"{run.contestant:49} {run.window.turns_per_second:8,.0f} turns/s  {state}{disturbed}"
 
 
 def run_all(bench: Bench, arguments: argparse.Namespace, entrants: list[Contestant]) -> Results:
@@ -105,7 +125,8 @@ def run_all(bench: Bench, arguments: argparse.Namespace, entrants: list[Contesta
         if plan.streamed or plan.name in ("throughput", "single"):
             direct = dataclasses.replace(plan, seconds=2.0 + 2 * plan.delay)
             results.direct[plan] = asyncio.run(bench.direct(direct))
-        results.rounds[plan] = [run_round(bench, plan, entrants) for _ in range(rounds)]
+        taking_part = guarded(entrants) if plan.name == "access" else entrants
+        results.rounds[plan] = [run_round(bench, plan, taking_part) for _ in range(rounds)]
     seconds = 4.0 if arguments.quick else 20.0
     if arguments.only in (None, "history"):
         results.histories = measure_histories(bench, entrants, seconds / 2)

@@ -130,6 +130,7 @@ class Client:
     connection_class: type[Connection] = Connection
 
     def __init__(self, port: int, tally: Tally, *, path: str = "/chat", most_sent: int | None = None) -> None:
+        self.key = ""  # of a client, where the service asks for one
         self.port = port
         self.tally = tally
         self.path = path
@@ -141,7 +142,7 @@ class Client:
         self.stopping = False
 
     def raw_request(self) -> bytes:
-        return request("POST", self.path, self.body())
+        return request("POST", self.path, self.body(), self.key)
 
     def body(self, **more: object) -> bytes:
         body = {"message": QUESTION, "model": MODEL, **more}

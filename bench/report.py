@@ -36,6 +36,7 @@ PARTS = (
     sections.streams,
     sections.history,
     sections.tables,
+    sections.access,
     sections.profile,
 )
 

@@ -77,11 +77,11 @@ def memory(runs: Sequence[Run]) -> float:
     return max((run.usage.memory for run in runs), default=0.0)
 
 
-def ratios(rounds: Rounds, name: str) -> list[float]:
-    """Turns per second over the baseline's in the same round."""
+def ratios(rounds: Rounds, name: str, other: str = BASELINE.name) -> list[float]:
+    """Turns per second over another contestant's, usually the baseline's, in the same round."""
     found = []
     for runs in rounds:
         counted = {run.contestant: run.window.turns_per_second for run in runs if not run.problems}
-        if name in counted and counted.get(BASELINE.name):
-            found.append(counted[name] / counted[BASELINE.name])
+        if name in counted and counted.get(other):
+            found.append(counted[name] / counted[other])
     return found

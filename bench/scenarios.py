@@ -25,11 +25,15 @@ NONE: Mapping[str, str] = {}
 
 @dataclass(frozen=True)
 class Contestant:
-    """A service under test. `database` opens a new database for one run; the baseline has none."""
+    """A service under test. `database` opens a new database for one run; the baseline has none.
+
+    `access`: the options of the client whose key its callers use; `None` where they need none.
+    """
 
     name: str
     database: Callable[[], AbstractContextManager[Database]] | None = None
     stream_path: str = "/chat"
+    access: tuple[str, ...] | None = None
 
 
 BASELINE = Contestant("FastAPI baseline", stream_path="/chat/stream")
@@ -140,8 +144,10 @@ class Bench:
             database = stack.enter_context(contestant.database()) if contestant.database else None
             before = self.prepare(database, filling) if database and plan.prefill else {}
             output = self.scratch / "profile.json" if plan.profiled else None
-            with self.serving(database, sampled_to=output) as served:
-                run = asyncio.run(self._measure(plan, contestant, served, filling))
+            key = self.make_key(database, contestant.access) if database and contestant.access is not None else ""
+            asking = {"ACCESS_MODE": "keys"} if key else NONE
+            with self.serving(database, asking, sampled_to=output) as served:
+                run = asyncio.run(self._measure(plan, contestant, served, filling, key))
             run.problems += served.problems()
             if database is not None:
                 run.problems += self.gains(database, before, [run.tally])
@@ -153,6 +159,12 @@ class Bench:
         services.migrate(services.bancobot_settings(self.upstream_port, database.url))
         database.fill(*fillings)
         return database.counts()
+
+    def make_key(self, database: Database, options: Sequence[str]) -> str:
+        """The key of a new client."""
+        settings = services.bancobot_settings(self.upstream_port, database.url)
+        services.migrate(settings)
+        return services.create_client(settings, options)
 
     def gains(self, database: Database, before: checks.Counts, told: Sequence[load.Tally]) -> list[str]:
         """What is wrong with what the database gained."""
@@ -185,9 +197,11 @@ class Bench:
     async def pace(self, seconds: float = 0.0, drip: bool = False) -> None:
         await load.ask_once(self.upstream_port, "POST", "/pace", {"seconds": seconds, "drip": drip})
 
-    async def _measure(self, plan: Plan, contestant: Contestant, served: Served, filling: Filling) -> Run:
+    async def _measure(self, plan: Plan, contestant: Contestant, served: Served, filling: Filling, key: str) -> Run:
         await self._pace_of(plan)
         clients = await make_clients(plan, contestant, served, filling)
+        for client in clients:
+            client.key = key
         tally, problems = clients[0].tally, list[str]()
         async with self.accounted([tally], problems):
             meter = ServiceMeter(served, min(self.cores.service), plan.profiled)

@@ -159,6 +159,20 @@ def tables(results: Results) -> list[str]:
     return [f"## Cost against table size\n\n{how}", *parts]
 
 
+def access(results: Results) -> list[str]:
+    parts = []
+    head = ("service", "turns/s: median (range)", "CPU ms per turn", "p50 ms", "p99 ms", "times without a key")
+    for plan, rounds in results.named("access"):
+        rows = []
+        for name, runs in by_contestant(rounds):
+            without = name.partition(",")[0]
+            shares = "" if name == without else ", ".join(f"{ratio:.2f}" for ratio in ratios(rounds, name, without))
+            rows.append([name, rate(runs), cpu(runs), ms(runs, 0.5), ms(runs, 0.99), shares])
+        title = f"## What keys and limits cost: {plan.clients} clients of one owner, an upstream that answers at once"
+        parts.append(f"{title}\n\n{table(head, rows)}\n\n{database_note(rounds)}")
+    return parts
+
+
 def profile(results: Results) -> list[str]:
     parts = []
     for plan, rounds in results.named("profile"):

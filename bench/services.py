@@ -9,7 +9,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -83,6 +83,15 @@ def migrate(env: Mapping[str, str]) -> None:
     """Makes BancoBot's tables."""
     command = [sys.executable, "manage.py", "migrate", "--verbosity", "0"]
     subprocess.run(command, cwd=ROOT, env=environment(env), stdin=subprocess.DEVNULL, check=True, timeout=START_SECONDS)
+
+
+def create_client(env: Mapping[str, str], options: Sequence[str]) -> str:
+    """The key of a client with these options of `manage.py create_client`."""
+    command = [sys.executable, "manage.py", "create_client", "bench", *options, "--key"]
+    made = subprocess.run(
+        command, cwd=ROOT, env=environment(env), capture_output=True, text=True, check=True, timeout=START_SECONDS
+    )
+    return made.stdout.strip()
 
 
 @contextlib.contextmanager
