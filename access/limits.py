@@ -15,7 +15,7 @@ from decimal import Decimal
 from typing import NamedTuple
 
 from django.conf import settings
-from django.db import connection, transaction
+from django.db import connection
 from django.db.models import Count, Q, Sum
 from django.utils import timezone
 
@@ -73,11 +73,16 @@ class Counted(NamedTuple):
 
 
 def counted_for(caller: Caller | None, address: str) -> list[Counted]:
-    """What a request counts for: its owner, and its address where it does not come with a client's good key."""
-    counted = [Counted(caller.owner, caller.limits.requests_per_minute)] if caller else []
+    """What a request counts for: its address where it does not come with a client's good key, and its owner.
+
+    In this order: what the address's limit keeps out shall not use up the owner's.
+    """
+    counted = []
     if (caller is None or caller.kind != "client") and settings.ADDRESS_REQUESTS_PER_MINUTE:
         counted.append(Counted(f"address:{network_of(address)}", settings.ADDRESS_REQUESTS_PER_MINUTE))
-    return [one for one in counted if one.limit]
+    if caller and caller.limits.requests_per_minute:
+        counted.append(Counted(caller.owner, caller.limits.requests_per_minute))
+    return counted
 
 
 def network_of(address: str) -> str:
@@ -127,20 +132,17 @@ def _count(who: str, times: int, now: datetime) -> tuple[datetime, int]:
 
 def admit(caller: Caller | None, address: str) -> dict[str, str]:
     """Count a request outside of the writer; the answer's headers. Raises `ApiError` where it is one too many."""
-    counted = counted_for(caller, address)
-    if not counted:
-        return {}
-    with transaction.atomic():
-        standings = count_requests(counted)
-    return judged(standings).headers
+    headers: dict[str, str] = {}
+    for one in counted_for(caller, address):
+        headers = headers_of(count_requests([one])[0])
+    return headers
 
 
-def judged(standings: Sequence[Standing]) -> Standing:
-    """The standing that an answer tells of; raises `ApiError` where a limit has been passed."""
-    for standing in standings:
-        if standing.refused:
-            raise standing.error
-    return standings[0]
+def headers_of(standing: Standing) -> dict[str, str]:
+    """What an answer tells of a standing; raises `ApiError` where the limit has been passed."""
+    if standing.refused:
+        raise standing.error
+    return standing.headers
 
 
 # Turns: how many at once, tokens and cost
@@ -250,15 +252,12 @@ def reserve(claims: Sequence[Claim]) -> list[Standing | None]:
 
 def _lock(owners: set[str]) -> list[Account]:
     """The owners' accounts, which nobody else can use before the transaction's end."""
-    accounts = Account.objects.order_by("owner")  # one order everywhere, or two could deadlock
-    found = list(accounts.select_for_update().filter(owner__in=owners))
-    if len(found) < len(owners):
-        missing = sorted(owners - {account.owner for account in found})
+    mine = Account.objects.filter(owner__in=owners)
+    if missing := sorted(owners - set(mine.values_list("owner", flat=True))):  # made before anything is locked
         today = timezone.now().date()
         new = [Account(owner=owner, day=today, month=today.replace(day=1)) for owner in missing]
         Account.objects.bulk_create(new, ignore_conflicts=True)
-        found = list(accounts.select_for_update().filter(owner__in=owners))
-    return found
+    return list(mine.order_by("owner").select_for_update())  # one order everywhere, or two could deadlock
 
 
 def _settle_ended(balances: dict[str, Balance]) -> None:

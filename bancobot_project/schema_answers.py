@@ -158,6 +158,7 @@ class SessionDocument(Document):
     message_count = Count(help_text="Questions and replies.")
     usage = TotalsDocument()
     metadata = MetadataDocument()
+    owner = serializers.CharField(required=False, help_text="Whose it is, where `owner` was asked for.")
 
 
 @extend_schema_serializer(component_name="SessionWithMessages")

@@ -101,7 +101,8 @@ FILTERS = [
 ]
 OWNER = query(
     "owner",
-    "Whose sessions, for keys with the scope admin:read: an owner, or * for all. Yours unless you say so.",
+    "Whose sessions, for keys with the scope admin:read: an owner, or * for all. Yours unless you say so; of several "
+    "sessions with one id the one that was last active.",
     maxLength=80,
 )
 A_MESSAGE_ID = r"^((.*\.)?[0-9]{1,9})?$"

@@ -15,7 +15,7 @@ from access.audit import address_of
 from access.authentication import identify, key_to_look_up
 from access.callers import Caller
 from access.keyring import keyring, read_keys
-from access.limits import count_requests, counted_for, judged
+from access.limits import count_requests, counted_for, headers_of
 from access.permissions import HasScope
 from bancobot_project.errors import ApiError, speaking
 from bancobot_project.parsers import AcceptHeader, StrictJSONParser
@@ -68,9 +68,8 @@ class LoopViewSet(ViewSet):
         return caller
 
     async def _count(self, caller: Caller | None, request: Any) -> None:
-        if counted := counted_for(caller, address_of(request)):
-            standings = await asyncio.gather(*(writer.run(count_requests, one) for one in counted))
-            self.headers |= judged(standings).headers
+        for one in counted_for(caller, address_of(request)):
+            self.headers |= headers_of(await writer.run(count_requests, one))
 
     def check_permissions(self, request: Request) -> None:
         """As DRF does it; adrf would look for coroutines first."""

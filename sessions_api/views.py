@@ -57,6 +57,12 @@ def find_to_read(request: Request, session_id: str) -> Session:
     return session
 
 
+def shown(request: Request, session: Session) -> dict[str, Any]:
+    """The session, and whose it is where that is not a matter of course."""
+    whose = {"owner": session.owner} if request.query_params.get("owner") else {}
+    return {**SessionSerializer(session).data, **whose}
+
+
 def told(request: Request, action: str, session: Session, **details: Any) -> None:
     """Tell the audit log what the caller does to a session."""
     caller, address = caller_of(request), audit.address_of(request)
@@ -116,13 +122,13 @@ class SessionsViewSet(RecordViewSet):
         limit = paging.limit_of(request, default=20, most=100)
         page, following = paging.page_of_sessions(request, self._filtered(request), limit)
         told_of_others(request, len(page))
-        return Response({"data": SessionSerializer(page, many=True).data, "next": following})
+        return Response({"data": [shown(request, session) for session in page], "next": following})
 
     def retrieve(self, request: Request, session_id: str) -> Response:
         session = find_to_read(request, session_id)
         newest = list(_messages(session).order_by("-position")[:NEWEST_MESSAGES])
         messages = MessageSerializer(newest[::-1], many=True).data
-        return Response({**SessionSerializer(session).data, "messages": messages})
+        return Response({**shown(request, session), "messages": messages})
 
     def partial_update(self, request: Request, session_id: str) -> Response:
         changes = given(SessionPatchSerializer().run_validation(request.data))
