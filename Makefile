@@ -4,7 +4,7 @@ VENV = .venv
 BIN = $(VENV)/bin
 ARGS =
 
-.PHONY: run test lint format bench torture requirements messages clean help
+.PHONY: run test lint format bench torture fuzz requirements messages clean help
 .DEFAULT_GOAL = help
 
 help: ## this list
@@ -32,6 +32,9 @@ torture: $(VENV)/.dev-stamp ## try the promises with kills, restarts and faults,
 COMPILE = $(BIN)/uv pip compile --universal --python-version $(PYTHON_FLOOR) --generate-hashes --no-emit-index-url \
 	--no-header --quiet
 
+fuzz: $(VENV)/.dev-stamp ## send 10,000 generated requests on each database (ARGS="--seed 7 --cases 2000")
+	@exec $(BIN)/python -m fuzz $(ARGS)
+
 requirements: $(VENV)/.dev-stamp ## compile the .in files to exact versions with hashes (ARGS=--upgrade for newer ones)
 	$(COMPILE) $(ARGS) requirements.in --output-file requirements.txt
 	$(COMPILE) $(ARGS) requirements-dev.in --output-file requirements-dev.txt
@@ -41,11 +44,11 @@ messages: $(VENV)/.run-stamp ## collect the texts to translate in locale/, and c
 	@command -v xgettext > /dev/null && command -v msgfmt > /dev/null || { \
 		echo "GNU gettext was not found. On Debian and Ubuntu: apt-get install gettext" >&2; exit 1; }
 	$(BIN)/python manage.py makemessages --locale pt_BR --no-location --no-wrap --no-obsolete \
-		--ignore tests --ignore bench --ignore torture --ignore var
+		--ignore tests --ignore bench --ignore torture --ignore fuzz --ignore var
 	$(BIN)/python manage.py compilemessages --locale pt_BR --ignore '.*'
 
 clean: ## remove what the targets above made; conversations in var/ stay
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # A stamp is as old as the last complete installation, so that a second start asks pip nothing.

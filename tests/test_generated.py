@@ -1,0 +1,36 @@
+"""Generated requests against the real service, held against the document that it publishes: `make fuzz` in small."""
+
+import pytest
+
+from fuzz.run import PASSES, complaints, try_service
+from tests import scenarios
+from tests.conftest import MakeService
+from tests.upstream import Upstream
+
+EVERY_PHASE = "examples,coverage,fuzzing,stateful"
+
+
+@pytest.mark.parametrize(
+    ("name", "phases", "examples", "cases"), [("keys", EVERY_PHASE, 3, 500), ("open", "fuzzing", 6, 60)]
+)
+def test_every_answer_is_one_that_the_document_describes(
+    make_service: MakeService, name: str, phases: str, examples: int, cases: int
+) -> None:
+    how = PASSES[name]
+    found = try_service(make_service(**how.settings), how, seed=1, examples=examples, options=("--phases", phases))
+    assert found.problems == ""
+    assert found.cases >= cases
+
+
+def test_a_server_error_is_found(make_service: MakeService, upstream: Upstream) -> None:
+    how = PASSES["open"]
+    upstream.otherwise = scenarios.status(500)
+    options = ("--phases", "examples", "--include-operation-id", "createMessage")
+    found = try_service(make_service(**how.settings), how, seed=1, examples=1, options=options)
+    assert "Server error" in found.problems
+    assert "provider_error" in found.problems
+
+
+@pytest.mark.parametrize("said", ["ERROR   unexpected KeyError", "WARNING Task was never retrieved", "Traceback (most"])
+def test_a_fault_that_the_service_logs_is_found(said: str) -> None:
+    assert complaints(f"12:00:00.000 INFO    request  status=400\n12:00:00.001 {said}") == [f"12:00:00.001 {said}"]
