@@ -8,7 +8,7 @@ from django.conf import settings
 from django.utils.crypto import salted_hmac
 from rest_framework.request import Request
 
-from access.models import Scope
+from access.models import Client, Scope
 from bancobot_project.errors import ApiError
 
 OPEN_OWNER = "open"
@@ -37,6 +37,12 @@ def usual_limits() -> Limits:
         settings.OWNER_TOKENS_PER_DAY,
         settings.OWNER_COST_PER_MONTH,
     )
+
+
+def limits_of(client: Client) -> Limits:
+    """The client's own, and the usual ones where it has none."""
+    own = (getattr(client, name) for name in Limits._fields)
+    return Limits._make(usual if mine is None else mine for mine, usual in zip(own, usual_limits(), strict=True))
 
 
 @dataclass(frozen=True, slots=True)

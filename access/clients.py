@@ -15,7 +15,7 @@ from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
 from access import audit, keyring
-from access.callers import Limits, usual_limits
+from access.callers import Limits, limits_of
 from access.limits import MINUTE
 from access.models import Account, Client, Key, RequestWindow, Reservation
 
@@ -135,9 +135,7 @@ class Use(NamedTuple):
 
 def use_of(client: Client) -> Sequence[Use]:
     """What a client has used of its limits in this minute, now, today and this month (UTC). Three queries."""
-    now = timezone.now()
-    own = [getattr(client, name) for name in LIMITS]
-    limits = Limits._make(usual if mine is None else mine for mine, usual in zip(own, usual_limits(), strict=True))
+    now, limits = timezone.now(), limits_of(client)
     window = RequestWindow.objects.filter(counted=client.owner, began_at__gt=now - MINUTE).first()
     used = (window.requests if window else 0, *_budget_used(client.owner, now))
     labels: Any = [Client._meta.get_field(name).verbose_name for name in LIMITS]  # type: ignore[union-attr]  # columns

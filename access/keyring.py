@@ -14,7 +14,7 @@ from datetime import datetime
 
 from django.utils import timezone
 
-from access.callers import Caller, Limits, usual_limits
+from access.callers import Caller, limits_of
 from access.models import Client, Key, new_identifier
 from bancobot_project.errors import ApiError
 
@@ -66,9 +66,8 @@ def read_keys(identifiers: Sequence[str]) -> list[KnownKey | None]:
 def _known(key: Key) -> KnownKey:
     client = key.client
     usable = client.is_active and key.revoked_at is None
-    own = (client.requests_per_minute, client.turns_in_flight, client.tokens_per_day, client.cost_per_month)
-    limits = Limits._make(usual if mine is None else mine for mine, usual in zip(own, usual_limits(), strict=True))
-    caller = Caller(client.owner, "client", key_id=key.identifier, scopes=frozenset(client.scopes), limits=limits)
+    scopes, limits = frozenset(client.scopes), limits_of(client)
+    caller = Caller(client.owner, "client", key_id=key.identifier, scopes=scopes, limits=limits)
     return KnownKey(key.pk, key.identifier, key.secret_hash, usable, key.expires_at, caller)
 
 
@@ -82,9 +81,8 @@ class KeyRing:
     """The keys that callers of this process have used, as the database had them at most a second ago."""
 
     def __init__(self) -> None:
-        self.watched: Counter[str] = (
-            Counter()
-        )  # keys that somebody listens with, who must not go on when one is revoked
+        # Keys that somebody listens with, who must not go on when one is revoked.
+        self.watched: Counter[str] = Counter()
         self.refusals = 0  # how often that has happened
         self._kept: dict[str, tuple[float, KnownKey]] = {}
         self._used: dict[int, datetime] = {}
@@ -131,7 +129,8 @@ class KeyRing:
             self._kept.pop(identifier, None)  # nobody shall fill the memory with identifiers that are none
             return
         if len(self._kept) >= MOST_KEPT:
-            self._kept = {name: kept for name, kept in self._kept.items() if name in self.watched}
+            kept_now = list(self._kept.items())  # at once: threads keep keys too
+            self._kept = {name: kept for name, kept in kept_now if name in self.watched}
         self._kept[identifier] = (asked_at, key)
 
     def note_use(self, key: KnownKey) -> None:

@@ -1,33 +1,27 @@
-"""How much owners may use, exactly, for any number of workers: the database counts.
+"""How an owner stands to a limit; and requests per minute, exact for any number of workers: the database counts.
 
-What is here takes lists and runs inside the transaction of whoever asks (sessions_api/writer.py). A turn is begun only
-where what it may take at the most fits beside what has been used and what running turns may still take; when it ends,
-what it really took is counted in the place of that.
+What turns may use is in budgets.py.
 """
 
 import ipaddress
 import math
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import NamedTuple
 
 from django.conf import settings
 from django.db import connection
-from django.db.models import Count, Q, Sum
 from django.utils import timezone
 
-from access.callers import Caller, Limits
+from access.callers import Caller
 from access.models import Account, RequestWindow, Reservation
 from bancobot_project.errors import ApiError
 
 MINUTE = timedelta(minutes=1)
 WINDOWS = RequestWindow._meta.db_table
-RESERVATIONS = Reservation._meta.db_table
 LIMIT_HEADERS = "bancobot.limit_headers"  # where a request carries those of its answer
-SOON = 1.0  # seconds; when it is worth asking again whether a running turn has ended
 
 
 class Standing(NamedTuple):
@@ -127,7 +121,7 @@ def _count(who: str, times: int, now: datetime) -> tuple[datetime, int]:
             (who, moment, times, ended, ended),
         )
         began_at, requests = cursor.fetchone()
-    return _utc(began_at), requests
+    return utc(began_at), requests
 
 
 def admit(caller: Caller | None, address: str) -> dict[str, str]:
@@ -145,164 +139,6 @@ def headers_of(standing: Standing) -> dict[str, str]:
     return standing.headers
 
 
-# Turns: how many at once, tokens and cost
-
-
-@dataclass(frozen=True, slots=True)
-class Terms:
-    """What is allowed to the owner of a turn, and what the turn may take at the most besides its prompt.
-
-    Prices are USD for a token; `per_request` is USD. `context`: the most tokens that a prompt can have.
-    """
-
-    limits: Limits
-    context: int
-    max_tokens: int
-    prompt_price: Decimal = Decimal(0)
-    completion_price: Decimal = Decimal(0)
-    per_request: Decimal = Decimal(0)
-
-    def cost(self, prompt_tokens: int, completion_tokens: int) -> Decimal:
-        return prompt_tokens * self.prompt_price + completion_tokens * self.completion_price + self.per_request
-
-
-@dataclass(frozen=True, slots=True)
-class Claim:
-    """What a turn that wants to begin may take at the most."""
-
-    turn_id: str
-    owner: str
-    limits: Limits
-    tokens: int
-    cost: Decimal
-
-
-@dataclass(frozen=True, slots=True)
-class Charge:
-    """What a turn took that had been begun with a claim."""
-
-    turn_id: str
-    tokens: int
-    cost: Decimal
-
-
-@dataclass(slots=True)
-class Balance:
-    """An owner's account while turns are being let in: used, and claimed by those that run."""
-
-    account: Account
-    turns: int = 0
-    tokens: int = 0
-    cost: Decimal = field(default_factory=Decimal)
-
-    def turn_over(self, today: date) -> None:
-        """Begin a new day, or a new month, in the account."""
-        month = today.replace(day=1)
-        if self.account.day != today:
-            self.account.day, self.account.tokens = today, 0
-        if self.account.month != month:
-            self.account.month, self.account.cost = month, Decimal(0)
-
-    def refusal(self, claim: Claim, now: datetime) -> Standing | None:
-        """The limit that keeps the claim out."""
-        limits = claim.limits
-        tokens_left = limits.tokens_per_day - self.account.tokens - self.tokens
-        cost_left = limits.cost_per_month - self.account.cost - self.cost
-        if limits.tokens_per_day and claim.tokens > tokens_left:
-            reset = SOON if self.tokens and claim.tokens <= tokens_left + self.tokens else _until_tomorrow(now)
-            return Standing("tokens_per_day", limits.tokens_per_day, tokens_left, reset, True, claim.tokens)
-        if limits.cost_per_month and (claim.cost > cost_left or cost_left <= 0):
-            reset = SOON if self.cost and claim.cost < cost_left + self.cost else _until_next_month(now)
-            return Standing("cost_per_month", limits.cost_per_month, cost_left, reset, True, claim.cost)
-        if limits.turns_in_flight and self.turns >= limits.turns_in_flight:
-            return Standing("turns_in_flight", limits.turns_in_flight, 0, SOON, True)
-        return None
-
-    def take(self, claim: Claim) -> None:
-        self.turns += 1
-        self.tokens += claim.tokens
-        self.cost += claim.cost
-
-
-def reserve(claims: Sequence[Claim]) -> list[Standing | None]:
-    """Set aside what each turn may take, in their order; answers with the limit that keeps a turn out.
-
-    To be run in the transaction that begins the turns. A turn that has been let in before is so again.
-    """
-    if not claims:
-        return []
-    balances = {account.owner: Balance(account) for account in _lock({claim.owner for claim in claims})}
-    now = timezone.now()  # after waiting for the lock, which may have taken until the next day
-    for balance in balances.values():
-        balance.turn_over(now.date())
-    _settle_ended(balances)
-    known = _add_running(balances, {claim.turn_id for claim in claims})
-    answers: list[Standing | None] = []
-    taken: list[Reservation] = []
-    for claim in claims:
-        balance = balances[claim.owner]
-        refusal = None if claim.turn_id in known else balance.refusal(claim, now)
-        answers.append(refusal)
-        if refusal is None and claim.turn_id not in known:
-            balance.take(claim)
-            taken.append(Reservation(claim.turn_id, claim.owner, now, claim.tokens, claim.cost))
-    Reservation.objects.bulk_create(taken)
-    return answers
-
-
-def _lock(owners: set[str]) -> list[Account]:
-    """The owners' accounts, which nobody else can use before the transaction's end."""
-    mine = Account.objects.filter(owner__in=owners)
-    if missing := sorted(owners - set(mine.values_list("owner", flat=True))):  # made before anything is locked
-        today = timezone.now().date()
-        new = [Account(owner=owner, day=today, month=today.replace(day=1)) for owner in missing]
-        Account.objects.bulk_create(new, ignore_conflicts=True)
-    return list(mine.order_by("owner").select_for_update())  # one order everywhere, or two could deadlock
-
-
-def _settle_ended(balances: dict[str, Balance]) -> None:
-    """Add what ended turns took to the accounts of the day and month in which they began."""
-    ended = list(Reservation.objects.filter(owner__in=balances, ended=True))
-    for turn in ended:
-        account = balances[turn.owner].account
-        if turn.began_at.date() == account.day:
-            account.tokens += turn.tokens
-        if turn.began_at.date().replace(day=1) == account.month:
-            account.cost += turn.cost
-    if ended:
-        Reservation.objects.filter(turn_id__in=[turn.turn_id for turn in ended]).delete()
-        accounts = [balances[owner].account for owner in {turn.owner for turn in ended}]
-        Account.objects.bulk_update(accounts, ["day", "tokens", "month", "cost"])
-
-
-def _add_running(balances: dict[str, Balance], turn_ids: set[str]) -> set[str]:
-    """Count what running turns may still take; answers which of `turn_ids` are among them.
-
-    One that another process ends at this very moment counts once more with what it had set aside, or took.
-    """
-    left = Reservation.objects.filter(owner__in=balances)
-    running = Count("turn_id", filter=Q(ended=False))
-    sums = left.order_by().values("owner").annotate(Sum("tokens"), Sum("cost"), running=running)
-    for row in sums:
-        balance = balances[row["owner"]]
-        balance.turns, balance.tokens, balance.cost = row["running"], row["tokens__sum"], row["cost__sum"]
-    return set(left.filter(turn_id__in=turn_ids).values_list("turn_id", flat=True))
-
-
-def settle(charges: Sequence[Charge]) -> None:
-    """Record what turns took. It reaches the accounts when the owner's next turn asks; until then nobody need wait."""
-    if not charges:
-        return
-    with connection.cursor() as cursor:
-        cursor.executemany(
-            f"UPDATE {RESERVATIONS} SET ended = %s, tokens = %s, cost = %s WHERE turn_id = %s",
-            [
-                (True, charge.tokens, connection.ops.adapt_decimalfield_value(charge.cost, 20, 12), charge.turn_id)
-                for charge in charges
-            ],
-        )
-
-
 def forget_old(now: datetime) -> None:
     """Delete what counts no more: minutes that are over, and accounts that were last used in an earlier month."""
     RequestWindow.objects.filter(began_at__lt=now - 2 * MINUTE).delete()
@@ -310,18 +146,6 @@ def forget_old(now: datetime) -> None:
     idle.exclude(owner__in=Reservation.objects.values("owner")).delete()
 
 
-def _until_tomorrow(now: datetime) -> float:
-    return (_midnight(now.date() + timedelta(days=1)) - now).total_seconds()
-
-
-def _until_next_month(now: datetime) -> float:
-    return (_midnight((now.date().replace(day=1) + timedelta(days=32)).replace(day=1)) - now).total_seconds()
-
-
-def _midnight(day: date) -> datetime:
-    return datetime(day.year, day.month, day.day, tzinfo=UTC)
-
-
-def _utc(value: datetime) -> datetime:
+def utc(value: datetime) -> datetime:
     """A moment as raw SQL gives it: SQLite's driver knows no time zones, and what is stored is UTC."""
     return value if value.tzinfo else value.replace(tzinfo=UTC)

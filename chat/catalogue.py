@@ -6,8 +6,8 @@ import time
 from decimal import Decimal, InvalidOperation
 from typing import Any
 
+from access.budgets import Terms
 from access.callers import Limits
-from access.limits import Terms
 from chat.providers.base import Provider, ProviderError
 
 logger = logging.getLogger(__name__)

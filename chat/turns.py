@@ -14,8 +14,8 @@ from typing import Any
 
 from django.db import Error as DatabaseProblem
 
+from access.budgets import Charge
 from access.callers import Limits
-from access.limits import Charge
 from bancobot_project.errors import ApiError, as_api_error, record
 from chat.catalogue import Catalogue
 from chat.context import fit

@@ -16,7 +16,8 @@ from django.conf import settings
 from django.db import Error, connection
 from django.utils import timezone
 
-from access.limits import Charge, Claim, Standing, reserve, settle
+from access.budgets import Charge, Claim, reserve, settle
+from access.limits import Standing
 from sessions_api.models import Cancellation, IdempotencyKey, Message, Session
 from sessions_api.runner import this_process
 from sessions_api.turns import BegunTurn, Busy, KnownKey, NewTurn, Outcome, PastMessage, Progress, most_tokens
@@ -67,7 +68,7 @@ def begin_turns(turns: Sequence[NewTurn]) -> list[BegunTurn | Busy | KnownKey | 
             taken[turn.place] = turn.turn_id
     begun = [turn for turn in turns if turn.turn_id not in answers]
     _read_histories([(turn, known[turn.place]) for turn in begun if turn.place in known])
-    answers |= _keep_to_limits(begun, known)
+    answers |= _keep_to_limits([turn for turn in begun if turn.place not in busy], known)
     begun = [turn for turn in begun if turn.turn_id not in answers]
     known |= _create_sessions([turn for turn in begun if turn.place not in known], now)
     fresh = [(turn, known[turn.place]) for turn in begun if turn.place not in busy]

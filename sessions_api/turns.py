@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from django.utils import timezone
 
-from access.limits import Charge, Terms
+from access.budgets import Charge, Terms
 
 BYTES_PER_TOKEN = 3
 TOKENS_PER_MESSAGE = 6  # role and separators

@@ -120,7 +120,7 @@ def test_the_right_password_does_not_open_a_locked_door(place: Service) -> None:
         answer = log_in(client)
         assert answer.status_code == 429
         assert 0 < int(answer.headers["retry-after"]) <= 15 * 60
-        assert "Tente novamente em 15 minutos" in answer.text or "Try again in 15 minutes" in answer.text
+        assert "15 minutos" in answer.text
         assert client.get("/admin/").status_code == 302
 
 
@@ -315,7 +315,7 @@ def test_addresses_of_one_ipv6_network_share_their_tries(quick: Any) -> None:
 @pytest.mark.django_db
 def test_forgotten_tries_are_purged_and_others_kept() -> None:
     now = timezone.now()
-    PasswordTries.objects.create(who="alt", tries=5, until=now - timedelta(seconds=1))
-    PasswordTries.objects.create(who="neu", tries=5, until=now + timedelta(minutes=1))
+    PasswordTries.objects.create(who="old", tries=5, until=now - timedelta(seconds=1))
+    PasswordTries.objects.create(who="new", tries=5, until=now + timedelta(minutes=1))
     assert door.purge() == 1
-    assert PasswordTries.objects.get().who == "neu"
+    assert PasswordTries.objects.get().who == "new"

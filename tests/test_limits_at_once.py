@@ -1,4 +1,4 @@
-"""access/limits.py in many transactions at once: no more is given than there is, and nobody blocks anybody."""
+"""access/budgets.py in many transactions at once: no more is given than there is, and nobody blocks anybody."""
 
 import itertools
 import random
@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 from django.db import connection, transaction
 
+from access.budgets import Charge, Claim, settle
 from access.callers import Limits
-from access.limits import Charge, Claim, settle
 from access.models import Account, Reservation
 from tests.test_limits_store import FLIGHT, ask, claim, counted, end
 
@@ -34,7 +34,7 @@ def in_threads(count: int, work: Callable[[int], None]) -> None:
 
 @pytest.mark.parametrize("seed", range(2))
 def test_whatever_happens_at_once_no_more_is_given_than_there_is(seed: int) -> None:
-    """Four processes begin and end turns of five owners, in sets, in any order; some ask again, as after a failure."""
+    """Four processes begin and end turns of five owners, in sets, in any order."""
     owners = "abcde"
     limits = Limits(turns_in_flight=4, tokens_per_day=300, cost_per_month=Decimal("3.00"))
     taken = dict.fromkeys(owners, 0)
@@ -56,10 +56,7 @@ def test_whatever_happens_at_once_no_more_is_given_than_there_is(seed: int) -> N
                 tokens = dice.randint(1, 60)
                 claims.append(claim(tokens, str(Decimal(tokens) / 100), dice.choice(owners), limits))
             names = ask(*claims)
-            granted = [one for one, name in zip(claims, names, strict=True) if not name]
-            if granted and dice.random() < 0.3:
-                assert ask(*granted) == [""] * len(granted)
-            running += granted
+            running += [one for one, name in zip(claims, names, strict=True) if not name]
             check_invariant(limits)
 
     in_threads(4, work)
@@ -102,7 +99,7 @@ def before(words: str, work: Callable[[], None]) -> Iterator[None]:
 
 
 @pytest.mark.skipif("connection.vendor == 'sqlite'", reason="on SQLite nobody else writes in between")
-@pytest.mark.parametrize("words", ["SUM(", "FOR UPDATE", "ended", '"access_reservation"."turn_id" IN'])
+@pytest.mark.parametrize("words", ["INSERT INTO access_account", "DELETE FROM access_reservation", "SUM("])
 def test_a_turn_that_ends_at_any_moment_is_not_overlooked(words: str) -> None:
     one = claim(60)
     ask(one)

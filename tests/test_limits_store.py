@@ -1,4 +1,4 @@
-"""access/limits.py by itself: what counts in which minute, day and month, in sets, again, and at once."""
+"""access/limits.py and budgets.py by themselves: what counts in which minute, day and month, in sets and again."""
 
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
@@ -8,26 +8,15 @@ import pytest
 from django.db import transaction
 from django.utils import timezone
 
+from access.budgets import Charge, Claim, Terms, reserve, settle
 from access.callers import Caller, Limits
-from access.limits import (
-    Charge,
-    Claim,
-    Counted,
-    Standing,
-    Terms,
-    count_requests,
-    counted_for,
-    forget_old,
-    network_of,
-    reserve,
-    settle,
-)
+from access.limits import Counted, Standing, count_requests, counted_for, forget_old, network_of
 from access.models import Account, RequestWindow, Reservation
 from bancobot_project.errors import ApiError
 from sessions_api.housekeeping import end_lost_reservations, interrupt_dead_turns
 from sessions_api.models import Message, new_public_id
 from sessions_api.store import abandon_turns, begin_turns
-from sessions_api.turns import NewTurn
+from sessions_api.turns import BegunTurn, NewTurn
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -152,11 +141,18 @@ def test_owners_have_nothing_to_do_with_one_another() -> None:
     assert set(Account.objects.values_list("owner", flat=True)) == set("abc")
 
 
-def test_a_turn_that_asks_again_is_let_in_again_and_counts_once() -> None:
-    one = claim(60)
-    assert ask(one) == ask(one) == [""]
-    assert ask(claim(40), one) == ["", ""]
-    assert ask(claim(1)) == ["tokens_per_day"]
+def test_a_turn_that_is_begun_again_is_let_in_again_and_counts_once() -> None:
+    """As when the answer to its first beginning was lost."""
+    turn = begin("x" * 150)  # 56 tokens, 6 for no system prompt, and 20 for the reply
+    assert begin_again(turn) == [BegunTurn]
+    assert ask(claim(19)) == ["tokens_per_day"]
+    assert ask(claim(18)) == [""]
+    assert begin_again(turn) == [BegunTurn]
+
+
+def begin_again(turn: NewTurn) -> list[type]:
+    with transaction.atomic():
+        return [type(answer) for answer in begin_turns([turn])]
 
 
 def test_a_turn_that_ends_twice_is_charged_once() -> None:
@@ -176,9 +172,8 @@ def test_when_it_is_worth_asking_again() -> None:
     assert refused(claim(101)).reset > 1  # not enough in any case
     end(one, tokens=60)
     standing, now = refused(claim(41)), timezone.now()
-    assert now + timedelta(seconds=standing.reset) - datetime.combine(
-        now.date() + timedelta(days=1), datetime.min.time(), UTC
-    ) < timedelta(seconds=30)
+    midnight = datetime.combine(now.date() + timedelta(days=1), datetime.min.time(), UTC)
+    assert abs(now + timedelta(seconds=standing.reset) - midnight) < timedelta(seconds=30)
     assert standing.error.code == "budget_exhausted"
 
 

@@ -148,7 +148,7 @@ def test_a_key_of_ours_is_in_no_request_upstream_no_row_and_no_log(
         f"Bearer x{key.whole}",
         f"Basic {key.whole}",
     ):
-        assert 400 <= Caller(service, "", Authorization=header).post("/chat", message="Oi").status_code < 402
+        assert Caller(service, "", Authorization=header).post("/chat", message="Oi").status_code in (400, 401)
     good(caller.get("/models"))
     sent = [*upstream.requests[before:], *upstream.model_requests]
     assert {request.headers["authorization"] for request in sent} == {SERVER_KEY}

@@ -1,6 +1,5 @@
 """Scopes: what a key of a client may do; and admin:read, which sees everybody's sessions and changes none."""
 
-import re
 from collections.abc import Iterator
 from typing import Any
 from urllib.parse import quote
@@ -93,12 +92,6 @@ def test_one_scope_of_those_needed_is_enough(house: Service, name: str, scope: s
     session, turn = talked(client)
     client.set(scopes=[scope])
     assert ask(client.caller(), name, session, turn).status_code == 200
-
-
-@pytest.mark.parametrize("name", [name for name in NEEDED if NEEDED[name] != set(ALL_SCOPES)])
-def test_no_scopes_are_no_rights(house: Service, name: str) -> None:
-    client = Client(house, scopes=[])
-    problem(ask(client.caller(), name, "s", "t"), 403, "permission_denied")
 
 
 def test_a_refusal_does_not_say_whether_the_session_exists(house: Service) -> None:
@@ -224,24 +217,6 @@ def test_each_read_of_an_admin_is_in_the_audit_log(house: Service) -> None:
     assert {entry[4] for entry in entries} == {"127.0.0.1"}
     assert {entry[5] for entry in entries} == {caller.headers["X-Request-ID"]}
     assert "SEGREDO" not in str(entries)
-
-
-def test_what_a_client_does_to_its_sessions_is_in_the_audit_log(house: Service) -> None:
-    client = Client(house)
-    caller, session = client.caller(), new_id()
-    for name in (
-        "PATCH /sessions/{session_id}",
-        "DELETE /sessions/{session_id}",
-        "DELETE /sessions/{session_id}?erase=true",
-    ):
-        caller.chat("SEGREDO", session_id=session)
-        assert ask(caller, name, session).status_code == 200
-    entries = house.sql(
-        "SELECT action, target, details FROM access_auditentry WHERE owner = %s ORDER BY id", client.owner
-    )
-    assert [entry[0] for entry in entries] == ["session.changed", "session.closed", "session.erased"]
-    assert {entry[1] for entry in entries} == {session}
-    assert not {"SEGREDO", "novo"} & set(re.findall(r"\w+", str(entries)))
 
 
 # What belongs to an owner beside sessions

@@ -1,0 +1,238 @@
+"""How many turns of an owner may run, what they may use in tokens and money, and what they did use.
+
+A turn is begun only where what it may take at the most fits beside what has been used and what running turns may still
+take; when it ends, what it really took is counted in the place of that. Everything here runs inside the transaction of
+whoever begins or ends turns (sessions_api/store.py), in few statements: with limits every turn pays for them.
+"""
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta
+from decimal import Decimal
+from typing import Any
+
+from django.db import connection
+from django.utils import timezone
+
+from access.callers import Limits
+from access.limits import Standing, utc
+from access.models import Account, Reservation
+
+ACCOUNTS = Account._meta.db_table
+RESERVATIONS = Reservation._meta.db_table
+SMALLEST = Decimal("1e-12")  # USD
+SOON = 1.0  # seconds; when it is worth asking again whether a running turn has ended
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """What is allowed to the owner of a turn, and what the turn may take at the most besides its prompt.
+
+    Prices are USD for a token; `per_request` is USD. `context`: the most tokens that a prompt can have.
+    """
+
+    limits: Limits
+    context: int
+    max_tokens: int
+    prompt_price: Decimal = Decimal(0)
+    completion_price: Decimal = Decimal(0)
+    per_request: Decimal = Decimal(0)
+
+    def cost(self, prompt_tokens: int, completion_tokens: int) -> Decimal:
+        return prompt_tokens * self.prompt_price + completion_tokens * self.completion_price + self.per_request
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """What a turn that wants to begin may take at the most."""
+
+    turn_id: str
+    owner: str
+    limits: Limits
+    tokens: int
+    cost: Decimal
+
+
+@dataclass(frozen=True, slots=True)
+class Charge:
+    """What a turn took that had been begun with a claim."""
+
+    turn_id: str
+    tokens: int
+    cost: Decimal
+
+
+@dataclass(slots=True)
+class Balance:
+    """An owner's account while turns are let in: used on `day` and in `month`; and claimed by those that run."""
+
+    owner: str
+    day: date
+    tokens: int
+    month: date
+    cost: Decimal
+    turns_running: int = 0
+    tokens_claimed: int = 0
+    cost_claimed: Decimal = Decimal(0)
+
+    @property
+    def row(self) -> tuple[Any, ...]:
+        day, month = (connection.ops.adapt_datefield_value(value) for value in (self.day, self.month))
+        return day, self.tokens, month, _stored(self.cost), self.owner
+
+    def turn_over(self, today: date) -> None:
+        """Begin a new day, or a new month."""
+        month = today.replace(day=1)
+        if self.day != today:
+            self.day, self.tokens = today, 0
+        if self.month != month:
+            self.month, self.cost = month, Decimal(0)
+
+    def add(self, began_on: date, tokens: int, cost: Decimal) -> None:
+        """What a turn took that has ended."""
+        if began_on == self.day:
+            self.tokens += tokens
+        if began_on.replace(day=1) == self.month:
+            self.cost += cost
+
+    def running(self, turns: int, tokens: int, cost: Decimal) -> None:
+        self.turns_running, self.tokens_claimed, self.cost_claimed = turns, tokens, cost
+
+    def take(self, claim: Claim, now: datetime) -> Standing | None:
+        """Let the turn in, or answer with the limit that keeps it out."""
+        refusal = self._refusal(claim, now)
+        if refusal is None:
+            self.running(self.turns_running + 1, self.tokens_claimed + claim.tokens, self.cost_claimed + claim.cost)
+        return refusal
+
+    def _refusal(self, claim: Claim, now: datetime) -> Standing | None:
+        limits = claim.limits
+        tokens_left = limits.tokens_per_day - self.tokens - self.tokens_claimed
+        cost_left = limits.cost_per_month - self.cost - self.cost_claimed
+        if limits.tokens_per_day and claim.tokens > tokens_left:
+            may_fit = self.tokens_claimed > 0 and claim.tokens <= tokens_left + self.tokens_claimed
+            reset = SOON if may_fit else _until_tomorrow(now)
+            return Standing("tokens_per_day", limits.tokens_per_day, tokens_left, reset, True, claim.tokens)
+        if limits.cost_per_month and (claim.cost > cost_left or cost_left <= 0):
+            may_fit = self.cost_claimed > 0 and claim.cost < cost_left + self.cost_claimed
+            reset = SOON if may_fit else _until_next_month(now)
+            return Standing("cost_per_month", limits.cost_per_month, cost_left, reset, True, claim.cost)
+        if limits.turns_in_flight and self.turns_running >= limits.turns_in_flight:
+            return Standing("turns_in_flight", limits.turns_in_flight, 0, SOON, True)
+        return None
+
+
+def reserve(claims: Sequence[Claim]) -> list[Standing | None]:
+    """Set aside what each turn may take, in their order; answers with the limit that keeps a turn out.
+
+    To be run in the transaction that begins the turns, once for each of them.
+    """
+    if not claims:
+        return []
+    balances = _lock(sorted({claim.owner for claim in claims}))
+    now = timezone.now()  # after waiting for the lock, which may have taken until the next day
+    for balance in balances.values():
+        balance.turn_over(now.date())
+    _settle_ended(balances)
+    _add_running(balances)
+    refusals = [balances[claim.owner].take(claim, now) for claim in claims]
+    _set_aside([claim for claim, refusal in zip(claims, refusals, strict=True) if refusal is None], now)
+    return refusals
+
+
+def _lock(owners: Sequence[str]) -> dict[str, Balance]:
+    """The owners' accounts, which nobody else can use before the transaction's end; new ones where there are none.
+
+    `owners` are sorted: with one order everywhere no two transactions can wait for each other.
+    """
+    today = timezone.now().date()
+    day, month = (connection.ops.adapt_datefield_value(value) for value in (today, today.replace(day=1)))
+    with connection.cursor() as cursor:
+        cursor.execute(
+            f"INSERT INTO {ACCOUNTS} (owner, day, tokens, month, cost) "
+            f"VALUES {', '.join(['(%s, %s, 0, %s, 0)'] * len(owners))} "
+            "ON CONFLICT (owner) DO UPDATE SET owner = excluded.owner RETURNING owner, day, tokens, month, cost",
+            [value for owner in owners for value in (owner, day, month)],
+        )
+        return {
+            owner: Balance(owner, day, tokens, month, _decimal(cost))
+            for owner, day, tokens, month, cost in cursor.fetchall()
+        }
+
+
+def _settle_ended(balances: dict[str, Balance]) -> None:
+    """Add what ended turns took to the accounts of the day and month in which they began."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            f"DELETE FROM {RESERVATIONS} WHERE owner IN ({_places(balances)}) AND ended "
+            "RETURNING owner, began_at, tokens, cost",
+            list(balances),
+        )
+        ended = cursor.fetchall()
+        for owner, began_at, tokens, cost in ended:
+            balances[owner].add(utc(began_at).date(), tokens, _decimal(cost))
+        cursor.executemany(
+            f"UPDATE {ACCOUNTS} SET day = %s, tokens = %s, month = %s, cost = %s WHERE owner = %s",
+            [balances[owner].row for owner in {owner for owner, *_ in ended}],
+        )
+
+
+def _add_running(balances: dict[str, Balance]) -> None:
+    """Count what running turns may still take.
+
+    One that another process ends at this very moment counts once more with what it had set aside, or took.
+    """
+    with connection.cursor() as cursor:
+        cursor.execute(
+            f"SELECT owner, SUM(CASE WHEN ended THEN 0 ELSE 1 END), SUM(tokens), SUM(cost) FROM {RESERVATIONS} "
+            f"WHERE owner IN ({_places(balances)}) GROUP BY owner",
+            list(balances),
+        )
+        for owner, turns, tokens, cost in cursor.fetchall():
+            balances[owner].running(int(turns), int(tokens), _decimal(cost))
+
+
+def _set_aside(claims: Sequence[Claim], now: datetime) -> None:
+    moment = connection.ops.adapt_datetimefield_value(now)
+    with connection.cursor() as cursor:
+        cursor.executemany(
+            f"INSERT INTO {RESERVATIONS} (turn_id, owner, began_at, tokens, cost, ended) "
+            "VALUES (%s, %s, %s, %s, %s, %s)",
+            [(claim.turn_id, claim.owner, moment, claim.tokens, _stored(claim.cost), False) for claim in claims],
+        )
+
+
+def _places(values: Collection[str]) -> str:
+    return ", ".join(["%s"] * len(values))
+
+
+def _stored(cost: Decimal) -> Any:
+    return connection.ops.adapt_decimalfield_value(cost.quantize(SMALLEST), 20, 12)
+
+
+def _decimal(value: Any) -> Decimal:
+    """An amount as raw SQL gives it: SQLite has floats."""
+    return Decimal(str(value)).quantize(SMALLEST)
+
+
+def settle(charges: Sequence[Charge]) -> None:
+    """Record what turns took. It reaches the accounts when the owner's next turn asks; until then nobody need wait."""
+    if not charges:
+        return
+    with connection.cursor() as cursor:
+        cursor.executemany(
+            f"UPDATE {RESERVATIONS} SET ended = %s, tokens = %s, cost = %s WHERE turn_id = %s",
+            [(True, charge.tokens, _stored(charge.cost), charge.turn_id) for charge in charges],
+        )
+
+
+def _until_tomorrow(now: datetime) -> float:
+    return (_midnight(now.date() + timedelta(days=1)) - now).total_seconds()
+
+
+def _until_next_month(now: datetime) -> float:
+    return (_midnight((now.date().replace(day=1) + timedelta(days=32)).replace(day=1)) - now).total_seconds()
+
+
+def _midnight(day: date) -> datetime:
+    return datetime(day.year, day.month, day.day, tzinfo=UTC)
