@@ -29,11 +29,11 @@ bench: $(VENV)/.bench-stamp ## measure turns, streams, long histories, big table
 torture: $(VENV)/.dev-stamp ## try the promises with kills, restarts and faults, for some minutes (ARGS="--scale 0.02")
 	@exec $(BIN)/python -m torture $(ARGS)
 
-COMPILE = $(BIN)/uv pip compile --universal --python-version $(PYTHON_FLOOR) --generate-hashes --no-emit-index-url \
-	--no-header --quiet
-
 fuzz: $(VENV)/.dev-stamp ## send 10,000 generated requests on each database (ARGS="--seed 7 --cases 2000")
 	@exec $(BIN)/python -m fuzz $(ARGS)
+
+COMPILE = $(BIN)/uv pip compile --universal --python-version $(PYTHON_FLOOR) --generate-hashes --no-emit-index-url \
+	--no-header --quiet
 
 requirements: $(VENV)/.dev-stamp ## compile the .in files to exact versions with hashes (ARGS=--upgrade for newer ones)
 	$(COMPILE) $(ARGS) requirements.in --output-file requirements.txt

@@ -25,12 +25,14 @@ class CallerAuthentication(BaseAuthentication):
 
     def authenticate(self, request: Request) -> tuple[Caller, None]:
         header = request.META.get("HTTP_AUTHORIZATION", "")
-        identifier = key_to_look_up(header)
-        if identifier:
-            asked_at = time.monotonic()
-            keyring.keep(identifier, read_keys([identifier])[0], asked_at)
+        key = None
+        if identifier := identifier_in(header):
+            key = keyring.fresh(identifier)
+            if key is None:
+                asked_at = time.monotonic()
+                key = keyring.keep(identifier, read_keys([identifier])[0], asked_at)
         try:
-            caller = identify(header)
+            caller = identify(header, key)
         except ApiError:
             admit(None, address_of(request))
             raise
@@ -41,39 +43,37 @@ class CallerAuthentication(BaseAuthentication):
         return "Bearer"
 
 
-def key_to_look_up(header: str) -> str | None:
-    """The identifier of a key of ours that has to be asked for before `identify`."""
+def identifier_in(header: str) -> str | None:
+    """The identifier of the key of ours that a header names, which has to be looked up for `identify`."""
     found = A_KEY.search(header)
-    return found[1] if found and keyring.fresh(found[1]) is None else None
+    return found[1] if found else None
 
 
-def identify(header: str, *, keyless: bool = False) -> Caller:
+def identify(header: str, key: KnownKey | None, *, keyless: bool = False) -> Caller:
     """The caller that an Authorization header names; raises `ApiError`.
 
-    Keys of ours have to be fresh in the keyring. `keyless`: also nobody in particular, in every mode.
+    `key`: what was found of the key of ours that it names. `keyless`: also nobody in particular, in every mode.
     """
     if not header:
         if settings.ACCESS_MODE != "open" and not keyless:
             raise ApiError("not_authenticated")
         return open_caller()
-    scheme, _, key = header.partition(" ")
-    key = key.strip(" ")
-    if scheme.lower() != "bearer" or not key:
+    scheme, _, sent = header.partition(" ")
+    sent = sent.strip(" ")
+    if scheme.lower() != "bearer" or not sent:
         raise ApiError("not_authenticated")
-    if not A_HEADER_VALUE.fullmatch(key):
+    if not A_HEADER_VALUE.fullmatch(sent):
         raise ApiError("invalid_request", detail_code="malformed_key")
-    if key.lower().startswith(PREFIX) or A_KEY.search(key):  # never to be sent to a provider, whatever else it says
-        return _client(key)
+    if sent.lower().startswith(PREFIX) or A_KEY.search(sent):  # never to be sent to a provider, whatever else it says
+        return _client(sent, key)
     if settings.ACCESS_MODE == "keys":
         raise ApiError("invalid_api_key", detail_code="other_keys")
-    return bringing(key)
+    return bringing(sent)
 
 
-def _client(whole: str) -> Caller:
+def _client(whole: str, key: KnownKey | None) -> Caller:
     if settings.ACCESS_MODE == "byok":
         raise ApiError("invalid_api_key", detail_code="no_own_keys")
-    found = A_KEY.fullmatch(whole)
-    key: KnownKey | None = keyring.last_known(found[1]) if found else None
     if key is None or not matches(key, whole):
         raise ApiError("invalid_api_key")
     keyring.note_use(key)

@@ -37,6 +37,7 @@ class Terms:
     prompt_price: Decimal = Decimal(0)
     completion_price: Decimal = Decimal(0)
     per_request: Decimal = Decimal(0)
+    priced: bool = True
 
     def cost(self, prompt_tokens: int, completion_tokens: int) -> Decimal:
         return prompt_tokens * self.prompt_price + completion_tokens * self.completion_price + self.per_request
@@ -44,22 +45,23 @@ class Terms:
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """What a turn that wants to begin may take at the most."""
+    """What a turn that wants to begin may take at the most; `priced`: whether its cost can be foreseen."""
 
     turn_id: str
     owner: str
     limits: Limits
     tokens: int
     cost: Decimal
+    priced: bool = True
 
 
 @dataclass(frozen=True, slots=True)
 class Charge:
-    """What a turn took that had been begun with a claim."""
+    """What a turn took that had been begun with a claim; `None`: nobody knows, and so what was set aside."""
 
     turn_id: str
-    tokens: int
-    cost: Decimal
+    tokens: int | None = None
+    cost: Decimal | None = None
 
 
 @dataclass(slots=True)
@@ -117,8 +119,10 @@ class Balance:
             may_fit = self.cost_claimed > 0 and claim.cost < cost_left + self.cost_claimed
             reset = SOON if may_fit else _until_next_month(now)
             return Standing("cost_per_month", limits.cost_per_month, cost_left, reset, True, claim.cost)
-        if limits.turns_in_flight and self.turns_running >= limits.turns_in_flight:
-            return Standing("turns_in_flight", limits.turns_in_flight, 0, SOON, True)
+        # A cost that can't be foreseen can't be set aside: one after the other, or many at once would overspend.
+        at_once = 1 if limits.cost_per_month and not claim.priced else limits.turns_in_flight
+        if at_once and self.turns_running >= at_once:
+            return Standing("turns_in_flight", at_once, 0, SOON, True)
         return None
 
 
@@ -206,8 +210,8 @@ def _places(values: Collection[str]) -> str:
     return ", ".join(["%s"] * len(values))
 
 
-def _stored(cost: Decimal) -> Any:
-    return connection.ops.adapt_decimalfield_value(cost.quantize(SMALLEST), 20, 12)
+def _stored(cost: Decimal | None) -> Any:
+    return None if cost is None else connection.ops.adapt_decimalfield_value(cost.quantize(SMALLEST), 20, 12)
 
 
 def _decimal(value: Any) -> Decimal:
@@ -221,7 +225,8 @@ def settle(charges: Sequence[Charge]) -> None:
         return
     with connection.cursor() as cursor:
         cursor.executemany(
-            f"UPDATE {RESERVATIONS} SET ended = %s, tokens = %s, cost = %s WHERE turn_id = %s",
+            f"UPDATE {RESERVATIONS} SET ended = %s, tokens = COALESCE(%s, tokens), cost = COALESCE(%s, cost) "
+            "WHERE turn_id = %s",
             [(True, charge.tokens, _stored(charge.cost), charge.turn_id) for charge in charges],
         )
 

@@ -74,7 +74,12 @@ def _known(key: Key) -> KnownKey:
 def matches(key: KnownKey, whole: str) -> bool:
     """Whether `whole` is that key, and it may be used."""
     found = A_KEY.fullmatch(whole)
-    return found is not None and hmac.compare_digest(hash_of(found[2]), key.secret_hash) and key.valid
+    return (
+        found is not None
+        and found[1] == key.identifier
+        and hmac.compare_digest(hash_of(found[2]), key.secret_hash)
+        and key.valid
+    )
 
 
 class KeyRing:
@@ -123,15 +128,16 @@ class KeyRing:
         """However old: for those who look it up regularly."""
         return self._kept.get(identifier, (0.0, None))[1]
 
-    def keep(self, identifier: str, key: KnownKey | None, asked_at: float) -> None:
+    def keep(self, identifier: str, key: KnownKey | None, asked_at: float) -> KnownKey | None:
         """`asked_at`: time.monotonic() before the database was asked; a key may have been revoked since."""
         if key is None:
             self._kept.pop(identifier, None)  # nobody shall fill the memory with identifiers that are none
-            return
+            return None
         if len(self._kept) >= MOST_KEPT:
             kept_now = list(self._kept.items())  # at once: threads keep keys too
             self._kept = {name: kept for name, kept in kept_now if name in self.watched}
         self._kept[identifier] = (asked_at, key)
+        return key
 
     def note_use(self, key: KnownKey) -> None:
         now = time.monotonic()

@@ -15,6 +15,7 @@ from django.utils.translation import gettext_lazy as _
 from django.views.decorators.cache import never_cache
 from django.views.decorators.debug import sensitive_post_parameters
 
+from access import audit
 from bancobot_project import door
 from bancobot_project.admin_config import locked_out
 
@@ -30,7 +31,7 @@ class LoginForm(AdminAuthenticationForm):
 
 
 class Site(AdminSite):
-    """The only place where passwords are looked at."""
+    """Where passwords are looked at."""
 
     login_form = LoginForm
 
@@ -53,7 +54,23 @@ class Site(AdminSite):
             locked_out.send(Site, request=request, username=name)
         return response
 
-    def locked(self, request: HttpRequest, seconds: float) -> HttpResponse:
+    def password_change(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> TemplateResponse:
+        """The old password is asked for here: it can be tried as often as at the door."""
+        name = request.user.get_username()
+        if request.method != "POST" or not name:
+            return super().password_change(request, extra_context)
+        if seconds := door.admit(request, name):
+            return self.locked(request, seconds)
+        response = super().password_change(request, extra_context)
+        if response.status_code == 302:
+            door.forgive(request, name)
+            who, where = audit.staff(request), audit.address_of(request)
+            audit.record(audit.Action.USER_CHANGED, who, target=f"user:{name}", address=where, fields=["password"])
+        else:
+            door.log(logging.WARNING, "old password wrong", request, name)
+        return response
+
+    def locked(self, request: HttpRequest, seconds: float) -> TemplateResponse:
         context = {
             **self.each_context(request),
             "title": _("Too many wrong passwords"),
@@ -65,6 +82,6 @@ class Site(AdminSite):
     def logout(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> TemplateResponse:
         name = request.user.get_username()
         response = super().logout(request, extra_context)
-        if name:
+        if name and response.status_code == 200:  # a GET, which any page can bring about, does nothing
             door.log(logging.INFO, "logout", request, name)
         return response

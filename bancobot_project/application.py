@@ -104,6 +104,15 @@ def replay(body: bytes, receive: Receive) -> Receive:
     return receive_again
 
 
+def keeping(messages: list[Any]) -> Send:
+    """A `send` for an answer that is taken as a whole."""
+
+    async def keep(message: Any) -> None:
+        messages.append(message)
+
+    return keep
+
+
 def encoded(response: HttpResponseBase) -> list[tuple[bytes, bytes]]:
     return [(name.encode("ascii"), value.encode("latin-1")) for name, value in response.items()]
 
@@ -152,8 +161,11 @@ class Application:
             if scope["match"]:
                 await self.loop(scope, replay(body, receive), exchange.send)
             else:
-                async with self.threads:
-                    await self.django(scope, replay(body, receive), exchange.send)
+                answer: list[Any] = []
+                async with self.threads:  # and not while it is sent: a client may take its time to read
+                    await self.django(scope, replay(body, receive), keeping(answer))
+                for message in answer:
+                    await exchange.send(message)
         except RequestAborted:  # the client left before it had said all: nobody is there for an answer
             pass
         except ApiError as problem:

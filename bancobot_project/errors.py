@@ -109,7 +109,7 @@ def exception_handler(exc: Exception, context: dict[str, Any]) -> Response:
     """DRF's hook: whatever a view raises leaves in the shape of the wire contract."""
     error = as_api_error(exc)
     with speaking(context["request"]):
-        return Response(error_object(error), error.status_code, headers=headers_of(error, exc))
+        return Response(error_object(error), error.status_code, headers=headers_of(error))
 
 
 def as_api_error(exc: Exception) -> ApiError:
@@ -150,7 +150,7 @@ def speaking(request: Any) -> AbstractContextManager[None]:
     return translation.override(language_of(request)) if asked else nullcontext()
 
 
-def headers_of(error: ApiError, exc: Exception | None = None) -> dict[str, str]:
+def headers_of(error: ApiError) -> dict[str, str]:
     headers = dict(error.headers)
     if error.retry_after is not None:
         headers["Retry-After"] = str(math.ceil(error.retry_after))

@@ -113,7 +113,7 @@ def configuration(level: str, format_name: str) -> dict[str, Any]:
         "root": {"handlers": ["stderr"], "level": level},
         "loggers": {
             "django": {"handlers": [], "level": level, "propagate": True},
-            # A request's line comes from asgi.py, which knows its id; these would say it again without.
+            # A request's line comes from application.py, which knows its id; these would say it again without.
             "django.request": {"level": "CRITICAL", "propagate": True},
             "django.server": {"level": "CRITICAL", "handlers": [], "propagate": True},
             "django.security.DisallowedHost": {"level": "CRITICAL", "propagate": True},

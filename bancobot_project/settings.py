@@ -174,7 +174,7 @@ INSTALLED_APPS = [
     "bancobot_project",
 ]
 
-# What stands in front of chat/: nothing that would make Django hop to a thread for every request (see asgi.py).
+# What stands in front of chat/: nothing that would make Django hop to a thread for every request (see application.py).
 TURN_MIDDLEWARE = [
     "corsheaders.middleware.CorsMiddleware",
 ]
@@ -242,7 +242,7 @@ DEFAULT_EXCEPTION_REPORTER = "bancobot_project.error_pages.Reporter"
 DEFAULT_EXCEPTION_REPORTER_FILTER = "bancobot_project.error_pages.Filter"
 X_FRAME_OPTIONS = "DENY"
 APPEND_SLASH = False  # both forms are routed; the admin brings its own redirects
-# Django's own limit covers the admin's forms; asgi.py applies MAX_BODY_BYTES to everything, before parsing.
+# Django's own limit covers the admin's forms; application.py applies MAX_BODY_BYTES to everything, before parsing.
 DATA_UPLOAD_MAX_MEMORY_SIZE = MAX_BODY_BYTES
 
 # Pages on this machine may call an open service; where a key is asked for, only those that the operator names.

@@ -50,18 +50,25 @@ class Catalogue:
             patience = self._began_at + FIRST_FETCH_PATIENCE - time.monotonic()
             if self._models is None and self._failure is None and patience > 0:
                 await asyncio.wait([fetch], timeout=patience)
-        entry = self._by_id.get(model, {})
+        entry = self._entry(model)
         top = entry.get("top_provider")
         top = top if isinstance(top, dict) else {}
         context = _positive(entry.get("context_length")) or _positive(top.get("context_length")) or default_context
         return context, min(context, _positive(top.get("max_completion_tokens")) or context)
 
     async def terms(self, model: str, limits: Limits, default_context: int, max_tokens: int) -> Terms:
-        """On which an owner's turn may begin. Where the provider names no price, a cost can't be foreseen: it is 0."""
+        """On which an owner's turn may begin. Where the provider names no price, its cost can't be foreseen."""
         context, most = await self.limits(model, default_context)
-        pricing = self._by_id.get(model, {}).get("pricing")
-        prices = [_price(pricing, name) for name in ("prompt", "completion", "request")]
-        return Terms(limits, context, min(max_tokens, most), *prices)
+        pricing = self._entry(model).get("pricing")
+        prompt, completion, request = (_price(pricing, name) for name in ("prompt", "completion", "request"))
+        priced = prompt is not None and completion is not None
+        zero = Decimal(0)
+        prices = prompt or zero, completion or zero, request or zero
+        return Terms(limits, context, min(max_tokens, most), *prices, priced)
+
+    def _entry(self, model: str) -> dict[str, Any]:
+        """What the list says of a model. OpenRouter takes variants of it (“:nitro”) that are not on the list."""
+        return self._by_id.get(model) or self._by_id.get(model.rpartition(":")[0], {})
 
     def _fetch(self) -> asyncio.Task[None]:
         if self._fetching is None or self._fetching.done():
@@ -87,10 +94,10 @@ def _positive(value: Any) -> int:
     return value if isinstance(value, int) and value > 0 else 0
 
 
-def _price(pricing: Any, name: str) -> Decimal:
+def _price(pricing: Any, name: str) -> Decimal | None:
     """USD, as OpenRouter writes it; one that depends on something is written as -1."""
     try:
         price = Decimal(str(pricing[name]))
     except (InvalidOperation, KeyError, TypeError):
-        return Decimal(0)
-    return price if price.is_finite() and price > 0 else Decimal(0)
+        return None
+    return price if price.is_finite() and price >= 0 else None

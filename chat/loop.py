@@ -12,7 +12,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from access.audit import address_of
-from access.authentication import identify, key_to_look_up
+from access.authentication import identifier_in, identify
 from access.callers import Caller
 from access.keyring import keyring, read_keys
 from access.limits import count_requests, counted_for, headers_of
@@ -32,7 +32,7 @@ class EventStreamRenderer(BaseRenderer):
 
 
 class LoopViewSet(ViewSet):
-    """A view set whose requests stay on the event loop: nothing that they call may block, and nothing hops."""
+    """What its view sets share."""
 
     view_is_async = True  # adrf would look through all members to find out, for every request
     metadata_class = None
@@ -56,11 +56,14 @@ class LoopViewSet(ViewSet):
     async def recognise(self, request: Any) -> Caller:
         """Who is calling, by a key that was looked up within the last second, and within the limit of requests."""
         header = request.META.get("HTTP_AUTHORIZATION", "")
-        if identifier := key_to_look_up(header):
-            asked_at = time.monotonic()
-            keyring.keep(identifier, await writer.run(read_keys, identifier), asked_at)
+        key = None
+        if identifier := identifier_in(header):
+            key = keyring.fresh(identifier)
+            if key is None:
+                asked_at = time.monotonic()
+                key = keyring.keep(identifier, await writer.run(read_keys, identifier), asked_at)
         try:
-            caller = identify(header, keyless=self.keyless)
+            caller = identify(header, key, keyless=self.keyless)
         except ApiError:
             await self._count(None, request)
             raise
@@ -90,7 +93,8 @@ class LoopViewSet(ViewSet):
             try:
                 drf_request.user = await self.recognise(request)
                 self.initial(drf_request, *args, **kwargs)
-                handler = getattr(self, request.method.lower(), None) or self.http_method_not_allowed
+                method = request.method.lower()  # whatever a client sends: it may be the name of any attribute
+                handler = getattr(self, method) if method in self.action_map else self.http_method_not_allowed
                 if handler == self.http_method_not_allowed:
                     self.headers["Allow"] = ", ".join(self.allowed_methods)
                 answer = handler(drf_request, *args, **kwargs)

@@ -6,12 +6,14 @@ Made inside the event loop, by the first who asks or when the server starts.
 import asyncio
 import logging
 import weakref
+from collections import Counter
 from dataclasses import replace
 
 from django.conf import settings
 from django.db import Error as DatabaseProblem
 from django.utils.translation import gettext as _
 
+from access.keyring import keyring
 from access.limits import Standing
 from bancobot_project.errors import ApiError
 from chat.catalogue import Catalogue
@@ -43,6 +45,7 @@ class Service:
         self.running: dict[str, Turn] = {}
         self.stopping = False
         self._unsure: set[str] = set()  # turns that may have been stored although the database did not say so
+        self._owners: Counter[str] = Counter()
         self._keyed: dict[tuple[str, str], Turn] = {}
         self._queues: weakref.WeakValueDictionary[tuple[str, str], asyncio.Lock] = weakref.WeakValueDictionary()
         self._upkeep = asyncio.create_task(Upkeep(self.running, self._unsure).run())
@@ -60,6 +63,9 @@ class Service:
             if known is None:
                 raise refusal
             return await self._replay(new, known)
+        elif self._crowds(new.owner, wishes.limits.turns_in_flight):
+            self.provider.withdraw()
+            raise ApiError("rate_limited", detail_code="turns_in_flight", retry_after=1, limit="turns_in_flight")
         else:
             turn = self._start(new, wishes)
         try:
@@ -75,6 +81,10 @@ class Service:
         closed_for = self.provider.knock()
         return ApiError("provider_unavailable", retry_after=closed_for) if closed_for > 0 else None
 
+    def _crowds(self, owner: str, turns_in_flight: int) -> bool:
+        """Whether an owner with a limit has so many turns here, most of which wait, that others would find no room."""
+        return bool(turns_in_flight) and self._owners[owner] >= turns_in_flight + settings.MAX_TURNS_IN_FLIGHT // 4
+
     async def _replay(self, new: NewTurn, known: KnownKey) -> tuple[Followed, bool]:
         check_same(new, known.fingerprint)
         turn = await self.follow(new.owner, known.turn_id)
@@ -83,6 +93,7 @@ class Service:
     def _start(self, new: NewTurn, wishes: Wishes) -> Turn:
         turn = Turn(new, wishes, self.provider, self.catalogue)
         self.running[turn.turn_id] = turn
+        self._owners[new.owner] += 1
         if new.own_key:
             self._keyed[new.own_key] = turn
         turn.task = asyncio.create_task(turn.run(self._claim))
@@ -91,6 +102,9 @@ class Service:
 
     def _forget(self, turn: Turn) -> None:
         self.running.pop(turn.turn_id, None)
+        self._owners[turn.new.owner] -= 1
+        if not self._owners[turn.new.owner]:
+            del self._owners[turn.new.owner]
         if turn.new.own_key:
             self._keyed.pop(turn.new.own_key, None)
 
@@ -121,7 +135,12 @@ class Service:
                 await writer.run(cancel_turns, turn_id)
 
     async def _claim(self, turn: Turn) -> BegunTurn:
-        """Store the question as soon as the session has no unfinished turn. Who comes first is served first."""
+        """Store the question as soon as the session has no unfinished turn, unless the key is revoked before."""
+        with keyring.watching(turn.wishes.key_id):
+            return await self._claim_in_turn(turn)
+
+    async def _claim_in_turn(self, turn: Turn) -> BegunTurn:
+        """Who comes first is served first."""
         new = turn.new
         deadline = self.loop.time() + turn.wishes.patience
         if turn.wishes.max_tokens is not None:
@@ -161,6 +180,7 @@ class Service:
     async def _wait_for_session(self, turn: Turn, deadline: float) -> BegunTurn:
         pause = FIRST_PAUSE
         while True:
+            keyring.refuse_lost(turn.wishes.key_id)
             new = turn.new = await self._on_terms(turn)
             try:
                 answer = await _begin(new)

@@ -45,7 +45,7 @@ class KeyUsed(Exception):
 class Wishes:
     """How the caller wants the reply. `api_key` is the caller's own, if one was brought.
 
-    `patience`: seconds to wait for a session that is busy. `limits`: the caller's.
+    `patience`: seconds to wait for a session that is busy. `limits` and `key_id` are the caller's.
     """
 
     temperature: float | None = None
@@ -54,6 +54,7 @@ class Wishes:
     default_context_length: int = 32_768
     deadline_seconds: float = 300
     patience: float = 30
+    key_id: str = ""
     limits: Limits = Limits()  # noqa: RUF009 - a tuple, which nobody can change
     api_key: str | None = field(default=None, repr=False)
 
@@ -117,6 +118,7 @@ class Turn:
 
     def _refuse(self, why: ApiError | KeyUsed) -> None:
         """Nothing was stored, so there is no turn."""
+        self.provider.withdraw()
         self.started.set_exception(why)
         self.started.exception()  # whether or not anybody still listens
 
@@ -229,15 +231,20 @@ class Turn:
             latency_ms=_milliseconds(self.began_at, now),
             history_omitted=self.omitted,
             error_code=failure.code if failure and status != CANCELLED else "",
-            may_have_been_billed=failure.may_have_been_billed if failure else False,
-            charge=self._charge(usage),
+            may_have_been_billed=_maybe_billed(failure),
+            charge=self._charge(usage, unknown=last.usage is None and not self.text and _maybe_billed(failure)),
         )
 
-    def _charge(self, usage: Usage) -> Charge | None:
-        """What the turn counts for in its owner's limits: what the record says, and a price where it has none."""
+    def _charge(self, usage: Usage, *, unknown: bool) -> Charge | None:
+        """What the turn counts for in its owner's limits: what the record says, and a price where it has none.
+
+        `unknown`: it had gone upstream, and nobody said what it took. Else one could have prompts read for nothing.
+        """
         terms = self.new.terms
         if terms is None:
             return None
+        if unknown:
+            return Charge(self.turn_id)
         tokens = usage.prompt_tokens + usage.completion_tokens
         cost = usage.cost
         if cost is None:
@@ -275,6 +282,10 @@ class Turn:
         for listener in listeners:
             if not listener.done():
                 listener.set_result(None)
+
+
+def _maybe_billed(failure: ProviderError | None) -> bool:
+    return failure is not None and failure.may_have_been_billed
 
 
 def _status(failure: ProviderError | None) -> str:

@@ -1,4 +1,4 @@
-"""The addresses whose requests stay on the event loop (see bancobot_project/asgi.py)."""
+"""The addresses whose requests stay on the event loop (see bancobot_project/application.py)."""
 
 from django.urls import re_path
 

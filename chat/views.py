@@ -194,6 +194,7 @@ def wishes_of(caller: Caller, temperature: float | None = None, max_tokens: int 
         deadline_seconds=settings.TURN_DEADLINE_SECONDS,
         patience=settings.SESSION_BUSY_WAIT_SECONDS,
         api_key=caller.provider_key,
+        key_id=caller.key_id,
         limits=caller.limits,
     )
 

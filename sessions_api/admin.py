@@ -103,7 +103,11 @@ class SessionAdmin(admin.ModelAdmin):
         self, request: HttpRequest, queryset: QuerySet[Session], search_term: str
     ) -> tuple[QuerySet[Session], bool]:
         text = search_term.strip()
-        return (admin_list.search(queryset, text) if text else queryset), False
+        if not text:
+            return queryset, False
+        who, where = audit.staff(request), audit.address_of(request)
+        audit.record(audit.Action.LISTED, who, address=where, searched=True)  # for what, is a text
+        return admin_list.search(queryset, text), False
 
     @admin.display(description=_("conversation"))
     def conversation(self, session: Session) -> str:

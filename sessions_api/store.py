@@ -92,7 +92,8 @@ def _claim(turn: NewTurn, begun: BegunTurn | None) -> Claim:
     texts = [prompt, turn.question, *(message.content for message in (begun.history if begun else ()))]
     tokens = min(sum(map(most_tokens, texts)), turn.terms.context)
     reply = turn.terms.max_tokens
-    return Claim(turn.turn_id, turn.owner, turn.terms.limits, tokens + reply, turn.terms.cost(tokens, reply))
+    cost = turn.terms.cost(tokens, reply)
+    return Claim(turn.turn_id, turn.owner, turn.terms.limits, tokens + reply, cost, turn.terms.priced)
 
 
 def find_keys(turns: Sequence[NewTurn]) -> list[KnownKey | None]:

@@ -23,8 +23,6 @@ from sessions_api.models import Message, Session
 from sessions_api.serializers import MessageSerializer, SessionPatchSerializer, SessionSerializer
 
 NEWEST_MESSAGES = 20  # shown with a session
-
-
 ALL_OWNERS = "*"
 
 
@@ -144,7 +142,8 @@ class SessionsViewSet(RecordViewSet):
         erasing = paging.flag_of(request, "erase")
         caller_of(request).require(Scope.ERASE if erasing else Scope.WRITE)
         session = find_session(request, session_id)
-        told(request, audit.Action.ERASED if erasing else audit.Action.CLOSED, session)
+        gone = erasing or settings.SESSION_CLOSED_RETENTION_HOURS == 0
+        told(request, audit.Action.ERASED if gone else audit.Action.CLOSED, session)
         sessions = Session.objects.filter(pk=session.pk)
         if not (housekeeping.erase(sessions) if erasing else housekeeping.close(sessions)):
             raise ApiError("session_not_found")

@@ -14,7 +14,7 @@ from django.contrib.sessions.models import Session as LoginSession
 from django.test import Client as Browser
 from django.utils import timezone
 
-from access import clients
+from access import clients, keyring
 from access.keyring import A_KEY, matches, read_keys
 from access.models import Account, AuditEntry, Client, Key, RequestWindow, Reservation
 from bancobot_project import admin_lists
@@ -498,3 +498,9 @@ def test_a_browser_makes_a_client_and_a_key_and_revokes_it(make_service: MakeSer
         assert page.text().count("staff:chefe") == 4
         assert [said for said in page.complaints if "favicon" not in said] == []
     assert whole.split("_")[2] not in service.log()
+
+
+def test_a_secret_s_hash_cannot_be_asked_for_letter_by_letter(operator: Browser) -> None:
+    key, _whole = keyring.new_key(Client.objects.create(name="Site"))
+    assert operator.get(f"/admin/access/key/?identifier={key.identifier}").status_code == 200
+    assert operator.get(f"/admin/access/key/?secret_hash__startswith={key.secret_hash[:2]}").status_code == 400

@@ -17,6 +17,7 @@ from django.http import HttpRequest
 from django.test import Client
 from django.utils import timezone
 
+from access.models import AuditEntry
 from bancobot_project import door
 from bancobot_project.admin_config import locked_out
 from bancobot_project.models import PasswordTries
@@ -319,3 +320,25 @@ def test_forgotten_tries_are_purged_and_others_kept() -> None:
     PasswordTries.objects.create(who="new", tries=5, until=now + timedelta(minutes=1))
     assert door.purge() == 1
     assert PasswordTries.objects.get().who == "new"
+
+
+@pytest.mark.django_db
+def test_the_old_password_is_no_second_door(client: Client, quick: Any) -> None:
+    quick.ADMIN_LOGIN_TRIES = 2
+    user = User.objects.create_superuser("ana", password=PASSWORD)
+    client.force_login(user)
+    wrong = {"old_password": WRONG, "new_password1": "Outra-boa-31", "new_password2": "Outra-boa-31"}
+    statuses = [client.post("/admin/password_change/", wrong).status_code for _ in range(4)]
+    assert statuses == [200, 200, 429, 429]
+    PasswordTries.objects.all().delete()
+    assert client.post("/admin/password_change/", wrong | {"old_password": PASSWORD}).status_code == 302
+    told = AuditEntry.objects.filter(action="user.changed", actor="staff:ana", target="user:ana")
+    assert [(entry.address, entry.details) for entry in told] == [("127.0.0.1", {"fields": ["password"]})]
+
+
+@pytest.mark.django_db
+def test_a_logout_that_any_page_can_bring_about_is_none(client: Client, caplog: pytest.LogCaptureFixture) -> None:
+    client.force_login(User.objects.create_superuser("ana", password=PASSWORD))
+    with caplog.at_level("INFO", "bancobot.admin"):
+        assert client.get("/admin/logout/").status_code == 405
+    assert "logout" not in caplog.text

@@ -59,6 +59,18 @@ def test_the_door_lets_in_one_a_cool_down(circuit: Circuit, clock: Clock) -> Non
     assert [circuit.knock() for _ in range(3)] == [0, 0, 0]
 
 
+def test_a_knock_that_comes_to_nothing_shuts_nobody_out(circuit: Circuit, clock: Clock) -> None:
+    """Its turn was refused for another reason, such as its owner's budget."""
+    opened(circuit)
+    clock.now += COOL_DOWN
+    assert circuit.knock() == 0
+    assert circuit.knock() > 0
+    circuit.withdraw()
+    assert circuit.knock() == 0
+    circuit.enter().end(REFUSED)  # which tells nothing of the provider
+    assert circuit.knock() == 0
+
+
 def test_a_success_begins_the_count_again(circuit: Circuit) -> None:
     fail(circuit, THRESHOLD - 1)
     circuit.enter().succeeded()

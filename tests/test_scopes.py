@@ -8,6 +8,7 @@ import httpx
 import pytest
 
 from access.models import usual_scopes
+from chat.views import ChatViewSet, ModelsViewSet, TurnsViewSet
 from tests.client import Caller, good, new_id, problem, service_with
 from tests.keys import ALL_SCOPES, Client, made_up_key
 from tests.service import Service
@@ -248,3 +249,15 @@ def test_the_usual_scopes_do_not_erase(house: Service) -> None:
     session, _ = talked(client)
     problem(client.caller().call("DELETE", f"/sessions/{session}?erase=1"), 403, "permission_denied")
     good(client.caller().call("DELETE", f"/sessions/{session}?erase=0"))
+
+
+@pytest.mark.parametrize("path", ["/chat", "/api/message", "/models", "/turns/t", "/turns/t/events", "/turns/t/cancel"])
+def test_a_method_that_is_the_name_of_something_else_is_none(house: Service, upstream: Upstream, path: str) -> None:
+    """Any word may stand in a method's place; some are the names of what views are made of."""
+    names = {name for view in (ChatViewSet, ModelsViewSet, TurnsViewSet) for name in dir(view) if name.isascii()}
+    caller = Client(house, scopes=[]).caller()
+    with caller.connection() as client:
+        for name in sorted(name for name in names if not name.startswith("_") and name not in ("get", "post", "head")):
+            answer = client.request(name.upper(), path, json={"message": "Oi"})
+            assert answer.status_code == (405 if len(name) <= 20 else 400), name  # gunicorn knows none that is longer
+    assert upstream.count == 0

@@ -118,5 +118,8 @@ class Provider(ABC):
         """
         return 0.0
 
+    def withdraw(self) -> None:
+        """After `knock`: the turn was not begun."""
+
     async def aclose(self) -> None:
         """Let go of the connections."""

@@ -65,6 +65,10 @@ class Circuit:
         self._door_opens = now + self._cool_down
         return 0.0
 
+    def withdraw(self) -> None:
+        """A knock came to nothing: its turn was not begun. The next one may knock at once."""
+        self._door_opens = 0.0
+
     def enter(self) -> "Ticket":
         """For one request, which has to end its ticket; raises `ProviderError` while the circuit is open."""
         if self._next_try is None:
@@ -99,6 +103,7 @@ class Circuit:
         """The request ended without telling anything: the next one may try at once."""
         if ticket is self._probe:
             self._next_try, self._probe = self._clock(), None
+            self._door_opens = 0.0
 
     def _open(self, failure: ProviderError) -> None:
         self._next_try = self._clock() + self._cool_down

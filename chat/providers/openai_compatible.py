@@ -120,6 +120,9 @@ class OpenAICompatible(Provider):
     def knock(self) -> float:
         return self._circuit.knock()
 
+    def withdraw(self) -> None:
+        self._circuit.withdraw()
+
     async def aclose(self) -> None:
         await self._connection.aclose()
 
