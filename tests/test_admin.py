@@ -248,7 +248,7 @@ def test_search_and_filters_go_together(operator: Client) -> None:
 def test_the_number_of_queries_does_not_depend_on_the_number_of_sessions(
     operator: Client, query: dict[str, str], django_assert_num_queries: Any
 ) -> None:
-    # Login session, user, models in use, totals, page; a search is told to the audit log, and asks for a whole id first.
+    # Login session, user, models in use, totals, page; a search is told to the audit log and asks for a whole id first.
     expected = 5 + 2 * ("q" in query)
     for number in range(30):
         make_session(status="failed", owner=f"byok:{number}", model=str(number))
