@@ -41,6 +41,7 @@ Send = Callable[[Any], Awaitable[None]]
 Answering = Callable[[ASGIRequest], Awaitable[Any]]
 
 A_REQUEST_ID = re.compile(rb"[A-Za-z0-9._:-]{1,128}")
+LONGEST_PATH = 1000  # characters of it in the log
 MOST_THREADS = 16  # and database connections, of requests that take Django's own way: each has one of its own
 ON_THE_LOOP = "bancobot_project.loop_urls"
 
@@ -204,7 +205,7 @@ class Exchange:
         if logger.isEnabledFor(level):
             line = {
                 "method": self.scope["method"],
-                "path": self.scope["path"],
+                "path": self.scope["path"][:LONGEST_PATH],
                 "status": self.status or None,  # none: the client had gone
                 "ms": round((time.monotonic() - self.began_at) * 1000),
             }

@@ -12,11 +12,12 @@ from urllib.parse import quote, quote_plus
 MASK = "***"
 SHORTEST = 8  # characters; a configured secret that is shorter would be found in ordinary words
 
+# Without what may stand before them: a long line of letters would be looked through once from each of its letters.
 NAMES = (
-    r"(?:[a-z_]*passw(?:or)?d|secret(?:_?key)?|[a-z_-]*api[_-]key|(?:access|refresh|id|auth)_token"
+    r"(?:passw(?:or)?d|secret(?:_?key)?|api[_-]key|(?:access|refresh|id|auth)_token"
     r"|csrf(?:middleware)?token|sessionid|(?:proxy-)?authorization|(?:set-)?cookie)"
 )
-A_NAME = re.compile(NAMES, re.IGNORECASE)
+A_NAME = re.compile(f"[a-z_-]{{0,64}}{NAMES}", re.IGNORECASE)
 UP_TO_A_SPACE = r"""[^\s"'\\,;&<>]"""
 STARTS = r"(?:(?<![A-Za-z])|(?<=\\[nrt])|(?<=%[0-9A-Fa-f]{2}))"  # a word, also after an escaped line end or blank
 
@@ -31,7 +32,7 @@ PATTERNS: tuple[tuple[re.Pattern[str], str], ...] = (
     (re.compile(STARTS + r"bb_(?![a-z0-9]{12}(?:_\*|_…|_?[^A-Za-z0-9_-]|_?$))[A-Za-z0-9_-]+"), f"bb_{MASK}"),
     (re.compile(STARTS + r"(gsk_|sk-)[A-Za-z0-9_-]{8,}"), rf"\1{MASK}"),
     (re.compile(rf"(bearer(?:\s+|%20|\+)){UP_TO_A_SPACE}{{4,}}", re.IGNORECASE), rf"\1{MASK}"),
-    (re.compile(r"""(://[^\s/:@"'<>]*):[^\s"'<>]*@"""), rf"\1:{MASK}@"),
+    (re.compile(r"""(://[^\s/:@"'<>]{0,200}):[^\s"'<>]{0,500}@"""), rf"\1:{MASK}@"),
     (
         re.compile(rf"""({NAMES}(?:\\*["']?\s*[:=]\s*b?\\*["']|["'],\s*b["']))[^"'\\]+""", re.IGNORECASE),
         rf"\1{MASK}",

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import time
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -322,3 +323,23 @@ def test_a_start_that_fails_does_not_quote_a_password(tmp_path: Any, name: str, 
     assert result.returncode != 0
     assert "CANARIO" not in result.stdout + result.stderr
     assert result.stderr
+
+
+@pytest.mark.parametrize("begin, again, end", [
+    ("/", "a", "passw"), ("/", "a", "api_ke/secret"), ("/", "-", "secret"), ("/", "_", "secret"), ("/@", "://a", ""),
+    ("/", "bb_", ""), ("/", "sk-a", ""), ("/", "bearer%20", ""), ("/@://", "a", ""), ("/", "cookie=", ""),
+    ("/cookie", "\\", ""), ("/cookie", " ", ""),
+])  # fmt: skip
+def test_a_long_line_takes_as_much_longer_as_it_is_long(begin: str, again: str, end: str) -> None:
+    """Were a line looked through once from each of its letters, ten times the line would take a hundred times as long."""
+
+    def cpu_seconds(length: int) -> float:
+        line = begin + again * (length // len(again)) + end
+        taken = []
+        for _ in range(5):
+            before = time.process_time()
+            mask(line)
+            taken.append(time.process_time() - before)
+        return min(taken)
+
+    assert cpu_seconds(20_000) < 40 * cpu_seconds(2_000) + 0.01
