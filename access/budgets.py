@@ -83,11 +83,11 @@ class Balance:
         return day, self.tokens, month, _stored(self.cost), self.owner
 
     def turn_over(self, today: date) -> None:
-        """Begin a new day, or a new month."""
+        """Begin a new day, or a new month. Never an old one again: another machine's clock may be ahead."""
         month = today.replace(day=1)
-        if self.day != today:
+        if self.day < today:
             self.day, self.tokens = today, 0
-        if self.month != month:
+        if self.month < month:
             self.month, self.cost = month, Decimal(0)
 
     def add(self, began_on: date, tokens: int, cost: Decimal) -> None:

@@ -41,6 +41,8 @@ Send = Callable[[Any], Awaitable[None]]
 Answering = Callable[[ASGIRequest], Awaitable[Any]]
 
 A_REQUEST_ID = re.compile(rb"[A-Za-z0-9._:-]{1,128}")
+MOST_PARTS = 10_000  # of a body: a million of a byte each would take the event loop seconds
+MOST_PARAMETERS = 100  # of a query; Django takes no more than 1,000
 LONGEST_PATH = 1000  # characters of it in the log
 MOST_THREADS = 16  # and database connections, of requests that take Django's own way: each has one of its own
 ON_THE_LOOP = "bancobot_project.loop_urls"
@@ -83,13 +85,14 @@ async def answer_of_view(request: HttpRequest) -> HttpResponseBase:
 
 async def read_body(receive: Receive) -> bytes:
     """The whole body, at most MAX_BODY_BYTES; raises `ApiError`, or `RequestAborted` where the client leaves."""
-    body = bytearray()
+    body, parts = bytearray(), 0
     while True:
+        parts += 1
         message = await receive()
         if message["type"] == "http.disconnect":
             raise RequestAborted
         body += message.get("body", b"")
-        if len(body) > settings.MAX_BODY_BYTES:
+        if len(body) > settings.MAX_BODY_BYTES or parts > MOST_PARTS:
             raise ApiError("request_too_large")
         if not message.get("more_body"):
             return bytes(body)
@@ -240,7 +243,7 @@ def check(scope: Scope, headers: dict[bytes, bytes]) -> None:
     query = scope.get("query_string", b"")
     if "\0" in scope["path"]:
         raise ApiError("not_found")
-    if b"%00" in query or b"\0" in query or not query.isascii():
+    if b"%00" in query or b"\0" in query or not query.isascii() or query.count(b"&") > MOST_PARAMETERS:
         raise ApiError("invalid_request")
     # A balancer may ask for health by address.
     if not is_known(headers.get(b"host", b"")) and scope["path"].rstrip("/") != "/health":

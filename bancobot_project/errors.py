@@ -8,7 +8,7 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 from django.conf import settings
-from django.core.exceptions import PermissionDenied
+from django.core.exceptions import PermissionDenied, SuspiciousOperation
 from django.db import Error as DatabaseProblem
 from django.http import Http404, HttpRequest, JsonResponse
 from django.utils import translation
@@ -117,6 +117,8 @@ def as_api_error(exc: Exception) -> ApiError:
         return exc
     if isinstance(exc, exceptions.ValidationError):
         return ApiError("invalid_request", errors=_by_field(exc.detail))
+    if isinstance(exc, SuspiciousOperation):
+        return ApiError("invalid_request")
     if isinstance(exc, Http404):
         return ApiError("not_found")
     if isinstance(exc, PermissionDenied):

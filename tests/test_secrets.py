@@ -331,7 +331,7 @@ def test_a_start_that_fails_does_not_quote_a_password(tmp_path: Any, name: str, 
     ("/cookie", "\\", ""), ("/cookie", " ", ""),
 ])  # fmt: skip
 def test_a_long_line_takes_as_much_longer_as_it_is_long(begin: str, again: str, end: str) -> None:
-    """Were a line looked through once from each of its letters, ten times the line would take a hundred times as long."""
+    """Were it looked through once from each of its letters, ten times the line would take a hundred times as long."""
 
     def cpu_seconds(length: int) -> float:
         line = begin + again * (length // len(again)) + end

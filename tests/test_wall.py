@@ -1,5 +1,6 @@
 """What comes from outside costs little before it is refused, is refused in JSON, and goes nowhere else."""
 
+import contextlib
 import gzip
 import json
 import socket
@@ -298,3 +299,17 @@ def test_nothing_that_a_caller_sends_changes_where_its_key_goes(service: Service
     for request in upstream.requests:
         assert request.headers["authorization"] == f"Bearer {caller.key}"
         assert elsewhere not in json.dumps([request.body, request.headers])
+
+
+@pytest.mark.parametrize("path", ["/sessions", "/api/sessions", "/docs", "/turns/t/events", "/models"])
+def test_more_parameters_than_anybody_needs_are_refused(caller: Caller, path: str) -> None:
+    problem(caller.get(f"{path}?{'a&' * 1001}"), 400, "invalid_request")
+
+
+def test_a_body_in_crumbs_is_refused(caller: Caller) -> None:
+    crumbs = b"1\r\n \r\n" * 20_000
+    head = b"POST /chat HTTP/1.1\r\nHost: 127.0.0.1\r\nTransfer-Encoding: chunked\r\n\r\n"
+    with socket.create_connection(("127.0.0.1", caller.service.port), timeout=30) as connection:
+        with contextlib.suppress(OSError):  # it may be closed before all has gone
+            connection.sendall(head + crumbs + b"0\r\n\r\n")
+        assert connection.recv(20).startswith(b"HTTP/1.1 413")
