@@ -5,6 +5,7 @@ none of them and goes past them; everything else (sessions, admin, documentation
 """
 
 import asyncio
+import contextlib
 import functools
 import logging
 import re
@@ -43,6 +44,7 @@ Answering = Callable[[ASGIRequest], Awaitable[Any]]
 A_REQUEST_ID = re.compile(rb"[A-Za-z0-9._:-]{1,128}")
 MOST_PARTS = 10_000  # of a body: a million of a byte each would take the event loop seconds
 MOST_PARAMETERS = 100  # of a query; Django takes no more than 1,000
+SEND_SECONDS = 60  # for an answer that is taken as a whole
 LONGEST_PATH = 1000  # characters of it in the log
 MOST_THREADS = 16  # and database connections, of requests that take Django's own way: each has one of its own
 ON_THE_LOOP = "bancobot_project.loop_urls"
@@ -168,8 +170,10 @@ class Application:
                 answer: list[Any] = []
                 async with self.threads:  # and not while it is sent: a client may take its time to read
                     await self.django(scope, replay(body, receive), keeping(answer))
-                for message in answer:
-                    await exchange.send(message)
+                with contextlib.suppress(TimeoutError):  # who takes nothing for so long has gone, or means harm
+                    async with asyncio.timeout(SEND_SECONDS):
+                        for message in answer:
+                            await exchange.send(message)
         except RequestAborted:  # the client left before it had said all: nobody is there for an answer
             pass
         except ApiError as problem:

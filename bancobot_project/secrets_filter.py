@@ -19,7 +19,7 @@ NAMES = (
 )
 A_NAME = re.compile(f"[a-z_-]{{0,64}}{NAMES}", re.IGNORECASE)
 UP_TO_A_SPACE = r"""[^\s"'\\,;&<>]"""
-STARTS = r"(?:(?<![A-Za-z])|(?<=\\[nrt])|(?<=%[0-9A-Fa-f]{2}))"  # a word, also after an escaped line end or blank
+STARTS = r"(?:(?<![A-Za-z0-9_-])|(?<=\\[nrt])|(?<=%[0-9A-Fa-f]{2}))"  # a word, also after an escaped line end or blank
 
 # What no text may hold any of if it is to be spared a closer look: (Each costs every line a quarter of a microsecond.)
 MARKS = (

@@ -24,6 +24,14 @@ def pytest_configure(config: pytest.Config) -> None:
         raise pytest.UsageError(f'{reason}: use `make test ARGS="…"`, or set ENV_FILE=/dev/null and unset the key.')
 
 
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if settings.DATABASES["default"]["ENGINE"] == "django.db.backends.sqlite3":
+        return
+    elsewhere = [item for item in items if item.get_closest_marker("no_database")]
+    items[:] = [item for item in items if not item.get_closest_marker("no_database")]
+    config.hook.pytest_deselected(items=elsewhere)
+
+
 @pytest.fixture(scope="session")
 def django_db_modify_db_settings(
     django_db_modify_db_settings_parallel_suffix: None, tmp_path_factory: pytest.TempPathFactory

@@ -10,6 +10,8 @@ from tests.client import Caller
 from tests.conftest import MakeService
 from tests.test_server import settings_error
 
+pytestmark = pytest.mark.no_database
+
 PROXIES = ["10.0.0.1", "10.1.0.0/16", "2001:db8:1::/48"]
 COUNTED = "SELECT counted FROM access_requestwindow"
 

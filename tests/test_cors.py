@@ -20,6 +20,8 @@ from tests.environment import ROOT, clean_environment
 from tests.service import Service, free_port
 from tests.upstream import Upstream
 
+pytestmark = pytest.mark.no_database
+
 MAKE_KEY = (
     "from access.models import Client; from access.keyring import new_key; "
     "print(new_key(Client.objects.create(name='pagina'))[1])"

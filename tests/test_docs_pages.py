@@ -13,6 +13,8 @@ import yaml
 
 from tests.service import Service
 
+pytestmark = pytest.mark.no_database
+
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), "")
 QUIET = [
     "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync",

@@ -19,6 +19,8 @@ from tests.service import Service
 from tests.test_wall import HOST, on_the_wire
 from tests.upstream import Upstream
 
+pytestmark = pytest.mark.no_database
+
 FIXED = {
     "x-content-type-options": "nosniff",
     "x-frame-options": "DENY",

@@ -21,6 +21,8 @@ from tests.conftest import MakeService
 from tests.service import Service
 from tests.upstream import Upstream
 
+pytestmark = pytest.mark.no_database
+
 MIB = 1024 * 1024
 
 
