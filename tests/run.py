@@ -23,7 +23,6 @@ What this program does not know goes to pytest, and only the two pytest stages r
   make test ARGS="--stage sqlite tests/test_health.py -x"
   make test ARGS="--stage lint --stage types"
 POSTGRES_BINDIR names the folder of the PostgreSQL binaries where they are not found by themselves."""
-PROCESSES = 3  # on two cores: a test often waits for something
 PASSED, FAILED, NOT_RUN = "passed", "FAILED", "NOT RUN"
 
 
@@ -44,9 +43,7 @@ class Run:
             return PASSED if process.wait() == 0 else FAILED
 
     def pytest(self, database_url: str) -> str:
-        return self.call(
-            "-m", "pytest", f"--numprocesses={PROCESSES}", *self.pytest_arguments, DATABASE_URL=database_url
-        )
+        return self.call("-m", "pytest", "--numprocesses=2", *self.pytest_arguments, DATABASE_URL=database_url)
 
 
 def lint(run: Run) -> str:

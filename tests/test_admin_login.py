@@ -201,7 +201,7 @@ def test_the_log_says_who_came_failed_was_locked_out_and_left(place: Service) ->
         assert token
         assert client.post("/admin/logout/", data={"csrfmiddlewaretoken": token[1]}).status_code == 200
         fail(client, 1)
-    wait_until(lambda: place.log()[before:].count('"POST", "path": "/admin/login/"') == MOST + 2)
+    wait_until(lambda: place.log()[before:].count('"POST", "path": "/admin/login/"') >= MOST + 2)
     written = place.log()[before:]
     told = re.findall(r'"message": "admin ([a-z ]+)".*?"who": "([^"]+)", "address": "([^"]+)"', written)
     assert [(action, who.split(":")[0]) for action, who, _ in told] == [

@@ -9,6 +9,8 @@ from chat.providers import ProviderError
 from chat.providers.circuit import COOL_DOWN, THRESHOLD, Circuit, Ticket
 from tests.clock import Clock
 
+pytestmark = pytest.mark.no_database
+
 DOWN = ProviderError("provider_unreachable")
 REFUSED = ProviderError("provider_auth_failed")
 

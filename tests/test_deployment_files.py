@@ -17,6 +17,8 @@ from bancobot_project import settings as project_settings
 from tests.environment import ROOT, clean_environment
 from tests.service import Service, free_port
 
+pytestmark = pytest.mark.no_database
+
 LOCK_FILES = ["requirements.txt", "requirements-dev.txt"]
 COMPOSE_ONLY = {"POSTGRES_PASSWORD"}  # the database's container reads it, the service does not
 

@@ -21,6 +21,8 @@ from tests.client import Caller
 from tests.conftest import MakeService
 from tests.environment import ROOT, clean_environment
 
+pytestmark = pytest.mark.no_database
+
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
 OUR_APPS = {"access", "sessions_api", "chat", "bancobot_project"}
 IN_FILES = ("requirements.in", "requirements-dev.in", "bench/requirements.in")

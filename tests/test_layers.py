@@ -8,6 +8,8 @@ import pytest
 
 from tests.environment import ROOT
 
+pytestmark = pytest.mark.no_database
+
 LAYERS = ["access", "sessions_api", "chat"]
 OURS = {*LAYERS, "bancobot_project", "tests", "bench", "torture", "fuzz"}
 

@@ -15,6 +15,8 @@ from tests import scenarios
 from tests.replies import ask, collect, list_models, provider_for
 from tests.upstream import Exchange, Upstream
 
+pytestmark = pytest.mark.no_database
+
 
 def counted(counts: Any) -> scenarios.Scenario:
     return scenarios.ok("um texto qualquer", usage=counts)

@@ -16,6 +16,8 @@ from torture.ledger import Asked, Ledger, Row, check, check_database, check_rows
 from torture.report import Result
 from torture.talk import answering, reply_to, talking
 
+pytestmark = pytest.mark.no_database
+
 Case = tuple[Ledger, list[Row], list[Request]]
 
 

@@ -19,6 +19,8 @@ from tests.environment import ROOT
 from tests.service import Service
 from tests.upstream import Upstream
 
+pytestmark = pytest.mark.no_database
+
 CATALOGUE = ROOT / "locale" / "pt_BR" / "LC_MESSAGES"
 PACKAGES = ("access", "bancobot_project", "chat", "sessions_api")
 MARKS = {"_", "gettext", "gettext_lazy", "ngettext", "ngettext_lazy"}
