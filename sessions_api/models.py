@@ -16,6 +16,8 @@ class Session(models.Model):
     """A conversation of one owner. `session_id` is its public name, unique among the owner's open ones.
 
     `message_count` counts questions and replies, superseded ones included, and so is the next message's position.
+    `superseded_count` says how many of them a later turn took the place of. `forked_from`: the turn of another session
+    up to which this one began as a copy.
     """
 
     owner = models.CharField(_("owner"), max_length=80)
@@ -29,6 +31,8 @@ class Session(models.Model):
     last_activity_at = models.DateTimeField(_("last activity"))
     closed_at = models.DateTimeField(_("closed at"), null=True, blank=True)
     message_count = models.PositiveIntegerField(_("messages"), default=0)
+    superseded_count = models.PositiveIntegerField(_("superseded messages"), default=0, db_default=0)
+    forked_from = models.CharField(_("forked from"), max_length=32, blank=True, default="", db_default="")
     prompt_tokens = models.PositiveBigIntegerField(_("prompt tokens"), default=0)
     completion_tokens = models.PositiveBigIntegerField(_("completion tokens"), default=0)
     cost = models.DecimalField(_("cost (USD)"), max_digits=20, decimal_places=12, default=0)
@@ -135,6 +139,30 @@ class Message(models.Model):
     def public_id(self) -> str:
         """The message's id for clients: its turn, and its place in the conversation."""
         return f"{self.turn_id}.{self.position}"
+
+
+class Feedback(models.Model):
+    """What somebody thinks of a reply. The newest opinion counts; it goes with its session."""
+
+    class Rating(models.TextChoices):
+        UP = "up", _("good")
+        DOWN = "down", _("bad")
+
+    pk = models.CompositePrimaryKey("session_id", "position")
+    session = models.ForeignKey(
+        Session, on_delete=models.CASCADE, related_name="feedback", db_index=False, verbose_name=_("session")
+    )
+    position = models.PositiveIntegerField(_("position"))
+    rating = models.CharField(_("rating"), max_length=4, choices=Rating)
+    comment = models.TextField(_("comment"), blank=True, default="", db_default="")
+    created_at = models.DateTimeField(_("created at"))
+
+    class Meta:
+        verbose_name = _("feedback")
+        verbose_name_plural = _("feedback")
+
+    def __str__(self) -> str:
+        return self.rating
 
 
 class IdempotencyKey(models.Model):
