@@ -174,6 +174,7 @@ class AuditEntry(models.Model):
         READ = "session.read", _("read a session")
         EXPORTED = "sessions.exported", _("exported sessions")
         CHANGED = "session.changed", _("changed a session")
+        FORKED = "session.forked", _("copied a session")
         CLOSED = "session.closed", _("closed a session")
         ERASED = "session.erased", _("erased a session")
         PURGED = "sessions.purged", _("purged sessions")

@@ -36,6 +36,7 @@ CODES: dict[str, tuple[int, Any]] = {
     "not_found": (404, _("There is nothing at this address.")),
     "session_not_found": (404, _("Session not found.")),
     "turn_not_found": (404, _("Turn not found.")),
+    "message_not_found": (404, _("Message not found.")),
     "method_not_allowed": (405, _("This method is not allowed here.")),
     "not_acceptable": (406, _("The answer is not available in the format asked for.")),
     "session_busy": (409, _("The session is still answering another message.")),

@@ -4,12 +4,14 @@ import json
 import math
 from typing import Any, cast
 
+from django.core.validators import RegexValidator
 from django.utils.text import format_lazy
 from django.utils.translation import gettext_lazy as _
 from rest_framework import serializers
 from rest_framework.utils.formatting import lazy_format
 
 MAX_METADATA_BYTES = 16_384
+SESSION_ID = RegexValidator(r"^[A-Za-z0-9._:-]{1,128}\Z", _("Use 1 to 128 characters out of A-Z a-z 0-9 . _ : -"))
 
 
 class InEveryLanguage(serializers.Field):
@@ -34,6 +36,13 @@ class Text(InEveryLanguage, serializers.CharField):
         if not isinstance(data, str):
             self.fail("invalid")
         return str(super().to_internal_value(data))
+
+
+class SessionId(Text):
+    """1 to 128 characters out of A-Z a-z 0-9 . _ : -; empty or null: a new session."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(required=False, allow_null=True, allow_blank=True, validators=[SESSION_ID], **kwargs)
 
 
 class Flag(serializers.BooleanField):

@@ -3,20 +3,10 @@
 from typing import Any
 
 from django.conf import settings
-from django.core.validators import RegexValidator
 from django.utils.translation import gettext_lazy as _
 from rest_framework import serializers
 
-from bancobot_project.fields import Flag, Metadata, Number, Text, Whole
-
-SESSION_ID = RegexValidator(r"^[A-Za-z0-9._:-]{1,128}\Z", _("Use 1 to 128 characters out of A-Z a-z 0-9 . _ : -"))
-
-
-class SessionId(Text):
-    """1 to 128 characters out of A-Z a-z 0-9 . _ : -; empty or null: a new session."""
-
-    def __init__(self, **kwargs: Any) -> None:
-        super().__init__(required=False, allow_null=True, allow_blank=True, validators=[SESSION_ID], **kwargs)
+from bancobot_project.fields import Flag, Metadata, Number, SessionId, Text, Whole
 
 
 def not_only_white_space(text: str) -> None:
@@ -30,6 +20,7 @@ class QuestionSerializer(serializers.Serializer[Any]):
     message = Text(max_length=settings.MAX_MESSAGE_CHARS, validators=[not_only_white_space])
     session_id = SessionId()
     stream = Flag(required=False, allow_null=True)
+    after_turn = Text(required=False, allow_null=True, max_length=64)
     on_busy = serializers.ChoiceField(
         ["wait", "reject"],
         required=False,

@@ -24,8 +24,8 @@ from chat.upkeep import Upkeep
 from sessions_api.housekeeping import interrupt_turns, is_dead
 from sessions_api.models import Message
 from sessions_api.reading import find_models
-from sessions_api.store import begin_turns, cancel_turns, find_keys, request_cancellations
-from sessions_api.turns import BegunTurn, Busy, KnownKey, NewTurn
+from sessions_api.store import Answer, begin_turns, cancel_turns, find_keys, request_cancellations
+from sessions_api.turns import BegunTurn, Busy, KnownKey, NewTurn, NoSuchTurn
 from sessions_api.writer import writer
 
 logger = logging.getLogger(__name__)
@@ -193,6 +193,8 @@ class Service:
                 raise KeyUsed(answer)
             if isinstance(answer, Standing):
                 raise answer.error
+            if isinstance(answer, NoSuchTurn):
+                raise ApiError("turn_not_found")
             patience = deadline - self.loop.time()
             if answer.turn_id not in self.running and is_dead(answer.heartbeat_at):
                 await writer.run(interrupt_turns, answer.turn_id)
@@ -233,7 +235,7 @@ class Service:
         await self.provider.aclose()
 
 
-async def _begin(new: NewTurn) -> BegunTurn | Busy | KnownKey | Standing:
+async def _begin(new: NewTurn) -> Answer:
     """What the store answers. A turn that it has begun goes on, even if it was to be stopped at this very moment."""
     asked = writer.run(begin_turns, new)
     try:

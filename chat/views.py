@@ -55,10 +55,13 @@ class TurnViewSet(LoopViewSet, ABC):
         """The JSON answer of a turn that came to its end."""
 
     async def create(self, request: Request) -> Any:
-        question = given(self.body.run_validation(request.data))
+        said = self.body.run_validation(request.data)
+        question = given(said)
         key = idempotency_key(request)
         caller = caller_of(request)
         new, wishes = await self.plan(question, caller)
+        if "after_turn" in said:  # null is the conversation's start
+            new = replace(new, after_turn=said["after_turn"] or "")
         if key is not None:
             new = replace(new, idempotency_key=key, fingerprint=fingerprint(request))
         if question.get("on_busy") == "reject":

@@ -4,11 +4,14 @@ from datetime import UTC
 from typing import Any
 
 from django.conf import settings
+from django.utils.translation import gettext_lazy as _
 from rest_framework import serializers
 
-from bancobot_project.fields import Metadata, Text
-from sessions_api.models import Message, Session
+from bancobot_project.fields import Metadata, SessionId, Text
+from sessions_api.models import Feedback, Message, Session
 from sessions_api.usage import stored_error, usage_of
+
+MAX_COMMENT_CHARS = 4000
 
 
 class Moment(serializers.DateTimeField):
@@ -39,7 +42,7 @@ class SessionSerializer(serializers.ModelSerializer[Session]):
         model = Session
         fields = [
             "session_id", "title", "model", "system_prompt", "persona_id", "created_at", "last_activity_at",
-            "message_count", "usage", "metadata",
+            "message_count", "usage", "metadata", "forked_from",
         ]  # fmt: skip
 
     def get_usage(self, session: Session) -> dict[str, Any]:
@@ -60,7 +63,10 @@ class SessionPatchSerializer(serializers.Serializer[Any]):
 
 
 class MessageSerializer(serializers.ModelSerializer[Message]):
-    """One message of the transcript. `usage`, `model` and `finish_reason` are null where the message is no reply."""
+    """One message of the transcript. `usage`, `model` and `finish_reason` are null where the message is no reply.
+
+    The context's `feedback` is what was said of the messages, by position.
+    """
 
     id = serializers.CharField(source="public_id")
     created_at = Moment()
@@ -69,12 +75,14 @@ class MessageSerializer(serializers.ModelSerializer[Message]):
     usage = serializers.SerializerMethodField()
     finish_reason = serializers.SerializerMethodField()
     error = serializers.SerializerMethodField()
+    superseded_at = Moment()
+    feedback = serializers.SerializerMethodField()
 
     class Meta:
         model = Message
         fields = [
             "id", "turn_id", "role", "content", "status", "model", "usage", "latency_ms", "first_token_ms",
-            "finish_reason", "error", "metadata", "created_at", "completed_at",
+            "finish_reason", "error", "metadata", "created_at", "completed_at", "superseded_at", "feedback",
         ]  # fmt: skip
 
     def get_model(self, message: Message) -> str | None:
@@ -88,3 +96,35 @@ class MessageSerializer(serializers.ModelSerializer[Message]):
 
     def get_error(self, message: Message) -> dict[str, Any] | None:
         return stored_error(message)
+
+    def get_feedback(self, message: Message) -> dict[str, Any] | None:
+        feedback = self.context["feedback"].get(message.position)
+        return None if feedback is None else FeedbackSerializer(feedback).data
+
+
+class FeedbackSerializer(serializers.ModelSerializer[Feedback]):
+    """What somebody thinks of a reply."""
+
+    created_at = Moment()
+
+    class Meta:
+        model = Feedback
+        fields = ["rating", "comment", "created_at"]
+
+
+class OpinionSerializer(serializers.Serializer[Any]):
+    """POST /messages/{id}/feedback. A rating of null takes the feedback back."""
+
+    rating = serializers.ChoiceField(
+        Feedback.Rating.values,
+        allow_null=True,
+        error_messages={"invalid_choice": _("Use “up”, “down” or null.")},  # DRF would repeat the value, however long
+    )
+    comment = Text(required=False, allow_null=True, allow_blank=True, max_length=MAX_COMMENT_CHARS)
+
+
+class ForkSerializer(serializers.Serializer[Any]):
+    """POST /sessions/{id}/fork."""
+
+    after_turn = Text(required=False, allow_null=True, max_length=64)
+    session_id = SessionId()

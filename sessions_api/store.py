@@ -14,13 +14,25 @@ from typing import Any
 
 from django.conf import settings
 from django.db import Error, connection
+from django.db.models import Max
 from django.utils import timezone
 
 from access.budgets import Charge, Claim, reserve, settle
 from access.limits import Standing
 from sessions_api.models import Cancellation, IdempotencyKey, Message, Session
 from sessions_api.runner import this_process
-from sessions_api.turns import BegunTurn, Busy, KnownKey, NewTurn, Outcome, PastMessage, Progress, most_tokens
+from sessions_api.titles import title_of
+from sessions_api.turns import (
+    BegunTurn,
+    Busy,
+    KnownKey,
+    NewTurn,
+    NoSuchTurn,
+    Outcome,
+    PastMessage,
+    Progress,
+    most_tokens,
+)
 
 SESSIONS = Session._meta.db_table
 MESSAGES = Message._meta.db_table
@@ -43,14 +55,17 @@ STILL_OURS = "(status = 'pending' OR status = 'interrupted' AND runner = %s AND 
 CANCELLED_MEANWHILE = "(status = 'cancelled' AND runner = %s AND completed_at <> %s)"
 
 
-def begin_turns(turns: Sequence[NewTurn]) -> list[BegunTurn | Busy | KnownKey | Standing]:
+Answer = BegunTurn | Busy | KnownKey | NoSuchTurn | Standing
+
+
+def begin_turns(turns: Sequence[NewTurn]) -> list[Answer]:
     """Store each question and a pending reply, and read the history before it.
 
-    Unless the session is busy; or a limit of the owner's has been reached; or the idempotency key has been used, which
-    is looked at first.
+    Unless the session is busy; or has no such turn to follow; or a limit of the owner's has been reached; or the
+    idempotency key has been used, which is looked at first.
     """
     now = timezone.now()
-    answers: dict[str, BegunTurn | Busy | KnownKey | Standing] = {}
+    answers: dict[str, Answer] = {}
     for turn, used in zip(turns, find_keys(turns), strict=True):
         if used is not None and used.turn_id != turn.turn_id:
             answers[turn.turn_id] = used
@@ -66,6 +81,7 @@ def begin_turns(turns: Sequence[NewTurn]) -> list[BegunTurn | Busy | KnownKey | 
             answers[turn.turn_id] = running
         else:
             taken[turn.place] = turn.turn_id
+    answers |= _find_places([turn for turn in turns if turn.turn_id not in answers and turn.place not in busy], known)
     begun = [turn for turn in turns if turn.turn_id not in answers]
     _read_histories([(turn, known[turn.place]) for turn in begun if turn.place in known])
     answers |= _keep_to_limits([turn for turn in begun if turn.place not in busy], known)
@@ -225,19 +241,46 @@ def _find_sessions(turns: Iterable[NewTurn]) -> tuple[dict[tuple[str, str], Begu
     own = {turn.turn_id for turn in turns}
     known: dict[tuple[str, str], BegunTurn] = {}
     busy: dict[tuple[str, str], Busy] = {}
-    for pk, owner, session_id, model, system_prompt, count, turn_id, heartbeat_at in _select_per_pair(
-        "s.id, s.owner, s.session_id, s.model, s.system_prompt, s.message_count, p.turn_id, p.heartbeat_at",
+    for pk, owner, session_id, model, system_prompt, count, superseded, turn_id, heartbeat_at in _select_per_pair(
+        "s.id, s.owner, s.session_id, s.model, s.system_prompt, s.message_count, s.superseded_count, "
+        "p.turn_id, p.heartbeat_at",
         f"JOIN {SESSIONS} s ON s.owner = v.column1 AND s.session_id = v.column2 AND s.closed_at IS NULL "
         f"LEFT JOIN {MESSAGES} p ON p.session_id = s.id AND p.status = 'pending'",
         keys,
     ):
         key = (owner, session_id)
-        known[key] = BegunTurn(pk, session_id, count + 1, model, system_prompt)
+        known[key] = BegunTurn(pk, session_id, count + 1, model, system_prompt, superseded)
         if turn_id is not None:
             busy[key] = Busy(turn_id, _datetime(heartbeat_at))
         if turn_id in own:  # this turn's own work, of which the answer was lost
             known[key].position -= 2
+        known[key].history_end = known[key].position - 1
     return known, busy
+
+
+def _find_places(turns: Sequence[NewTurn], known: dict[tuple[str, str], BegunTurn]) -> dict[str, NoSuchTurn]:
+    """Where the history of those ends that name the turn which they follow; answers for which of them there is none."""
+    missing = {}
+    for turn in turns:
+        begun = known.get(turn.place)
+        if turn.after_turn is None or begun is None and not turn.after_turn:
+            continue
+        end = _end_of(begun.session_pk, turn.after_turn) if begun else None
+        if begun is None or end is None:
+            missing[turn.turn_id] = NoSuchTurn()
+        else:
+            past = Message.objects.filter(session=begun.session_pk, position__lt=end)
+            begun.history_end, begun.superseded = end, past.exclude(superseded_at=None).count()
+    return missing
+
+
+def _end_of(session_pk: int, turn_id: str) -> int | None:
+    """The position after a turn that is part of the conversation, 0 for its start; `None` where there is none."""
+    if not turn_id:
+        return 0
+    messages = Message.objects.filter(session=session_pk, turn_id=turn_id, superseded_at=None)
+    last: int | None = messages.aggregate(last=Max("position"))["last"]
+    return None if last is None else last + 1
 
 
 def _create_sessions(turns: Sequence[NewTurn], now: datetime) -> dict[tuple[str, str], BegunTurn]:
@@ -246,6 +289,7 @@ def _create_sessions(turns: Sequence[NewTurn], now: datetime) -> dict[tuple[str,
         Session(
             owner=turn.owner,
             session_id=turn.session_id,
+            title=title_of(turn.question),
             model=turn.model or "",
             system_prompt=turn.default_system_prompt if turn.system_prompt is None else turn.system_prompt,
             persona_id=turn.persona_id or "",
@@ -296,6 +340,7 @@ def _store_questions(turns: Sequence[tuple[NewTurn, BegunTurn]], now: datetime) 
         question = (begun.position - 1, "user", turn.question, "completed", json.dumps(turn.metadata), moment, "", None)
         reply = (begun.position, "assistant", "", "pending", "{}", None, this_process(), moment)
         rows += [shared + question, shared + reply]
+    superseded = {turn.turn_id: _supersede(begun, now) for turn, begun in turns if turn.after_turn is not None}
     with connection.cursor() as cursor:
         cursor.executemany(
             f"INSERT INTO {MESSAGES} (session_id, turn_id, created_at, position, role, content, status, metadata, "
@@ -303,28 +348,48 @@ def _store_questions(turns: Sequence[tuple[NewTurn, BegunTurn]], now: datetime) 
             rows,
         )
         cursor.executemany(
-            f"UPDATE {SESSIONS} SET last_activity_at = %s, message_count = %s, model = COALESCE(%s, model), "
+            f"UPDATE {SESSIONS} SET last_activity_at = %s, message_count = %s, "
+            "superseded_count = superseded_count + %s, model = COALESCE(%s, model), "
             "system_prompt = COALESCE(%s, system_prompt), persona_id = COALESCE(%s, persona_id) WHERE id = %s",
             [
-                (moment, begun.position + 1, turn.model, turn.system_prompt, turn.persona_id, begun.session_pk)
+                (
+                    moment,
+                    begun.position + 1,
+                    superseded.get(turn.turn_id, 0),
+                    turn.model,
+                    turn.system_prompt,
+                    turn.persona_id,
+                    begun.session_pk,
+                )
                 for turn, begun in sorted(turns, key=lambda pair: pair[1].session_pk)
             ],
         )
 
 
+def _supersede(begun: BegunTurn, now: datetime) -> int:
+    """Take what stands behind the turn's place out of the history. Answers how many messages."""
+    later = Message.objects.filter(session=begun.session_pk, position__gte=begun.history_end, superseded_at=None)
+    return later.update(superseded_at=now)
+
+
 def _read_histories(turns: Sequence[tuple[NewTurn, BegunTurn]]) -> None:
     """Fill in what came before each question."""
     by_pk = {begun.session_pk: begun for _, begun in turns}
-    for turn, begun in turns:
-        begun.unread = max(0, begun.position - 1 - turn.history_limit)
     for pk, position, turn_id, role, content, status in _select_per_pair(
         "m.session_id, m.position, m.turn_id, m.role, m.content, m.status",
         f"JOIN {MESSAGES} m ON m.session_id = v.column1 AND m.position >= v.column2 AND m.superseded_at IS NULL "
         "ORDER BY m.session_id, m.position",
-        {(begun.session_pk, begun.unread) for begun in by_pk.values() if begun.position > 1},
+        {
+            (begun.session_pk, max(0, begun.history_end - begun.superseded - turn.history_limit))
+            for turn, begun in turns
+            if begun.history_end > 0
+        },
     ):
-        if position < by_pk[pk].position - 1:
+        if position < by_pk[pk].history_end:
             by_pk[pk].history.append(PastMessage(turn_id, role, content, status))
+    for turn, begun in turns:
+        del begun.history[: -turn.history_limit]  # more were read than needed where few of them are superseded
+        begun.unread = begun.history_end - begun.superseded - len(begun.history)
 
 
 def _select_per_pair(columns: str, joined: str, pairs: Iterable[tuple[Any, Any]]) -> list[tuple[Any, ...]]:

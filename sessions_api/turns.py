@@ -24,7 +24,8 @@ class NewTurn:
 
     `default_system_prompt` serves a session that has none, and a new one keeps it. `history_limit`: how many earlier
     messages to read at the most. With an `idempotency_key`, `fingerprint` is what tells this request from others.
-    `terms`: the owner's limits, where there are any.
+    `terms`: the owner's limits, where there are any. `after_turn`: the turn that this one follows, empty for the
+    conversation's start; what came after that is superseded. `None`: it goes on at the end.
     """
 
     owner: str
@@ -40,6 +41,7 @@ class NewTurn:
     idempotency_key: str | None = None
     fingerprint: str = ""
     terms: Terms | None = None
+    after_turn: str | None = None
 
     @property
     def place(self) -> tuple[str, str]:
@@ -64,7 +66,7 @@ class BegunTurn:
     """A stored question and its pending reply, which stands at `position`.
 
     `history` is what came before the question, oldest first, without what was superseded; `unread` says how many
-    messages are older still.
+    messages are older still. It ends before position `history_end`, and `superseded` messages of that are left out.
     """
 
     session_pk: int
@@ -72,8 +74,10 @@ class BegunTurn:
     position: int
     model: str
     system_prompt: str
+    superseded: int = 0
     history: list[PastMessage] = field(default_factory=list)
     unread: int = 0
+    history_end: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +86,11 @@ class Busy:
 
     turn_id: str
     heartbeat_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class NoSuchTurn:
+    """The session has no turn to follow with that id, or not any more: it has been superseded."""
 
 
 @dataclass(frozen=True, slots=True)

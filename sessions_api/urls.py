@@ -1,6 +1,6 @@
 from django.urls import re_path
 
-from sessions_api.views import SessionIdsViewSet, SessionsViewSet
+from sessions_api.views import FeedbackViewSet, SessionIdsViewSet, SessionsViewSet
 
 urlpatterns = [
     re_path(r"^api/sessions/?$", SessionIdsViewSet.as_view({"get": "list"}), name="session-ids"),
@@ -12,4 +12,6 @@ urlpatterns = [
         name="session",
     ),
     re_path(r"^sessions/(?P<session_id>[^/]+)/messages/?$", SessionsViewSet.as_view({"get": "messages"})),
+    re_path(r"^sessions/(?P<session_id>[^/]+)/fork/?$", SessionsViewSet.as_view({"post": "fork"})),
+    re_path(r"^messages/(?P<message_id>[^/]+)/feedback/?$", FeedbackViewSet.as_view({"post": "create"})),
 ]

@@ -5,6 +5,8 @@ from typing import Any
 from django.conf import settings
 from django.db import transaction
 from django.db.models import Exists, OuterRef, Q, QuerySet
+from django.utils.translation import gettext as _
+from rest_framework.exceptions import ValidationError
 from rest_framework.permissions import SAFE_METHODS
 from rest_framework.request import Request
 from rest_framework.response import Response
@@ -18,9 +20,17 @@ from bancobot_project.errors import ApiError, speaking
 from bancobot_project.fields import given
 from bancobot_project.logs import note
 from bancobot_project.parsers import AcceptHeader
-from sessions_api import housekeeping, paging
-from sessions_api.models import Message, Session
-from sessions_api.serializers import MessageSerializer, SessionPatchSerializer, SessionSerializer
+from sessions_api import feedback, housekeeping, paging
+from sessions_api.forks import fork
+from sessions_api.models import Message, Session, new_public_id
+from sessions_api.serializers import (
+    FeedbackSerializer,
+    ForkSerializer,
+    MessageSerializer,
+    OpinionSerializer,
+    SessionPatchSerializer,
+    SessionSerializer,
+)
 
 NEWEST_MESSAGES = 20  # shown with a session
 ALL_OWNERS = "*"
@@ -114,6 +124,7 @@ class SessionsViewSet(RecordViewSet):
         "messages": (Scope.READ, Scope.ADMIN),
         "partial_update": (Scope.WRITE,),
         "destroy": (Scope.WRITE, Scope.ERASE),
+        "fork": (Scope.WRITE,),
     }
 
     def list(self, request: Request) -> Response:
@@ -124,9 +135,8 @@ class SessionsViewSet(RecordViewSet):
 
     def retrieve(self, request: Request, session_id: str) -> Response:
         session = find_to_read(request, session_id)
-        newest = list(_messages(session).order_by("-position")[:NEWEST_MESSAGES])
-        messages = MessageSerializer(newest[::-1], many=True).data
-        return Response({**shown(request, session), "messages": messages})
+        newest = list(_messages(request, session).order_by("-position")[:NEWEST_MESSAGES])
+        return Response({**shown(request, session), "messages": in_words(newest[::-1])})
 
     def partial_update(self, request: Request, session_id: str) -> Response:
         changes = given(SessionPatchSerializer().run_validation(request.data))
@@ -151,8 +161,17 @@ class SessionsViewSet(RecordViewSet):
 
     def messages(self, request: Request, session_id: str) -> Response:
         limit = paging.limit_of(request, default=100, most=100)
-        page, following = paging.page_of_messages(request, _messages(find_to_read(request, session_id)), limit)
-        return Response({"data": MessageSerializer(page, many=True).data, "next": following})
+        messages = _messages(request, find_to_read(request, session_id))
+        page, following = paging.page_of_messages(request, messages, limit)
+        return Response({"data": in_words(page), "next": following})
+
+    def fork(self, request: Request, session_id: str) -> Response:
+        wanted = ForkSerializer().run_validation(request.data)
+        after_turn = (wanted["after_turn"] or "") if "after_turn" in wanted else None
+        session = find_session(request, session_id)
+        copy = fork(session, after_turn, wanted.get("session_id") or new_public_id())
+        told(request, audit.Action.FORKED, copy, of=session.session_id)
+        return Response(SessionSerializer(copy).data, status=201)
 
     def _filtered(self, request: Request) -> QuerySet[Session]:
         sessions = open_sessions(request)
@@ -169,5 +188,26 @@ class SessionsViewSet(RecordViewSet):
         return sessions
 
 
-def _messages(session: Session) -> QuerySet[Message]:
-    return session.messages.filter(superseded_at=None)
+class FeedbackViewSet(RecordViewSet):
+    """What somebody thinks of a reply: /messages/{id}/feedback."""
+
+    scopes = {"create": (Scope.CHAT, Scope.WRITE)}
+
+    def create(self, request: Request, message_id: str) -> Response:
+        opinion = OpinionSerializer().run_validation(request.data)
+        reply = feedback.find_reply(caller_of(request).owner, message_id)
+        given = feedback.give(reply, opinion["rating"], opinion.get("comment") or "")
+        return Response({"id": reply.public_id, "feedback": given and FeedbackSerializer(given).data})
+
+
+def in_words(messages: list[Message]) -> Any:
+    """Messages of one session in the words of the wire contract."""
+    return MessageSerializer(messages, many=True, context={"feedback": feedback.by_position(messages)}).data
+
+
+def _messages(request: Request, session: Session) -> QuerySet[Message]:
+    """The conversation as it stands; with `?include=superseded` also what a later turn took the place of."""
+    included = request.query_params.get("include", "")
+    if included not in ("", "superseded"):
+        raise ValidationError({"include": [_("Use “superseded”.")]})
+    return session.messages.all() if included else session.messages.filter(superseded_at=None)
