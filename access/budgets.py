@@ -231,6 +231,19 @@ def settle(charges: Sequence[Charge]) -> None:
         )
 
 
+def charge_ended(charges: Sequence[tuple[str, Charge]]) -> None:
+    """Count what was done for owners without setting it aside before, once for each `turn_id`."""
+    if not charges:
+        return
+    moment = connection.ops.adapt_datetimefield_value(timezone.now())
+    with connection.cursor() as cursor:
+        cursor.executemany(
+            f"INSERT INTO {RESERVATIONS} (turn_id, owner, began_at, tokens, cost, ended) "
+            "VALUES (%s, %s, %s, %s, %s, %s) ON CONFLICT (turn_id) DO NOTHING",
+            [(charge.turn_id, owner, moment, charge.tokens, _stored(charge.cost), True) for owner, charge in charges],
+        )
+
+
 def _until_tomorrow(now: datetime) -> float:
     return (_midnight(now.date() + timedelta(days=1)) - now).total_seconds()
 

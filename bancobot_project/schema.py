@@ -85,6 +85,13 @@ SESSION_ID: Schema = {
     "pattern": "^[A-Za-z0-9._:-]{0,128}$",
     "description": "The session to go on with; an unknown id starts one. Null or empty: the server makes a new id.",
 }
+AFTER_TURN: Schema = {
+    "type": ["string", "null"],
+    "minLength": 1,
+    "maxLength": 64,
+    "description": "The turn that this one follows; null: none, it is the conversation's first. What came after that "
+    "is superseded: out of the history, and kept in the record. Left out: the conversation goes on at its end.",
+}
 STATUSES = {
     "Retry-After": {"402", "409", "429", "502", "503", "504"},
     "WWW-Authenticate": {"401"},
@@ -139,6 +146,7 @@ def complete(result: Schema, **kwargs: Any) -> Schema:
         properties = result["components"]["schemas"][name]["properties"]
         properties["message"]["pattern"] = r"\S"
         properties["session_id"] = SESSION_ID
+        properties["after_turn"] = AFTER_TURN
     return {**result, "tags": TAGS}
 
 

@@ -9,11 +9,12 @@ from access.callers import Limits
 from access.models import Scope
 from bancobot_project.errors import CODES
 from bancobot_project.fields import MAX_METADATA_BYTES
-from sessions_api.models import Message
+from sessions_api.models import Feedback, Message
 
 ERROR_CODES = list(CODES)
 TURN_STATUSES = Message.Status.values
 ROLES = Message.Role.values
+RATINGS = Feedback.Rating.values
 HEALTH_STATUSES = ["ok", "unavailable"]
 ACCESS_MODES = ["open", "keys", "byok", "keys+byok"]
 LIMITS = list(Limits._fields)
@@ -124,6 +125,15 @@ class MetadataDocument(serializers.DictField):
         super().__init__(help_text=f"The client's own data: at most {MAX_METADATA_BYTES // 1024} KiB of JSON.")
 
 
+@extend_schema_serializer(component_name="Feedback")
+class FeedbackDocument(Document):
+    """What somebody thinks of a reply."""
+
+    rating = serializers.ChoiceField(RATINGS)
+    comment = serializers.CharField(help_text="Empty where nothing was said.")
+    created_at = serializers.DateTimeField()
+
+
 @extend_schema_serializer(component_name="Message")
 class MessageDocument(Document):
     """One message of a conversation."""
@@ -142,6 +152,16 @@ class MessageDocument(Document):
     metadata = MetadataDocument()
     created_at = serializers.DateTimeField()
     completed_at = serializers.DateTimeField(allow_null=True)
+    superseded_at = serializers.DateTimeField(
+        allow_null=True, help_text="When a later turn took its place; shown with include=superseded alone."
+    )
+    feedback = FeedbackDocument(allow_null=True)
+
+
+@extend_schema_serializer(component_name="MessageFeedback")
+class MessageFeedbackDocument(Document):
+    id = serializers.CharField(help_text="The message's.")
+    feedback = FeedbackDocument(allow_null=True, help_text="Null: there is none any more.")
 
 
 @extend_schema_serializer(component_name="Session")
@@ -149,7 +169,7 @@ class SessionDocument(Document):
     """A conversation without its messages."""
 
     session_id = serializers.CharField()
-    title = serializers.CharField(help_text="Empty until a client gives it one.")
+    title = serializers.CharField(help_text="The beginning of the first message, until somebody gives it another one.")
     model = serializers.CharField(help_text="The model that the session remembers; empty: the server's default.")
     system_prompt = serializers.CharField(help_text="Empty where it has none.")
     persona_id = serializers.CharField(help_text="Empty where it has none.")
@@ -158,6 +178,9 @@ class SessionDocument(Document):
     message_count = Count(help_text="Questions and replies.")
     usage = TotalsDocument()
     metadata = MetadataDocument()
+    forked_from = serializers.CharField(
+        help_text="Where it began as a copy: the last turn that was copied. Empty where it did not."
+    )
     owner = serializers.CharField(required=False, help_text="Whose it is, where `owner` was asked for.")
 
 

@@ -25,6 +25,7 @@ MESSAGE_ANSWER = {"response": REPLY, "session_id": SESSION_ID, "turn_id": TURN_I
 
 NEW_CHAT = {"message": "Olá, como você está?", "model": MODEL, "temperature": 0.7, "max_tokens": 1000}
 NEXT_CHAT = {"message": "Pode dar um exemplo prático?", "session_id": SESSION_ID}
+EDITED_CHAT = {"message": "Dê outro exemplo", "session_id": SESSION_ID, "after_turn": TURN_ID}
 GUIDED_CHAT = {
     "message": "O que é machine learning?",
     "system_prompt": "Responda em uma frase, para uma criança de dez anos.",
@@ -66,6 +67,9 @@ TURN_CANCELLED = {
     "answer": {**CHAT_ANSWER, "response": "Olá! Estou", "finish_reason": "cancelled"},
 }
 
+OPINION = {"rating": "up", "comment": "Clara e completa."}
+FEEDBACK = {**OPINION, "created_at": "2025-06-13T10:31:12.006000Z"}
+MESSAGE_FEEDBACK = {"id": f"{TURN_ID}.1", "feedback": FEEDBACK}
 MESSAGES: list[dict[str, Any]] = [
     {
         "id": f"{TURN_ID}.0",
@@ -82,6 +86,8 @@ MESSAGES: list[dict[str, Any]] = [
         "metadata": {},
         "created_at": "2025-06-13T10:29:58.412000Z",
         "completed_at": "2025-06-13T10:29:58.412000Z",
+        "superseded_at": None,
+        "feedback": None,
     },
     {
         "id": f"{TURN_ID}.1",
@@ -98,6 +104,8 @@ MESSAGES: list[dict[str, Any]] = [
         "metadata": {},
         "created_at": "2025-06-13T10:29:58.412000Z",
         "completed_at": "2025-06-13T10:30:00.000000Z",
+        "superseded_at": None,
+        "feedback": FEEDBACK,
     },
 ]
 SESSION = {
@@ -111,7 +119,15 @@ SESSION = {
     "message_count": 2,
     "usage": {name: USAGE[name] for name in ("prompt_tokens", "completion_tokens", "total_tokens", "cost")},
     "metadata": {"canal": "whatsapp"},
+    "forked_from": "",
 }
+FORKED_SESSION = {
+    **SESSION,
+    "session_id": "Vd0uRr5Jq7nW2sLk9hQx3g",
+    "usage": {"prompt_tokens": 0, "completion_tokens": 0, "total_tokens": 0, "cost": 0.0},
+    "forked_from": TURN_ID,
+}
+FORK = {"after_turn": TURN_ID}
 SESSION_WITH_MESSAGES = {**SESSION, "messages": MESSAGES}
 SESSION_PAGE = {"data": [SESSION], "next": "http://localhost:8000/sessions?limit=1&cursor=1749810600000000.7"}
 MESSAGE_PAGE = {"data": MESSAGES, "next": None}

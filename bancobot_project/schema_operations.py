@@ -10,7 +10,7 @@ from bancobot_project import schema_answers as answers
 from bancobot_project import schema_examples as examples
 from bancobot_project.errors import CODES
 from chat.serializers import ChatSerializer, MessageSerializer
-from sessions_api.serializers import SessionPatchSerializer
+from sessions_api.serializers import ForkSerializer, OpinionSerializer, SessionPatchSerializer
 
 Schema = dict[str, Any]
 Describe = Callable[[Callable[..., Any]], Callable[..., Any]]
@@ -64,6 +64,13 @@ TURN_ID = OpenApiParameter(
     OpenApiParameter.PATH,
     examples=[OpenApiExample("turn", examples.TURN_ID)],
 )
+MESSAGE_ID = OpenApiParameter(
+    "message_id",
+    {"type": "string"},
+    OpenApiParameter.PATH,
+    examples=[OpenApiExample("reply", f"{examples.TURN_ID}.1")],
+)
+INCLUDE = query("include", "Also the messages that a later turn took the place of.", enum=["superseded", ""])
 FARTHEST = 999_999_999  # characters
 AFTER = [
     query(
@@ -129,10 +136,11 @@ def operation(
     shown: dict[str, Any],
     *,
     problems: dict[str, str] | None = None,
+    status: int = 200,
     **more: Any,
 ) -> Describe:
     """One operation. `shown`: examples of the answer; `problems`: what its example of a 400 finds fault with."""
-    responses = {(200, JSON): OpenApiResponse(answer, description="OK", examples=_examples(shown))}
+    responses = {(status, JSON): OpenApiResponse(answer, description="OK", examples=_examples(shown))}
     return extend_schema(
         operation_id=name,
         tags=[tag],
@@ -221,7 +229,12 @@ OPERATIONS: dict[str, Describe] = {
         "Say something to a model",
         "As POST /api/message, with the model and the system prompt of your choice. The session remembers both.",
         ChatSerializer,
-        {"nova sessão": examples.NEW_CHAT, "mesma sessão": examples.NEXT_CHAT, "eventos": examples.GUIDED_CHAT},
+        {
+            "nova sessão": examples.NEW_CHAT,
+            "mesma sessão": examples.NEXT_CHAT,
+            "editada": examples.EDITED_CHAT,
+            "eventos": examples.GUIDED_CHAT,
+        },
         answers.ChatAnswerDocument,
         examples.CHAT_ANSWER,
     ),
@@ -293,7 +306,35 @@ OPERATIONS: dict[str, Describe] = {
         answers.SessionWithMessagesDocument,
         (*RECORD, "session_not_found"),
         {"sessão": examples.SESSION_WITH_MESSAGES},
-        parameters=[SESSION, OWNER],
+        parameters=[SESSION, INCLUDE, OWNER],
+    ),
+    "POST /sessions/{session_id}/fork": operation(
+        "forkSession",
+        "Sessions",
+        "Copy a session",
+        "A new session with what was said up to the end of a turn: all of it without `after_turn`, nothing where that "
+        "is null. Superseded messages are left out; the copies cost nothing, and so have no usage.",
+        answers.SessionDocument,
+        (*RECORD, *BODY, "session_not_found", "turn_not_found", "session_busy"),
+        {"cópia": examples.FORKED_SESSION},
+        status=201,
+        request=ForkSerializer,
+        examples=[OpenApiExample("até um turno", examples.FORK, request_only=True)],
+        parameters=[SESSION],
+        problems={"session_id": "Já existe uma sessão aberta com este id."},
+    ),
+    "POST /messages/{message_id}/feedback": operation(
+        "giveFeedback",
+        "Sessions",
+        "Say what you think of a reply",
+        "The newest opinion counts; a rating of null takes it back.",
+        answers.MessageFeedbackDocument,
+        (*RECORD, *BODY, "message_not_found"),
+        {"avaliada": examples.MESSAGE_FEEDBACK},
+        request=OpinionSerializer,
+        examples=[OpenApiExample("boa", examples.OPINION, request_only=True)],
+        parameters=[MESSAGE_ID],
+        problems={"rating": "Use “up”, “down” ou null."},
     ),
     "PATCH /sessions/{session_id}": operation(
         "updateSession",
@@ -327,7 +368,7 @@ OPERATIONS: dict[str, Describe] = {
         answers.MessagePageDocument,
         (*RECORD, "session_not_found"),
         {"mensagens": examples.MESSAGE_PAGE},
-        parameters=[SESSION, *MESSAGES, OWNER],
+        parameters=[SESSION, *MESSAGES, INCLUDE, OWNER],
         problems={"order": "Use asc ou desc."},
     ),
     "GET /api/sessions": operation(

@@ -15,10 +15,11 @@ from django.utils.translation import gettext as _
 
 from access.keyring import keyring
 from access.limits import Standing
-from bancobot_project.errors import ApiError
+from bancobot_project.errors import ApiError, record
 from chat.catalogue import Catalogue
 from chat.following import Followed, StoredTurn, find_reply
 from chat.providers import get_provider
+from chat.titles import entitle, is_wanted
 from chat.turns import KeyUsed, Turn, Wishes
 from chat.upkeep import Upkeep
 from sessions_api.housekeeping import interrupt_turns, is_dead
@@ -45,6 +46,7 @@ class Service:
         self.running: dict[str, Turn] = {}
         self.stopping = False
         self._unsure: set[str] = set()  # turns that may have been stored although the database did not say so
+        self._titles: set[asyncio.Task[None]] = set()
         self._owners: Counter[str] = Counter()
         self._keyed: dict[tuple[str, str], Turn] = {}
         self._queues: weakref.WeakValueDictionary[tuple[str, str], asyncio.Lock] = weakref.WeakValueDictionary()
@@ -101,12 +103,22 @@ class Service:
         return turn
 
     def _forget(self, turn: Turn) -> None:
+        if is_wanted(turn) and not self.stopping:
+            task = asyncio.create_task(self._entitle(turn))
+            self._titles.add(task)
+            task.add_done_callback(self._titles.discard)
         self.running.pop(turn.turn_id, None)
         self._owners[turn.new.owner] -= 1
         if not self._owners[turn.new.owner]:
             del self._owners[turn.new.owner]
         if turn.new.own_key:
             self._keyed.pop(turn.new.own_key, None)
+
+    async def _entitle(self, turn: Turn) -> None:
+        try:
+            await entitle(turn)
+        except Exception as problem:
+            record(problem)
 
     async def follow(self, owner: str, turn_id: str) -> Followed:
         """The owner's turn, to listen to; raises `ApiError` where there is none."""
@@ -231,7 +243,8 @@ class Service:
             for turn in list(self.running.values()):
                 turn.interrupt()
             await asyncio.gather(*tasks, return_exceptions=True)
-        self._upkeep.cancel()
+        for task in (self._upkeep, *self._titles):
+            task.cancel()
         await self.provider.aclose()
 
 

@@ -14,10 +14,10 @@ from typing import Any
 
 from django.conf import settings
 from django.db import Error, connection
-from django.db.models import Max
+from django.db.models import F, Max
 from django.utils import timezone
 
-from access.budgets import Charge, Claim, reserve, settle
+from access.budgets import Charge, Claim, charge_ended, reserve, settle
 from access.limits import Standing
 from sessions_api.models import Cancellation, IdempotencyKey, Message, Session
 from sessions_api.runner import this_process
@@ -31,6 +31,7 @@ from sessions_api.turns import (
     Outcome,
     PastMessage,
     Progress,
+    Title,
     most_tokens,
 )
 
@@ -190,6 +191,18 @@ def _add_to_totals(outcomes: Sequence[Outcome]) -> None:
         )
 
 
+def store_titles(titles: Sequence[Title]) -> list[None]:
+    """Entitle sessions, unless somebody has done so meanwhile, and add what the titles took to the totals."""
+    charge_ended([(title.owner, title.charge) for title in titles if title.charge])
+    for title in sorted(titles, key=lambda title: title.session_pk):
+        session = Session.objects.filter(pk=title.session_pk)
+        took = {name: F(name) + getattr(title, name) for name in ("prompt_tokens", "completion_tokens", "cost")}
+        untouched = session.filter(title=title.instead_of)
+        if not (title.title and untouched.update(title=title.title, **took)):
+            session.exclude(title=title.title).update(**took)  # which it has where this has been stored before
+    return [None] * len(titles)
+
+
 def request_cancellations(turn_ids: Sequence[str]) -> list[None]:
     """Ask whoever runs these turns to stop them."""
     now = timezone.now()
@@ -263,7 +276,7 @@ def _find_places(turns: Sequence[NewTurn], known: dict[tuple[str, str], BegunTur
     missing = {}
     for turn in turns:
         begun = known.get(turn.place)
-        if turn.after_turn is None or begun is None and not turn.after_turn:
+        if turn.after_turn is None or (begun is None and not turn.after_turn):
             continue
         end = _end_of(begun.session_pk, turn.after_turn) if begun else None
         if begun is None or end is None:

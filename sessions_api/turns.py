@@ -111,6 +111,23 @@ class Progress:
 
 
 @dataclass(frozen=True, slots=True)
+class Title:
+    """What a model calls a conversation, in the place of `instead_of`; empty where it had no good idea.
+
+    And what that took: tokens and USD; for an owner with limits also as a `charge`.
+    """
+
+    session_pk: int
+    instead_of: str
+    title: str
+    prompt_tokens: int
+    completion_tokens: int
+    cost: Decimal
+    owner: str = ""
+    charge: Charge | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Outcome:
     """How a turn ended: what becomes of its pending reply. The fields are Message's."""
 

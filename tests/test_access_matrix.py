@@ -40,6 +40,8 @@ MATRIX = {
     "GET /models": Endpoint(),
     "GET /sessions": Endpoint(),
     "GET /sessions/{session_id}": Endpoint("session"),
+    "POST /sessions/{session_id}/fork": Endpoint("session", body={}),
+    "POST /messages/{message_id}/feedback": Endpoint("message", body={"rating": "up"}),
     "PATCH /sessions/{session_id}": Endpoint("session", body={"title": "tomada"}),
     "DELETE /sessions/{session_id}": Endpoint("session"),
     "GET /sessions/{session_id}/messages": Endpoint("session"),
@@ -52,7 +54,7 @@ VARIANTS = {  # of an address, or of what is asked of it
     "GET /turns/{turn_id}/events": ["?after=3"],
     "DELETE /sessions/{session_id}": ["?erase=true"],
     "DELETE /api/sessions/{session_id}": ["?erase=true"],
-    "GET /sessions/{session_id}/messages": ["?order=desc&limit=1", "/"],
+    "GET /sessions/{session_id}/messages": ["?order=desc&limit=1", "/", "?include=superseded"],
     "GET /sessions": ["?limit=1", "?q=SEGREDO"],
 }
 
@@ -162,7 +164,8 @@ def addresses(name: str, every_variant: bool) -> list[tuple[str, str]]:
 def asked(
     client: httpx.Client, method: str, path: str, options: dict[str, Any], session: str, turn: str, endpoint: Endpoint
 ) -> httpx.Response:
-    url = httpx.URL(path.format(session_id=session, turn_id=turn)).copy_merge_params(options.get("params", {}))
+    named = path.format(session_id=session, turn_id=turn, message_id=f"{turn}.1")
+    url = httpx.URL(named).copy_merge_params(options.get("params", {}))
     body = {"message": "Oi", "session_id": session} if endpoint.starts else endpoint.body
     return client.request(method, url, headers=options.get("headers"), json=body)
 

@@ -24,6 +24,8 @@ OPERATIONS = {
     "GET /models": "listModels",
     "GET /sessions": "listSessions",
     "GET /sessions/{session_id}": "getSession",
+    "POST /sessions/{session_id}/fork": "forkSession",
+    "POST /messages/{message_id}/feedback": "giveFeedback",
     "PATCH /sessions/{session_id}": "updateSession",
     "DELETE /sessions/{session_id}": "deleteSession",
     "GET /sessions/{session_id}/messages": "listMessages",
@@ -149,7 +151,7 @@ def test_every_error_object_fits(published: Published, code: str) -> None:
 def test_the_answers_of_a_conversation_fit(service: Service, published: Published, caller: dict[str, str]) -> None:
     def call(method: str, path: str, body: Any = None) -> Any:
         answer = requests.request(method, service.url + path, json=body, headers=caller, timeout=30)
-        assert answer.status_code == 200, answer.text
+        assert answer.status_code in (200, 201), answer.text
         published.check(answer)
         return answer.json()
 
@@ -157,8 +159,13 @@ def test_the_answers_of_a_conversation_fit(service: Service, published: Publishe
     chat = call("POST", "/chat", {"message": "Olá", "model": "test/model", "temperature": 0.5, "max_tokens": 9})
     one = f"/sessions/{chat['session_id']}"
     call("PATCH", one, {"title": "Conversa", "metadata": {"canal": "web"}})
-    call("GET", one)
-    call("GET", f"{one}/messages")
+    call("POST", "/chat", {"message": "Olá!", "session_id": chat["session_id"], "after_turn": None})
+    call("GET", f"{one}?include=superseded")
+    reply = call("GET", f"{one}/messages")["data"][1]["id"]
+    call("POST", f"/messages/{reply}/feedback", {"rating": "down", "comment": "Vaga."})
+    assert call("GET", f"{one}/messages")["data"][1]["feedback"]["rating"] == "down"
+    call("POST", f"/messages/{reply}/feedback", {"rating": None})
+    call("POST", f"{one}/fork", {})
     assert call("GET", f"{one}/messages?limit=1&order=desc")["next"]
     call("GET", f"/turns/{chat['turn_id']}")
     call("GET", "/sessions")
@@ -261,6 +268,15 @@ JSON = {"Content-Type": "application/json"}
         ("PATCH", "/sessions/nenhuma", b"{}", JSON, 404),
         ("PATCH", "/sessions/nenhuma", b'{"title": 1}', JSON, 400),
         ("PATCH", "/sessions/nenhuma", b"{}", {"Content-Type": "text/plain"}, 415),
+        ("POST", "/sessions/nenhuma/fork", b"{}", JSON, 404),
+        ("POST", "/sessions/nenhuma/fork", b'{"session_id": "a b"}', JSON, 400),
+        ("POST", "/messages/nenhuma.1/feedback", b'{"rating": "up"}', JSON, 404),
+        ("POST", "/messages/nenhuma/feedback", b'{"rating": "up"}', JSON, 404),
+        ("POST", "/messages/nenhuma.1/feedback", b'{"rating": "great"}', JSON, 400),
+        ("POST", "/messages/nenhuma.1/feedback", b'{"rating": ["up"]}', JSON, 400),
+        ("POST", "/messages/nenhuma.1/feedback", b"{}", JSON, 400),
+        ("POST", "/chat", b'{"message": "Oi", "after_turn": "nenhum"}', JSON, 404),
+        ("GET", "/sessions/nenhuma/messages?include=all", b"", {}, 404),
         ("DELETE", "/sessions/nenhuma", b"", {}, 404),
         ("DELETE", "/sessions/nenhuma?erase=talvez", b"", {}, 400),
         ("DELETE", "/api/sessions/nenhuma", b"", {}, 404),
@@ -311,6 +327,10 @@ BODIES: list[dict[str, Any]] = [
     {"session_id": "a" * 128},
     {"session_id": "a" * 129},
     {"session_id": 5},
+    {"after_turn": None},
+    {"after_turn": ""},
+    {"after_turn": 5},
+    {"after_turn": "a" * 65},
     {"stream": False},
     {"stream": None},
     {"stream": "true"},

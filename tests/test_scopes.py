@@ -24,6 +24,8 @@ NEEDED = {  # one of these is enough
     "GET /models": set(ALL_SCOPES),
     "GET /sessions": {"sessions:read", ADMIN},
     "GET /sessions/{session_id}": {"sessions:read", ADMIN},
+    "POST /sessions/{session_id}/fork": {"sessions:write"},
+    "POST /messages/{message_id}/feedback": {"chat", "sessions:write"},
     "PATCH /sessions/{session_id}": {"sessions:write"},
     "DELETE /sessions/{session_id}": {"sessions:write"},
     "DELETE /sessions/{session_id}?erase=true": {"sessions:erase"},
@@ -36,6 +38,8 @@ NEEDED = {  # one of these is enough
 BODIES: dict[str, dict[str, Any]] = {
     "POST /api/message": {"message": "Oi"},
     "POST /chat": {"message": "Oi"},
+    "POST /sessions/{session_id}/fork": {},
+    "POST /messages/{message_id}/feedback": {"rating": "up"},
     "PATCH /sessions/{session_id}": {"title": "novo"},
     "POST /turns/{turn_id}/cancel": {},
 }
@@ -50,7 +54,7 @@ def house(_upstream: Upstream, tmp_path_factory: pytest.TempPathFactory) -> Iter
 
 def ask(caller: Caller, name: str, session: str, turn: str = "", **parameters: str) -> httpx.Response:
     method, path = name.split(" ")
-    url = httpx.URL(path.format(session_id=session, turn_id=turn)).copy_merge_params(parameters)
+    url = httpx.URL(path.format(session_id=session, turn_id=turn, message_id=f"{turn}.1")).copy_merge_params(parameters)
     return caller.call(method, str(url), json=BODIES.get(name))
 
 
@@ -92,7 +96,7 @@ def test_one_scope_of_those_needed_is_enough(house: Service, name: str, scope: s
     client = Client(house)
     session, turn = talked(client)
     client.set(scopes=[scope])
-    assert ask(client.caller(), name, session, turn).status_code == 200
+    assert ask(client.caller(), name, session, turn).is_success
 
 
 def test_a_refusal_does_not_say_whether_the_session_exists(house: Service) -> None:
@@ -110,7 +114,7 @@ def test_who_brings_a_key_has_all_rights_but_the_admin_s(house: Service) -> None
     for name, scopes in NEEDED.items():
         caller, session = Caller(house), new_id()
         turn = caller.chat("Oi", session_id=session)["turn_id"]
-        assert ask(caller, name, session, turn).status_code == 200
+        assert ask(caller, name, session, turn).is_success
         if ADMIN in scopes and name in READING:
             problem(ask(caller, name, session, turn, owner="*"), 403, "permission_denied")
 

@@ -96,6 +96,7 @@ class Provider(ABC):
 
     name: str
     default_model: str
+    entitles = True  # whether its models can be asked for a conversation's title
 
     @abstractmethod
     def stream(self, messages: Sequence[ChatMessage], options: Options) -> AsyncGenerator[Piece]:

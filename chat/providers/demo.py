@@ -38,6 +38,7 @@ class Demo(Provider):
     """
 
     name = "demo"
+    entitles = False
     default_model = MODEL
 
     def __init__(self, *, delay: float = 0.0) -> None:

@@ -1,0 +1,122 @@
+"""What a conversation is called: the beginning of its first message, and with AUTO_TITLE what the model calls it."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from chat.titles import cleaned
+from sessions_api.titles import LONGEST, title_of
+from tests import scenarios
+from tests.client import Caller, good, new_id, service_with, wait_until
+from tests.keys import Client
+from tests.service import Service
+from tests.upstream import Upstream
+
+LONG = "Gostaria de saber como faço para aumentar o limite do meu cartão de crédito sem pagar anuidade"
+
+
+@pytest.mark.parametrize(
+    ("question", "title"),
+    [
+        ("Oi", "Oi"),
+        ("  Como faço\n\num Pix?  ", "Como faço um Pix?"),
+        (LONG, "Gostaria de saber como faço para aumentar o limite do meu…"),
+        ("x" * 61, f"{'x' * 59}…"),
+        ("x" * 60, "x" * 60),
+        ("a" * 40 + ", " + "b" * 40, "a" * 40 + "…"),
+        ("é" * 1_000_000, "é" * 59 + "…"),
+    ],
+)
+def test_it_is_cut_at_a_word(question: str, title: str) -> None:
+    assert title_of(question) == title
+    assert len(title) <= LONGEST
+
+
+@pytest.mark.parametrize(
+    ("said", "title"),
+    [
+        ("Limite do cartão", "Limite do cartão"),
+        ('"Limite do cartão."\n', "Limite do cartão"),
+        ("\n\n**Limite** do cartão\nE mais", "Limite** do cartão"),
+        ("# Título: Pix", "Título: Pix"),
+        ("a\tb\x00c\u202ed\u2028e", "a b c d"),
+        ("", ""),
+        ("…\n---", "…"),
+        ("x" * 500, "x" * 80),
+    ],
+)
+def test_what_a_model_says_becomes_one_clean_line(said: str, title: str) -> None:
+    assert cleaned(said) == title
+
+
+def test_it_is_there_at_once_and_stays_when_the_conversation_goes_on(service: Service) -> None:
+    caller, session = Caller(service), new_id()
+    caller.chat(LONG, session_id=session)
+    caller.chat("Outra coisa", session_id=session)
+    assert caller.session(session)["title"] == title_of(LONG)
+
+
+def test_a_title_of_somebody_s_own_stays(service: Service) -> None:
+    caller, session = Caller(service), new_id()
+    caller.chat("Oi", session_id=session)
+    good(caller.call("PATCH", f"/sessions/{session}", json={"title": ""}))
+    caller.chat("Outra coisa", session_id=session)
+    assert caller.session(session)["title"] == ""
+
+
+@pytest.fixture(scope="module")
+def entitling(_upstream: Upstream, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    with service_with(tmp_path_factory, _upstream, AUTO_TITLE="true", AUTO_TITLE_MODEL="test/small") as service:
+        yield service
+
+
+def entitled(caller: Caller, session: str, title: str) -> bool:
+    return bool(caller.session(session)["title"] == title)
+
+
+def test_the_model_entitles_a_conversation_once(entitling: Service, upstream: Upstream) -> None:
+    caller, session = Caller(entitling), new_id()
+    upstream.reply("Vá ao aplicativo.")
+    upstream.reply("Limite do cartão")
+    answer = caller.chat(LONG, session_id=session)
+    wait_until(lambda: entitled(caller, session, "Limite do cartão"))
+    caller.chat("E agora?", session_id=session)
+    assert upstream.count == 3
+    request = upstream.requests[1]
+    assert request.body["model"] == "test/small"
+    assert LONG in request.messages[-1]["content"]
+    assert "Vá ao aplicativo." in request.messages[-1]["content"]
+    assert request.headers["authorization"] == f"Bearer {caller.key}"
+    assert len(caller.texts(session)) == 4
+    assert caller.session(session)["usage"]["total_tokens"] > 2 * answer["usage"]["total_tokens"]
+
+
+def test_no_title_is_better_than_a_bad_one(entitling: Service, upstream: Upstream) -> None:
+    for bad in (scenarios.status(500), scenarios.ok("***"), scenarios.truncated()):
+        caller, session = Caller(entitling), new_id()
+        upstream.clear()
+        upstream.reply("Olá!")
+        upstream.script(bad)
+        caller.chat("Oi, tudo bem?", session_id=session)
+        wait_until(lambda: upstream.count == 2 and upstream.requests[1].status is not None)
+        assert caller.session(session)["title"] == "Oi, tudo bem?"
+
+
+def test_a_failed_turn_is_not_entitled(entitling: Service, upstream: Upstream) -> None:
+    caller, session = Caller(entitling), new_id()
+    upstream.script(scenarios.error_mid_stream())
+    assert caller.post("/chat", message="Oi", session_id=session).status_code == 502
+    caller.chat("Oi de novo", session_id=session)
+    assert upstream.count == 2
+
+
+def test_what_it_takes_counts_for_the_owner_s_limits(entitling: Service, upstream: Upstream) -> None:
+    client = Client(entitling, tokens_per_day=1_000_000)
+    caller, session = client.caller(), new_id()
+    upstream.reply("Olá!")
+    upstream.reply("Um cumprimento")
+    caller.chat("Oi", session_id=session)
+    wait_until(lambda: entitled(caller, session, "Um cumprimento"))
+    caller.chat("Tchau", session_id=new_id())
+    (used,) = entitling.sql("SELECT tokens FROM access_account WHERE owner = %s", client.owner)[0]
+    assert used == caller.session(session)["usage"]["total_tokens"]
