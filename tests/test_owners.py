@@ -34,6 +34,8 @@ def requests_about(session: str, turn: str) -> list[tuple[str, str, dict[str, An
         ("GET", f"/turns/{turn}/", {}),
         ("GET", f"/turns/{turn}/events", {}),
         ("POST", f"/turns/{turn}/cancel", {"json": {}}),
+        ("POST", f"/sessions/{session}/fork", {"json": {}}),
+        ("POST", f"/messages/{turn}.1/feedback", {"json": {"rating": "up"}}),
         ("DELETE", f"/sessions/{session}", {}),
         ("DELETE", f"/api/sessions/{session}", {}),
         ("DELETE", f"/sessions/{session}?erase=true", {}),
@@ -59,7 +61,7 @@ def test_another_s_session_looks_like_a_missing_one(callers: dict[str, Caller], 
         assert found[0] == 404
         assert "segredo" not in found[1]
     assert callers[owner].texts(session)[0] == "Meu segredo"
-    assert callers[owner].session(session)["title"] == ""
+    assert callers[owner].session(session)["title"] == "Meu segredo"
 
 
 def test_a_running_turn_is_nobody_else_s_business(callers: dict[str, Caller], upstream: Upstream) -> None:
