@@ -23,9 +23,10 @@ from chat.titles import entitle, is_wanted
 from chat.turns import KeyUsed, Turn, Wishes
 from chat.upkeep import Upkeep
 from sessions_api.housekeeping import interrupt_turns, is_dead
+from sessions_api.lookups import find_keys
 from sessions_api.models import Message
 from sessions_api.reading import find_models
-from sessions_api.store import Answer, begin_turns, cancel_turns, find_keys, request_cancellations
+from sessions_api.store import Answer, begin_turns, cancel_turns, request_cancellations
 from sessions_api.turns import BegunTurn, Busy, KnownKey, NewTurn, NoSuchTurn
 from sessions_api.writer import writer
 

@@ -16,9 +16,9 @@ from django.db.models import Exists, OuterRef, Q, QuerySet
 from django.utils import timezone
 
 from access.models import Reservation
+from sessions_api.lookups import oldest_key
 from sessions_api.models import Cancellation, IdempotencyKey, Lease, Message, Session
 from sessions_api.runner import is_gone, outages, this_process
-from sessions_api.store import oldest_key
 from sessions_api.wiping import wipe
 
 logger = logging.getLogger(__name__)

@@ -6,19 +6,28 @@ own work, so that it can be run again when a commit's fate is unknown.
 """
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
-from django.conf import settings
 from django.db import Error, connection
-from django.db.models import F, Max
+from django.db.models import F
 from django.utils import timezone
 
 from access.budgets import Charge, Claim, charge_ended, reserve, settle
 from access.limits import Standing
+from sessions_api.lookups import (
+    KEYS,
+    MESSAGES,
+    SESSIONS,
+    find_keys,
+    find_places,
+    find_sessions,
+    oldest_key,
+    read_histories,
+)
 from sessions_api.models import Cancellation, IdempotencyKey, Message, Session
 from sessions_api.runner import this_process
 from sessions_api.titles import title_of
@@ -29,15 +38,10 @@ from sessions_api.turns import (
     NewTurn,
     NoSuchTurn,
     Outcome,
-    PastMessage,
     Progress,
     Title,
     most_tokens,
 )
-
-SESSIONS = Session._meta.db_table
-MESSAGES = Message._meta.db_table
-KEYS = IdempotencyKey._meta.db_table
 
 
 class NotAllAtOnce(Error):
@@ -70,7 +74,7 @@ def begin_turns(turns: Sequence[NewTurn]) -> list[Answer]:
     for turn, used in zip(turns, find_keys(turns), strict=True):
         if used is not None and used.turn_id != turn.turn_id:
             answers[turn.turn_id] = used
-    known, busy = _find_sessions([turn for turn in turns if turn.turn_id not in answers])
+    known, busy = find_sessions([turn for turn in turns if turn.turn_id not in answers])
     taken: dict[tuple[str, str], str] = {}
     for turn in turns:
         running = busy.get(turn.place)
@@ -82,9 +86,9 @@ def begin_turns(turns: Sequence[NewTurn]) -> list[Answer]:
             answers[turn.turn_id] = running
         else:
             taken[turn.place] = turn.turn_id
-    answers |= _find_places([turn for turn in turns if turn.turn_id not in answers and turn.place not in busy], known)
+    answers |= find_places([turn for turn in turns if turn.turn_id not in answers and turn.place not in busy], known)
     begun = [turn for turn in turns if turn.turn_id not in answers]
-    _read_histories([(turn, known[turn.place]) for turn in begun if turn.place in known])
+    read_histories([(turn, known[turn.place]) for turn in begun if turn.place in known])
     answers |= _keep_to_limits([turn for turn in begun if turn.place not in busy], known)
     begun = [turn for turn in begun if turn.turn_id not in answers]
     known |= _create_sessions([turn for turn in begun if turn.place not in known], now)
@@ -111,21 +115,6 @@ def _claim(turn: NewTurn, begun: BegunTurn | None) -> Claim:
     reply = turn.terms.max_tokens
     cost = turn.terms.cost(tokens, reply)
     return Claim(turn.turn_id, turn.owner, turn.terms.limits, tokens + reply, cost, turn.terms.priced)
-
-
-def find_keys(turns: Sequence[NewTurn]) -> list[KnownKey | None]:
-    """What the turns' idempotency keys stand for already; `None` where a turn has none, or a new one."""
-    keys = {turn.own_key for turn in turns if turn.own_key}
-    cutoff = oldest_key(timezone.now())
-    columns = "k.owner, k.key, k.turn_id, k.fingerprint, k.created_at"
-    used = {
-        (owner, key): KnownKey(turn_id, fingerprint)
-        for owner, key, turn_id, fingerprint, created_at in _select_per_pair(
-            columns, f"JOIN {KEYS} k ON k.owner = v.column1 AND k.key = v.column2", keys
-        )
-        if _datetime(created_at) >= cutoff
-    }
-    return [used.get(turn.own_key) if turn.own_key else None for turn in turns]
 
 
 def save_progress(turns: Sequence[Progress]) -> list[bool]:
@@ -248,54 +237,6 @@ def cancel_turns(turn_ids: Sequence[str]) -> list[bool]:
     return [bool(pending.filter(turn_id=turn_id).update(**ended)) for turn_id in turn_ids]
 
 
-def _find_sessions(turns: Iterable[NewTurn]) -> tuple[dict[tuple[str, str], BegunTurn], dict[tuple[str, str], Busy]]:
-    """The open sessions that the turns name, ready for their next turn, and which of them have an unfinished one."""
-    keys = {turn.place for turn in turns}
-    own = {turn.turn_id for turn in turns}
-    known: dict[tuple[str, str], BegunTurn] = {}
-    busy: dict[tuple[str, str], Busy] = {}
-    for pk, owner, session_id, model, system_prompt, count, superseded, turn_id, heartbeat_at in _select_per_pair(
-        "s.id, s.owner, s.session_id, s.model, s.system_prompt, s.message_count, s.superseded_count, "
-        "p.turn_id, p.heartbeat_at",
-        f"JOIN {SESSIONS} s ON s.owner = v.column1 AND s.session_id = v.column2 AND s.closed_at IS NULL "
-        f"LEFT JOIN {MESSAGES} p ON p.session_id = s.id AND p.status = 'pending'",
-        keys,
-    ):
-        key = (owner, session_id)
-        known[key] = BegunTurn(pk, session_id, count + 1, model, system_prompt, superseded)
-        if turn_id is not None:
-            busy[key] = Busy(turn_id, _datetime(heartbeat_at))
-        if turn_id in own:  # this turn's own work, of which the answer was lost
-            known[key].position -= 2
-        known[key].history_end = known[key].position - 1
-    return known, busy
-
-
-def _find_places(turns: Sequence[NewTurn], known: dict[tuple[str, str], BegunTurn]) -> dict[str, NoSuchTurn]:
-    """Where the history of those ends that name the turn which they follow; answers for which of them there is none."""
-    missing = {}
-    for turn in turns:
-        begun = known.get(turn.place)
-        if turn.after_turn is None or (begun is None and not turn.after_turn):
-            continue
-        end = _end_of(begun.session_pk, turn.after_turn) if begun else None
-        if begun is None or end is None:
-            missing[turn.turn_id] = NoSuchTurn()
-        else:
-            past = Message.objects.filter(session=begun.session_pk, position__lt=end)
-            begun.history_end, begun.superseded = end, past.exclude(superseded_at=None).count()
-    return missing
-
-
-def _end_of(session_pk: int, turn_id: str) -> int | None:
-    """The position after a turn that is part of the conversation, 0 for its start; `None` where there is none."""
-    if not turn_id:
-        return 0
-    messages = Message.objects.filter(session=session_pk, turn_id=turn_id, superseded_at=None)
-    last: int | None = messages.aggregate(last=Max("position"))["last"]
-    return None if last is None else last + 1
-
-
 def _create_sessions(turns: Sequence[NewTurn], now: datetime) -> dict[tuple[str, str], BegunTurn]:
     turns = sorted(turns, key=lambda turn: turn.place)  # in one order everywhere, or two processes could deadlock
     created = Session.objects.bulk_create(
@@ -385,50 +326,10 @@ def _supersede(begun: BegunTurn, now: datetime) -> int:
     return later.update(superseded_at=now)
 
 
-def _read_histories(turns: Sequence[tuple[NewTurn, BegunTurn]]) -> None:
-    """Fill in what came before each question."""
-    by_pk = {begun.session_pk: begun for _, begun in turns}
-    for pk, position, turn_id, role, content, status in _select_per_pair(
-        "m.session_id, m.position, m.turn_id, m.role, m.content, m.status",
-        f"JOIN {MESSAGES} m ON m.session_id = v.column1 AND m.position >= v.column2 AND m.superseded_at IS NULL "
-        "ORDER BY m.session_id, m.position",
-        {
-            (begun.session_pk, max(0, begun.history_end - begun.superseded - turn.history_limit))
-            for turn, begun in turns
-            if begun.history_end > 0
-        },
-    ):
-        if position < by_pk[pk].history_end:
-            by_pk[pk].history.append(PastMessage(turn_id, role, content, status))
-    for turn, begun in turns:
-        del begun.history[: -turn.history_limit]  # more were read than needed where few of them are superseded
-        begun.unread = begun.history_end - begun.superseded - len(begun.history)
-
-
-def _select_per_pair(columns: str, joined: str, pairs: Iterable[tuple[Any, Any]]) -> list[tuple[Any, ...]]:
-    """What a join finds for each of the pairs, which it calls v.column1 and v.column2."""
-    pairs = list(pairs)
-    if not pairs:
-        return []
-    values = ", ".join(["(%s, %s)"] * len(pairs))
-    with connection.cursor() as cursor:
-        cursor.execute(
-            f"SELECT {columns} FROM (VALUES {values}) AS v {joined}",
-            [value for pair in pairs for value in pair],
-        )
-        return list(cursor.fetchall())
-
-
 def _outcome_row(outcome: Outcome) -> tuple[Any, ...]:
     values = (getattr(outcome, name) for name in OUTCOME_COLUMNS)
     ended_at = connection.ops.adapt_datetimefield_value(outcome.completed_at)
     return (*values, _decimal(outcome.cost), ended_at, outcome.session_pk, outcome.position, this_process(), ended_at)
-
-
-def oldest_key(now: datetime) -> datetime:
-    """From when on idempotency keys count. None expires while its turn may run."""
-    longest_turn = timedelta(seconds=settings.TURN_DEADLINE_SECONDS + settings.TURN_LEASE_SECONDS)
-    return now - max(timedelta(hours=settings.IDEMPOTENCY_HOURS), longest_turn)
 
 
 def _status(session_pk: int, position: int) -> str | None:
@@ -437,8 +338,3 @@ def _status(session_pk: int, position: int) -> str | None:
 
 def _decimal(value: Decimal | None) -> Any:
     return connection.ops.adapt_decimalfield_value(value, max_digits=20, decimal_places=12)
-
-
-def _datetime(value: datetime) -> datetime:
-    """A moment as raw SQL gives it: SQLite's driver knows no time zones, and what is stored is UTC."""
-    return value if value.tzinfo else value.replace(tzinfo=UTC)

@@ -24,13 +24,13 @@ from hypothesis.stateful import (
 )
 
 from sessions_api.housekeeping import close, erase, interrupt_dead_turns, interrupt_turns
+from sessions_api.lookups import find_keys
 from sessions_api.models import IdempotencyKey, Message, Session, new_public_id
 from sessions_api.store import (
     NotAllAtOnce,
     abandon_turns,
     begin_turns,
     cancel_turns,
-    find_keys,
     finish_turns,
     save_progress,
 )
