@@ -12,7 +12,9 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any
 
+from django.conf import settings
 from django.db import Error as DatabaseProblem
+from django.utils.crypto import salted_hmac
 
 from access.budgets import Charge
 from access.callers import Limits
@@ -149,7 +151,8 @@ class Turn:
         messages, omitted = fit(begun.history, begun.system_prompt, self.new.question, context, max_tokens)
         self.omitted = begun.unread + omitted
         wishes = self.wishes
-        return messages, Options(self.model, wishes.temperature, max_tokens, begun.session_id, wishes.api_key)
+        name = name_upstream(self.new.owner, begun.session_id)
+        return messages, Options(self.model, wishes.temperature, max_tokens, name, wishes.api_key)
 
     def _take(self, piece: Piece) -> None:
         if piece[1:] != NOTHING[1:]:  # what is known of the reply beside its text
@@ -282,6 +285,12 @@ class Turn:
         for listener in listeners:
             if not listener.done():
                 listener.set_result(None)
+
+
+def name_upstream(owner: str, session_id: str) -> str:
+    """What the provider knows a conversation by: clients may put a customer's number into their ids."""
+    name = f"{owner} {session_id}"
+    return salted_hmac("chat.conversation", name, secret=settings.OWNER_HASH_KEY, algorithm="sha256").hexdigest()[:32]
 
 
 def _maybe_billed(failure: ProviderError | None) -> bool:

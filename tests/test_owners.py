@@ -64,6 +64,16 @@ def test_another_s_session_looks_like_a_missing_one(callers: dict[str, Caller], 
     assert callers[owner].session(session)["title"] == "Meu segredo"
 
 
+def test_the_provider_learns_no_session_s_id(callers: dict[str, Caller], upstream: Upstream) -> None:
+    """But knows a conversation again, so that its prompt cache serves it."""
+    session = f"cpf-123.456.789-09-{new_id()}"
+    for name in ("a", "a", "b"):
+        callers[name].chat("Oi", session_id=session)
+    told = [request.body["session_id"] for request in upstream.requests]
+    assert told[0] == told[1] != told[2]
+    assert not any("cpf" in str(request.body) or "cpf" in str(request.headers) for request in upstream.requests)
+
+
 def test_a_running_turn_is_nobody_else_s_business(callers: dict[str, Caller], upstream: Upstream) -> None:
     gate, session = threading.Event(), new_id()
     upstream.script(scenarios.gated(gate, scenarios.rest("fim"), after="Segredo "))
