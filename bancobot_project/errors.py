@@ -39,6 +39,7 @@ CODES: dict[str, tuple[int, Any]] = {
     "message_not_found": (404, _("Message not found.")),
     "method_not_allowed": (405, _("This method is not allowed here.")),
     "not_acceptable": (406, _("The answer is not available in the format asked for.")),
+    "session_exists": (409, _("There is an open session with this id already.")),
     "session_busy": (409, _("The session is still answering another message.")),
     "request_too_large": (413, _("The request is too large.")),
     "unsupported_media_type": (415, _("Send the request body as JSON in UTF-8.")),

@@ -6,8 +6,6 @@ from typing import Any
 from django.db import IntegrityError, transaction
 from django.db.models import Max, QuerySet
 from django.utils import timezone
-from django.utils.translation import gettext as _
-from rest_framework.exceptions import ValidationError
 
 from bancobot_project.errors import ApiError
 from sessions_api import housekeeping
@@ -25,12 +23,11 @@ COPIED = (
 def fork(session: Session, after_turn: str | None, session_id: str) -> Session:
     """The owner's new session with what was said up to the end of a turn (empty: nothing; `None`: all that has ended).
 
-    Superseded messages are left out, and feedback stays where it was given. Raises `ApiError`, and `ValidationError`
-    where the owner has an open session with that id.
+    Superseded messages are left out, and feedback stays where it was given. Raises `ApiError`.
     """
     messages, origin = _to_copy(session, after_turn)
     if Session.objects.filter(owner=session.owner, session_id=session_id, closed_at=None).exists():
-        raise _taken()
+        raise ApiError("session_exists")
     copy = _begin(session, session_id, origin)
     try:
         _copy(messages, copy)
@@ -93,8 +90,4 @@ def _open(copy: Session) -> None:
     try:
         copy.save(update_fields=["closed_at", "message_count"])
     except IntegrityError as problem:  # somebody was faster with this id
-        raise _taken() from problem
-
-
-def _taken() -> ValidationError:
-    return ValidationError({"session_id": [_("There is an open session with this id already.")]})
+        raise ApiError("session_exists") from problem

@@ -129,8 +129,7 @@ def test_what_can_t_be_copied_leaves_nothing(caller: Caller, session: str, body:
 
 
 def test_an_id_that_is_taken_is_refused(caller: Caller, session: str) -> None:
-    refused = problem(caller.post(f"/sessions/{session}/fork", session_id=session), 400, "invalid_request")
-    assert list(refused["errors"]) == ["session_id"]
+    problem(caller.post(f"/sessions/{session}/fork", session_id=session), 409, "session_exists")
     assert caller.texts(session) == ["um", "UM", "dois", "DOIS"]
 
 
