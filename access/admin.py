@@ -15,10 +15,12 @@ from django.utils.html import format_html
 from django.utils.translation import gettext_lazy as _
 
 from access import audit, clients
+from access.audit_admin import AuditAdmin
 from access.callers import usual_limits
 from access.clients import Operator
 from access.models import AuditEntry, Client, Key, Scope, usual_scopes
-from access.other_admins import AuditAdmin, AuditedGroupAdmin, AuditedUserAdmin
+from access.users_admin import AuditedGroupAdmin, AuditedUserAdmin
+from bancobot_project.admin_pages import PageWithMore
 
 MOST_KEYS_SHOWN = 50  # on the page of their client, the newest
 
@@ -52,7 +54,7 @@ class ClientForm(forms.ModelForm):
 
 
 @admin.register(Client)
-class ClientAdmin(admin.ModelAdmin):
+class ClientAdmin(PageWithMore):
     """A client stays: its sessions and the audit log name it. One that may call no more is made inactive."""
 
     form = ClientForm
@@ -97,21 +99,15 @@ class ClientAdmin(admin.ModelAdmin):
     def save_model(self, request: HttpRequest, obj: Client, form: Any, change: bool) -> None:
         (clients.change if change else clients.create)(obj, operator(request))
 
-    def render_change_form(
-        self,
-        request: HttpRequest,
-        context: Any,
-        add: bool = False,
-        change: bool = False,
-        form_url: str = "",
-        obj: Client | None = None,
-    ) -> HttpResponse:
-        if obj is not None:
-            keys = clients.keys_of(obj, all_of_them=True)[:MOST_KEYS_SHOWN]
-            context["uses"] = clients.use_of(obj)
-            context["keys"] = [(key, clients.STATES[clients.state_of(key)]) for key in keys]
-            context["may"] = {verb: request.user.has_perm(f"access.{verb}_key") for verb in ("add", "change", "view")}
-        return super().render_change_form(request, context, add, change, form_url, obj)
+    def more(self, request: HttpRequest, record: Client | None) -> dict[str, Any]:
+        if record is None:
+            return {}
+        keys = clients.keys_of(record, all_of_them=True)[:MOST_KEYS_SHOWN]
+        return {
+            "uses": clients.use_of(record),
+            "keys": [(key, clients.STATES[clients.state_of(key)]) for key in keys],
+            "may": {verb: request.user.has_perm(f"access.{verb}_key") for verb in ("add", "change", "view")},
+        }
 
 
 class KeyForm(forms.ModelForm):
@@ -139,7 +135,7 @@ class StateFilter(admin.SimpleListFilter):
 
 
 @admin.register(Key)
-class KeyAdmin(admin.ModelAdmin):
+class KeyAdmin(PageWithMore):
     """Keys are added and revoked. Adding takes the permission to add keys, revoking the one to change them."""
 
     form = KeyForm
@@ -221,17 +217,9 @@ class KeyAdmin(admin.ModelAdmin):
         view = self.admin_site.admin_view(self.revoke_view)
         return [path("<int:object_id>/revoke/", view, name="access_key_revoke"), *super().get_urls()]
 
-    def render_change_form(
-        self,
-        request: HttpRequest,
-        context: Any,
-        add: bool = False,
-        change: bool = False,
-        form_url: str = "",
-        obj: Key | None = None,
-    ) -> HttpResponse:
-        context["can_revoke"] = obj is not None and obj.revoked_at is None and self.has_revoke_permission(request)
-        return super().render_change_form(request, context, add, change, form_url, obj)
+    def more(self, request: HttpRequest, record: Key | None) -> dict[str, Any]:
+        revocable = record is not None and record.revoked_at is None
+        return {"can_revoke": revocable and self.has_revoke_permission(request)}
 
     def _page(self, request: HttpRequest, name: str, key: Key, **more: Any) -> HttpResponse:
         request.current_app = self.admin_site.name  # as Django's own pages do

@@ -12,7 +12,7 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.service import Service, provider_settings
+from tests.service import Service, provider_settings, template
 from tests.upstream import Upstream
 
 NO_TLS = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # httpx would load the authorities' certificates for every client
@@ -114,7 +114,8 @@ def service_with(
 ) -> Iterator[Service]:
     """A service with settings of its own, for the tests of a module: a start takes longer than most tests."""
     own = provider_settings(upstream.url) | settings
-    service = Service(directories.mktemp("service"), workers=workers, settings=own)
+    migrated = template(directories.getbasetemp())
+    service = Service(directories.mktemp("service"), workers=workers, settings=own, template=migrated)
     try:
         yield service.start()
     finally:

@@ -7,13 +7,31 @@ from pathlib import Path
 
 import pytest
 from django.conf import settings
+from django.contrib.auth.models import Permission, User
+from django.contrib.contenttypes.models import ContentType
+from django.core.management.color import no_style
+from django.db import connection
+from django.test import Client, TransactionTestCase
 
 from sessions_api.runner import outages
+from tests.client import service_with
 from tests.environment import leaks
-from tests.service import Service, provider_settings
+from tests.operators import logged_in
+from tests.service import Service, provider_settings, template
 from tests.upstream import Upstream
 
+pytest_plugins = ["tests.browser_fixtures"]
 MakeService = Callable[..., Service]
+
+# Of `tuned_service`: the settings that tests want otherwise than they are, and that are in no other test's way.
+TUNED = {
+    "BANCOBOT_SYSTEM_PROMPT": "Sou o banco.",
+    "CHAT_SYSTEM_PROMPT": "Sou o chat.",
+    "MAX_TURNS_IN_FLIGHT": "3",
+    "SESSION_BUSY_WAIT_SECONDS": "0.2",
+    "TURN_DEADLINE_SECONDS": "2",
+    "UPSTREAM_READ_SECONDS": "3600",
+}
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -25,10 +43,12 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    # Last, since playwright's event loop runs in the main thread for as long as there is a browser: no other can.
+    items.sort(key=lambda item: item.get_closest_marker("browser") is not None)
     if settings.DATABASES["default"]["ENGINE"] == "django.db.backends.sqlite3":
         return
-    elsewhere = [item for item in items if item.get_closest_marker("no_database")]
-    items[:] = [item for item in items if not item.get_closest_marker("no_database")]
+    elsewhere = [item for item in items if item.get_closest_marker("no_database") or item.get_closest_marker("browser")]
+    items[:] = [item for item in items if item not in set(elsewhere)]
     config.hook.pytest_deselected(items=elsewhere)
 
 
@@ -43,6 +63,20 @@ def django_db_modify_db_settings(
     database = settings.DATABASES["default"]
     if database["ENGINE"] == "django.db.backends.sqlite3":
         database["TEST"]["NAME"] = str(tmp_path_factory.mktemp("database") / "test.sqlite3")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _cheap_flush() -> Iterator[None]:
+    """Permissions and content types stay: to make them anew after each test is nine tenths of Django's flush."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(TransactionTestCase, "_fixture_teardown", lambda test: empty_tables())
+        yield
+
+
+def empty_tables() -> None:
+    kept = {model._meta.db_table for model in (ContentType, Permission)}
+    tables = set(connection.introspection.django_table_names(only_existing=True, include_views=False)) - kept
+    connection.ops.execute_sql_flush(connection.ops.sql_flush(no_style(), list(tables)))
 
 
 @pytest.fixture(autouse=True)
@@ -65,35 +99,57 @@ def upstream(_upstream: Upstream) -> Upstream:
     return _upstream
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _template_goes_with_the_run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    yield
+    template(tmp_path_factory.getbasetemp()).close()
+
+
 @pytest.fixture(scope="session")
 def _service(_upstream: Upstream, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
-    service = Service(tmp_path_factory.mktemp("service"), settings=provider_settings(_upstream.url))
-    yield service
-    service.close()
+    with service_with(tmp_path_factory, _upstream) as service:
+        yield service
+
+
+@pytest.fixture(scope="session")
+def _tuned_service(_upstream: Upstream, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    with service_with(tmp_path_factory, _upstream, **TUNED) as service:
+        yield service
 
 
 @pytest.fixture
 def service(_service: Service, upstream: Upstream) -> Iterator[Service]:
     """One service for all tests, so a test keeps to sessions, or to a caller's key, of its own.
 
-    Tests that need other settings, an empty database or a crash take `make_service`.
+    Tests that need other settings take `tuned_service`; those that need an empty database or a crash `make_service`.
     """
-    if not _service.running:
-        _service.start()
-    before = len(_service.log())
-    yield _service
-    print(_service.log()[before:])  # pytest shows it with a test that failed
+    yield from running(_service)
 
 
 @pytest.fixture
-def make_service(upstream: Upstream, tmp_path: Path) -> Iterator[MakeService]:
+def tuned_service(_tuned_service: Service, upstream: Upstream) -> Iterator[Service]:
+    """Another one for all tests, with the settings in TUNED."""
+    yield from running(_tuned_service)
+
+
+def running(service: Service) -> Iterator[Service]:
+    if not service.running:
+        service.start()
+    before = len(service.log())
+    yield service
+    print(service.log()[before:])  # pytest shows it with a test that failed
+
+
+@pytest.fixture
+def make_service(upstream: Upstream, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[MakeService]:
     """Starts a service of the test's own: `make_service(workers=2, SESSION_BUSY_WAIT_SECONDS="1")`."""
     made: list[Service] = []
 
     def make(*, workers: int = 1, **own: str) -> Service:
         directory = tmp_path / f"service-{len(made)}"
         directory.mkdir()
-        service = Service(directory, workers=workers, settings=provider_settings(upstream.url) | own)
+        migrated, settings = template(tmp_path_factory.getbasetemp()), provider_settings(upstream.url) | own
+        service = Service(directory, workers=workers, settings=settings, template=migrated)
         made.append(service)
         return service.start()
 
@@ -101,3 +157,9 @@ def make_service(upstream: Upstream, tmp_path: Path) -> Iterator[MakeService]:
     for service in made:
         service.close()
         print(service.log())
+
+
+@pytest.fixture
+def operator(transactional_db: None) -> Client:
+    """A superuser, "chefe", who is logged in to the admin."""
+    return logged_in(User.objects.create_superuser("chefe"))

@@ -179,18 +179,29 @@ class Server:
         return False
 
 
-def create_database(server_url: str) -> str:
-    """The URL of a new, empty database on the server that the URL leads to."""
+def create_database(server_url: str, *, copied: bool = False) -> str:
+    """The URL of a new database on the server that the URL leads to: empty, or a copy of the one that the URL names."""
     name = f"bancobot_{secrets.token_hex(6)}"
-    _administer(server_url, sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
+    statement = sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name))
+    if copied:
+        statement += sql.SQL(" TEMPLATE {}").format(sql.Identifier(_name(server_url)))
+        server_url = _elsewhere(server_url)
+    _administer(server_url, statement)
     return urlunsplit(urlsplit(server_url)._replace(path=f"/{name}"))
 
 
 def drop_database(url: str) -> None:
     """Removes it, and whoever is still connected to it."""
-    name = urlsplit(url).path.lstrip("/")
-    server_url = urlunsplit(urlsplit(url)._replace(path="/postgres"))
-    _administer(server_url, sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(name)))
+    _administer(_elsewhere(url), sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(_name(url))))
+
+
+def _name(url: str) -> str:
+    return urlsplit(url).path.lstrip("/")
+
+
+def _elsewhere(url: str) -> str:
+    """Another database of the same server: nobody may be connected to one that is copied or removed."""
+    return urlunsplit(urlsplit(url)._replace(path="/postgres"))
 
 
 def _administer(server_url: str, statement: sql.Composed) -> None:

@@ -1,8 +1,10 @@
 """The real service, as an operator would start it: `manage.py serve` in processes of its own."""
 
 import contextlib
+import functools
 import os
 import secrets
+import shutil
 import signal
 import socket
 import sqlite3
@@ -41,18 +43,77 @@ def provider_settings(upstream_url: str) -> dict[str, str]:
     }
 
 
+def new_database(directory: Path) -> str:
+    """Of the kind under test: a new one on the PostgreSQL server of DATABASE_URL, or a SQLite file."""
+    server = os.environ.get("DATABASE_URL", "")
+    if server.startswith("postgres"):
+        return postgres.create_database(server)
+    return f"sqlite:///{directory}/bancobot.sqlite3"
+
+
+def manage(settings: Mapping[str, str], *arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "manage.py", *arguments],
+        cwd=ROOT,
+        env=clean_environment(**settings),
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+class Template:
+    """A migrated database, made when it is first wanted, and copies of it."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+
+    @functools.cached_property
+    def url(self) -> str:
+        url = new_database(self.directory)
+        settings = {"DATABASE_URL": url, "DATA_DIR": str(self.directory), "SECRET_KEY": secrets.token_urlsafe(50)}
+        migrated = manage(settings, "migrate", "--verbosity=0")
+        assert migrated.returncode == 0, migrated.stderr
+        return url
+
+    def copy(self, directory: Path) -> str:
+        if self.url.startswith("postgres"):
+            return postgres.create_database(self.url, copied=True)
+        return f"sqlite:///{shutil.copy(urlsplit(self.url).path, directory)}"
+
+    def close(self) -> None:
+        if "url" in self.__dict__ and self.url.startswith("postgres"):
+            postgres.drop_database(self.url)
+
+
+@functools.cache
+def template(directory: Path) -> Template:
+    """The one of a process of the test run, whose own `directory` this is."""
+    (directory / "template").mkdir()
+    return Template(directory / "template")
+
+
 class Service:
     """One installation: a database, a port and the processes that serve it, until `close()`.
 
     The database is of the kind under test: a new one on the PostgreSQL server of DATABASE_URL, or a SQLite file in
-    `directory`. `settings` are environment variables; change them between `terminate()` and `start()` at will.
+    `directory`. It is empty, or a copy of `template`, which spares the service its migrations. `settings` are
+    environment variables; change them between `terminate()` and `start()` at will.
     """
 
-    def __init__(self, directory: Path, *, workers: int = 1, settings: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        *,
+        workers: int = 1,
+        settings: Mapping[str, str] | None = None,
+        template: Template | None = None,
+    ) -> None:
         self.directory = directory
         self.workers = workers
         self.port = free_port()
-        self.database_url = self._new_database()
+        self.database_url = template.copy(directory) if template else new_database(directory)
         self.settings = {
             "SECRET_KEY": secrets.token_urlsafe(50),
             "DATA_DIR": str(directory),
@@ -119,15 +180,7 @@ class Service:
 
     def manage(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         """Runs a management command with the service's settings; its exit code and output are the caller's to judge."""
-        return subprocess.run(
-            [sys.executable, "manage.py", *arguments],
-            cwd=ROOT,
-            env=clean_environment(**self.settings),
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
+        return manage(self.settings, *arguments)
 
     def sql(self, query: str, *values: Any) -> list[tuple[Any, ...]]:
         """Runs one statement on the service's database, with %s for the values; returns the rows and commits."""
@@ -151,12 +204,6 @@ class Service:
     @property
     def _log_file(self) -> Path:
         return self.directory / "service.log"
-
-    def _new_database(self) -> str:
-        server = os.environ.get("DATABASE_URL", "")
-        if server.startswith("postgres"):
-            return postgres.create_database(server)
-        return f"sqlite:///{self.directory}/bancobot.sqlite3"
 
     def _wait_for_health(self) -> None:
         deadline = time.monotonic() + START_SECONDS

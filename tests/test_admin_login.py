@@ -23,6 +23,7 @@ from bancobot_project.admin_config import locked_out
 from bancobot_project.models import PasswordTries
 from tests.client import NO_TLS, PATIENCE, service_with, wait_until
 from tests.conftest import MakeService
+from tests.operators import superuser
 from tests.service import Service
 from tests.upstream import Upstream
 
@@ -39,7 +40,7 @@ REFUSED = {429, 503}  # 503: PostgreSQL's few connections were all taken; no pas
 def guarded(_upstream: Upstream, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     """A service on two workers with one operator."""
     with service_with(tmp_path_factory, _upstream, 2, LOG_FORMAT="json", **LIMITS) as service:
-        create_operator(service)
+        superuser(service, "chefe", PASSWORD)
         yield service
 
 
@@ -48,13 +49,6 @@ def place(guarded: Service) -> Service:
     """The same, with all tries forgotten."""
     guarded.sql("DELETE FROM bancobot_project_passwordtries")
     return guarded
-
-
-def create_operator(service: Service, name: str = "chefe") -> None:
-    service.settings |= {"DJANGO_SUPERUSER_PASSWORD": PASSWORD}
-    made = service.manage("createsuperuser", "--noinput", "--username", name, "--email", "chefe@banco.example")
-    del service.settings["DJANGO_SUPERUSER_PASSWORD"]
-    assert made.returncode == 0, made.stderr
 
 
 @pytest.fixture
@@ -228,7 +222,7 @@ def test_the_admin_s_cookies_are_for_this_host_and_its_server_alone(place: Servi
 
 def test_behind_https_they_are_sent_by_https_alone(make_service: MakeService) -> None:
     service = make_service(HTTPS="true", TRUSTED_PROXIES="127.0.0.1")
-    create_operator(service)
+    superuser(service, "chefe", PASSWORD)
     with httpx.Client(base_url=service.url, trust_env=False, verify=NO_TLS, timeout=PATIENCE) as client:
         secure = {"X-Forwarded-Proto": "https", "Referer": service.url.replace("http:", "https:") + LOGIN}
         page = client.get(LOGIN, headers=secure)

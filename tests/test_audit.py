@@ -18,10 +18,12 @@ from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from access import audit
+from access.audit_admin import search
 from access.models import AuditEntry
-from access.other_admins import search
 from tests.client import NO_TLS, Caller, good, new_id, problem
 from tests.conftest import MakeService
+from tests.keys import Client
+from tests.operators import superuser
 from tests.records import make_session
 from tests.service import Service
 from tests.upstream import Upstream
@@ -57,6 +59,12 @@ class Member:
 
 
 def member(service: Service, *scopes: str) -> Member:
+    client = Client(service, scopes)
+    key = client.key()
+    return Member(Caller(service, key.whole), client.owner, f"{client.owner}/{key.identifier}")
+
+
+def made_by_command(service: Service, *scopes: str) -> Member:
     name = f"cliente-{new_id()}"
     asked = [f"--scope={scope}" for scope in scopes]
     created = service.manage("create_client", name, *asked, "--key")
@@ -85,7 +93,7 @@ def reader(running: Service) -> Member:
 
 @pytest.fixture(scope="module")
 def chief(running: Service) -> str:
-    return superuser(running)
+    return chief_of(running)
 
 
 # By the API
@@ -164,11 +172,9 @@ def log_in(client: httpx.Client, username: str, password: str = PASSWORD) -> htt
     return send(client, "/admin/login/", username=username, password=password, next="/admin/")
 
 
-def superuser(service: Service) -> str:
+def chief_of(service: Service) -> str:
     name = f"chefe-{secrets.token_hex(4)}"
-    service.settings["DJANGO_SUPERUSER_PASSWORD"] = PASSWORD
-    made = service.manage("createsuperuser", "--noinput", f"--username={name}", "--email=chefe@banco.example")
-    assert made.returncode == 0, made.stderr
+    superuser(service, name, PASSWORD)
     return name
 
 
@@ -210,7 +216,7 @@ def test_a_name_that_nobody_has_is_not_kept_since_it_may_be_a_password(service: 
 
 def test_being_locked_out_is_told_once(make_service: MakeService) -> None:
     service = make_service(ADMIN_LOGIN_TRIES="2")
-    chief = superuser(service)
+    chief = chief_of(service)
     with admin(service) as client:
         for name in (chief, "ninguém\0"):
             assert [log_in(client, name, "errada").status_code for _ in range(4)] == [200, 200, 429, 429]
@@ -224,7 +230,7 @@ def test_being_locked_out_is_told_once(make_service: MakeService) -> None:
 
 def test_nothing_that_anybody_wrote_and_no_secret_is_in_the_log(make_service: MakeService) -> None:
     service, canary = make_service(), "CANARIO-7c1e"
-    someone, chief = member(service, *SCOPES), superuser(service)
+    someone, chief = made_by_command(service, *SCOPES), chief_of(service)
     caller, bringing = someone.caller, Caller(service)
     for each, session in ((caller, "a"), (caller, "b"), (bringing, "c")):
         each.chat(f"{canary} pergunta", session_id=session, system_prompt=canary)

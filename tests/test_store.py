@@ -1,64 +1,31 @@
-"""sessions_api/store.py and writer.py: sets of operations that may be run again, and who gets which result."""
+"""sessions_api/store.py: what is kept when a turn begins, goes on and ends; each operation may be run again."""
 
-import asyncio
-import math
-import threading
-from collections.abc import Sequence
 from dataclasses import replace
 from datetime import timedelta
 from decimal import Decimal
 from typing import Any
 
 import pytest
-from django.db import IntegrityError, OperationalError, connection, transaction
+from django.db import IntegrityError, transaction
 from django.utils import timezone
 
-from sessions_api.housekeeping import close, drop_expired_keys, interrupt_dead_turns, interrupt_turns
-from sessions_api.models import IdempotencyKey, Message, Session, new_public_id
+from sessions_api.housekeeping import close, drop_expired_keys
+from sessions_api.lookups import find_keys
+from sessions_api.models import IdempotencyKey, Message, Session
 from sessions_api.reading import find_replies
-from sessions_api.runner import is_gone, outages, this_process
+from sessions_api.runner import this_process
 from sessions_api.store import (
     NotAllAtOnce,
     abandon_turns,
     begin_turns,
     cancel_turns,
-    find_keys,
     finish_turns,
     save_progress,
 )
-from sessions_api.turns import BegunTurn, Busy, KnownKey, NewTurn, Outcome, Progress
-from sessions_api.writer import MOST_JOBS, Writer
+from sessions_api.turns import BegunTurn, Busy, KnownKey, Outcome, Progress
+from tests.stored_turns import begin, outcome, question, rows, say
 
 pytestmark = pytest.mark.django_db(transaction=True)
-
-
-def question(session_id: str = "s", text: str = "Oi", **more: Any) -> NewTurn:
-    return NewTurn(
-        owner=more.pop("owner", "open"), session_id=session_id, turn_id=new_public_id(), question=text, **more
-    )
-
-
-def begin(turn: NewTurn) -> BegunTurn:
-    [begun] = begin_turns([turn])
-    assert isinstance(begun, BegunTurn)
-    return begun
-
-
-def outcome(begun: BegunTurn, text: str = "Olá", **more: Any) -> Outcome:
-    return Outcome(
-        **{"session_pk": begun.session_pk, "position": begun.position, "content": text, "status": "completed", **more}
-    )
-
-
-def say(session_id: str, text: str, reply: str, **more: Any) -> BegunTurn:
-    begun = begin(question(session_id, text, **more))
-    assert finish_turns([outcome(begun, reply)]) == ["completed"]
-    return begun
-
-
-def rows(session_id: str = "s") -> list[tuple[Any, ...]]:
-    messages = Message.objects.filter(session__session_id=session_id).order_by("position")
-    return list(messages.values_list("position", "role", "content", "status"))
 
 
 # Beginning a turn
@@ -251,140 +218,6 @@ def test_a_set_with_one_ended_turn_asks_to_be_taken_apart() -> None:
     assert rows("a")[1][3] == "pending"
 
 
-# Dead turns
-
-
-def age(begun: BegunTurn, runner: str, seconds: float) -> None:
-    Message.objects.filter(session=begun.session_pk, position=begun.position).update(
-        runner=runner, heartbeat_at=timezone.now() - timedelta(seconds=seconds)
-    )
-
-
-def test_a_turn_without_a_heartbeat_is_interrupted_and_keeps_its_text() -> None:
-    begun = begin(question())
-    save_progress([Progress(begun.session_pk, 1, "Até aqui")])
-    age(begun, "outra-maquina/1:1:1", 3600)
-    assert interrupt_dead_turns() == 1
-    reply = Message.objects.get(position=1)
-    assert (reply.status, reply.content, reply.error_code) == ("interrupted", "Até aqui", "turn_interrupted")
-    assert reply.may_have_been_billed
-    assert interrupt_dead_turns() == 0
-
-
-def test_a_living_turn_of_another_machine_is_left_alone() -> None:
-    begun = begin(question())
-    age(begun, "outra-maquina/1:1:1", 1)
-    assert interrupt_dead_turns() == 0
-    assert interrupt_turns([Message.objects.get(position=1).turn_id]) == [0]
-
-
-def test_a_turn_of_a_process_that_is_gone_is_interrupted_at_once() -> None:
-    begun = begin(question())
-    namespace, pid, _start = this_process().split(":")
-    age(begun, f"{namespace}:{pid}:1", 0)  # that pid, but it began at another time: it was used again
-    assert interrupt_dead_turns() == 1
-
-
-def test_a_process_knows_itself_alive() -> None:
-    assert not is_gone(this_process())
-    assert not is_gone("")
-    assert not is_gone("outra-maquina/1:1:1")
-
-
-def test_each_dead_turn_of_a_set_is_told() -> None:
-    dead, living = begin(question("a")), begin(question("b"))
-    age(dead, this_process(), 3600)
-    turn_ids = [Message.objects.get(session=begun.session_pk, position=1).turn_id for begun in (living, dead)]
-    assert interrupt_turns([*turn_ids, "nada"]) == [0, 1, 0]
-
-
-# Reading replies
-
-
-def test_nobody_is_taken_for_dead_right_after_an_outage() -> None:
-    """Nobody could write a heartbeat meanwhile; one that is known to be gone is dead all the same."""
-    silent, gone = question("a"), question("b")
-    begin(silent)
-    begin(gone)
-    Message.objects.filter(position=1).update(heartbeat_at=timezone.now() - timedelta(hours=1))
-    Message.objects.filter(turn_id=gone.turn_id, position=1).update(runner=this_process().replace(":", ":9", 1))
-    outages.note()
-    assert interrupt_turns([silent.turn_id]) == [0]
-    assert interrupt_dead_turns() == 1
-    assert (rows("a")[1][3], rows("b")[1][3]) == ("pending", "interrupted")
-    outages.last_at = -math.inf
-    assert interrupt_turns([silent.turn_id]) == [1]
-
-
-def test_replies_are_found_for_their_owner_alone() -> None:
-    turn = question()
-    begin(turn)
-    found, stranger, missing = find_replies([("open", turn.turn_id), ("outro", turn.turn_id), ("open", "nada")])
-    assert found is not None
-    assert found.role == "assistant"
-    assert (stranger, missing) == (None, None)
-
-
-# The writer
-
-
-@pytest.fixture
-def writer() -> Any:
-    """A writer of the test's own, whose thread lets go of its connection at the end."""
-    writer = Writer()
-    yield writer
-
-    def let_go(arguments: Sequence[None]) -> list[None]:
-        connection.close()
-        return [None for _ in arguments]
-
-    asyncio.run(one(writer, let_go, None))
-
-
-async def one(writer: Writer, operation: Any, argument: Any) -> Any:
-    return await writer.run(operation, argument)
-
-
-def together(writer: Writer, operation: Any, arguments: Sequence[Any]) -> list[Any]:
-    """The results, or exceptions, of jobs that are handed over at one moment."""
-
-    async def run() -> list[Any]:
-        return await asyncio.gather(
-            *(writer.run(operation, argument) for argument in arguments), return_exceptions=True
-        )
-
-    return asyncio.run(run())
-
-
-def test_each_job_gets_its_own_result(writer: Writer) -> None:
-    def double(numbers: Sequence[int]) -> list[int]:
-        return [2 * number for number in numbers]
-
-    assert together(writer, double, range(3 * MOST_JOBS)) == [2 * number for number in range(3 * MOST_JOBS)]
-
-
-def test_what_waits_is_one_transaction(writer: Writer) -> None:
-    sizes: list[int] = []
-    gate = threading.Event()
-
-    def work(arguments: Sequence[int]) -> list[int]:
-        gate.wait(10)
-        sizes.append(len(arguments))
-        assert connection.in_atomic_block
-        return list(arguments)
-
-    async def run() -> None:
-        first = writer.run(work, 0)
-        await asyncio.sleep(0.05)
-        rest = [writer.run(work, number) for number in range(1, 21)]
-        gate.set()
-        await asyncio.gather(first, *rest)
-
-    asyncio.run(run())
-    assert sum(sizes) == 21
-    assert max(sizes) >= 20
-
-
 @pytest.mark.parametrize("status", ["completed", "failed", "interrupted", "cancelled"])
 def test_an_outcome_that_is_recorded_twice_counts_once(status: str) -> None:
     """The writer runs a batch again when its commit's answer was lost."""
@@ -403,6 +236,9 @@ def test_a_reply_that_was_cancelled_meanwhile_gets_all_that_had_come_and_what_it
     assert rows()[1] == (1, "assistant", "Tudo o que veio", "cancelled")
     assert Message.objects.get(position=1).finish_reason == "cancelled"
     assert Session.objects.get().prompt_tokens == 7
+
+
+# Keys, and reading replies
 
 
 def test_a_turn_whose_beginning_was_never_answered_is_abandoned_and_its_key_is_free() -> None:
@@ -430,104 +266,10 @@ def test_a_key_outlives_its_running_turn(settings: Any) -> None:
     assert drop_expired_keys() == 1
 
 
-def test_a_result_comes_after_its_commit(writer: Writer) -> None:
-    begun = asyncio.run(one(writer, begin_turns, question()))
-    assert rows()[0][2] == "Oi"
-    assert asyncio.run(one(writer, finish_turns, outcome(begun))) == "completed"
-    assert rows()[1][3] == "completed"
-
-
-def test_one_bad_job_does_not_fail_its_neighbours(writer: Writer) -> None:
-    bad = question("a" * 20, metadata={"x": object()})  # no JSON
-    results = together(writer, begin_turns, [question("a"), bad, question("b")])
-    assert [type(result) for result in results] == [BegunTurn, TypeError, BegunTurn]
-    assert Session.objects.count() == 2
-
-
-def test_a_turn_that_was_ended_does_not_fail_its_neighbours(writer: Writer) -> None:
-    first, second = begin(question("a")), begin(question("b"))
-    Message.objects.filter(session=second.session_pk, position=1).update(status="cancelled")
-    assert together(writer, finish_turns, [outcome(first), outcome(second)]) == ["completed", "cancelled"]
-    assert rows("a")[1][3] == "completed"
-
-
-def test_a_database_error_reaches_the_one_who_waits(writer: Writer) -> None:
-    def fail(arguments: Sequence[None]) -> list[None]:
-        with connection.cursor() as cursor:
-            cursor.execute("SELECT * FROM nada")
-        return []
-
-    [problem] = together(writer, fail, [None])
-    assert isinstance(problem, Exception)
-    assert not isinstance(problem, TypeError)
-    assert together(writer, begin_turns, [question()]) != []
-
-
-@pytest.mark.parametrize("problem", [OperationalError, IntegrityError])
-def test_a_job_is_tried_again_after_a_passing_failure(writer: Writer, problem: type[Exception]) -> None:
-    attempts: list[int] = []
-
-    def fail_once(arguments: Sequence[int]) -> list[int]:
-        attempts.append(len(arguments))
-        if len(attempts) == 1:
-            raise problem("another process was in the way")
-        return list(arguments)
-
-    assert together(writer, fail_once, [7]) == [7]
-    assert len(attempts) == 2
-
-
-def test_nobody_waits_in_line_for_a_database_that_is_away(writer: Writer) -> None:
-    attempts: list[int] = []
-
-    def fail(arguments: Sequence[int]) -> list[int]:
-        attempts.append(len(arguments))
-        raise OperationalError("the database is away")
-
-    results = together(writer, fail, range(MOST_JOBS // 2))
-    assert {type(result) for result in results} == {OperationalError}
-    assert len(attempts) < 10
-
-
-def test_an_operation_that_forgets_a_result_is_an_error(writer: Writer) -> None:
-    [problem] = together(writer, lambda arguments: [], [1])
-    assert isinstance(problem, ValueError)
-
-
-def test_who_stops_waiting_harms_nobody(writer: Writer) -> None:
-    async def run() -> Any:
-        leaving = asyncio.ensure_future(writer.run(begin_turns, question("a")))
-        staying = writer.run(begin_turns, question("b"))
-        leaving.cancel()
-        return await staying
-
-    assert isinstance(asyncio.run(run()), BegunTurn)
-    assert isinstance(asyncio.run(one(writer, begin_turns, question("c"))), BegunTurn)
-
-
-def test_many_loops_share_a_writer(writer: Writer) -> None:
-    results: list[Any] = []
-
-    def run(number: int) -> None:
-        results.append(asyncio.run(one(writer, begin_turns, question(f"s{number}"))))
-
-    threads = [threading.Thread(target=run, args=(number,)) for number in range(8)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert len({begun.session_pk for begun in results}) == 8
-
-
-def test_a_process_that_was_taken_for_dead_still_stores_its_whole_reply() -> None:
-    begun = begin(question())
-    dead = {"status": "interrupted", "error_code": "turn_interrupted", "completed_at": timezone.now()}
-    Message.objects.filter(position=1).update(content="Até aqui", **dead)
-    assert finish_turns([outcome(begun, "Tudo")]) == ["completed"]
-    assert rows()[1] == (1, "assistant", "Tudo", "completed")
-
-
-def test_another_process_s_interrupted_turn_is_left_alone() -> None:
-    begun = begin(question())
-    Message.objects.filter(position=1).update(status="interrupted", runner="elsewhere:1:1")
-    assert finish_turns([outcome(begun, "Tudo")]) == ["interrupted"]
+def test_replies_are_found_for_their_owner_alone() -> None:
+    turn = question()
+    begin(turn)
+    found, stranger, missing = find_replies([("open", turn.turn_id), ("outro", turn.turn_id), ("open", "nada")])
+    assert found is not None
+    assert found.role == "assistant"
+    assert (stranger, missing) == (None, None)

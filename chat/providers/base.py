@@ -122,5 +122,10 @@ class Provider(ABC):
     def withdraw(self) -> None:
         """After `knock`: the turn was not begun."""
 
+    @property
+    def is_down(self) -> bool:
+        """Whether it has failed too often, and has not been seen to answer since. Lets nobody in."""
+        return False
+
     async def aclose(self) -> None:
         """Let go of the connections."""

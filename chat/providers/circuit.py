@@ -12,6 +12,7 @@ logger = logging.getLogger(__name__)
 THRESHOLD = 5  # failures in a row
 COOL_DOWN = 2.0  # seconds; with a request that hangs in between, a provider that is back is found in less than 5
 OUTAGES = {"provider_error", "provider_invalid_response", "provider_timeout", "provider_unavailable"}
+KEYS_REFUSED = {"provider_auth_failed", "provider_payment_required"}  # by a provider that answers
 
 
 def is_outage(failure: ProviderError) -> bool:
@@ -25,6 +26,8 @@ def is_outage(failure: ProviderError) -> bool:
 
 class Circuit:
     """Opens after `threshold` failures in a row. Then one request a `cool_down` may try, until one succeeds.
+
+    One whose key is refused shows that the provider answers, and no more: all may go then, until the first failure.
 
     `clock` gives seconds. It belongs to one event loop: nothing in it waits, so nothing has to be locked.
     """
@@ -42,10 +45,15 @@ class Circuit:
         self._cool_down = cool_down
         self._clock = clock
         self._failures = 0
+        self._on_trial = False  # closed by no success, but by a refused key
         self._next_try: float | None = None  # none while the circuit is closed
         self._probe: Ticket | None = None
         self._door_opens = 0.0
         self._period = 0  # how often it has opened and closed: what was sent before says nothing about now
+
+    @property
+    def is_open(self) -> bool:
+        return self._next_try is not None
 
     def closed_for(self) -> float:
         """Seconds until a request may go, 0.0 where it may go now. Lets nobody in: that is `enter`."""
@@ -84,10 +92,15 @@ class Circuit:
         if ticket.period != self._period:
             return
         self._failures = 0
-        if self._next_try is not None:
-            self._next_try, self._probe = None, None
-            self._period += 1
+        if self._next_try is not None or self._on_trial:
+            self._close(on_trial=False)
             logger.warning("the provider %s answers again", self._name)
+
+    def refused_a_key(self, ticket: "Ticket") -> None:
+        """While it is open: else a crowd with made-up keys would send every probe, and keep good ones out for long."""
+        if self._next_try is not None and ticket.period == self._period:
+            self._close(on_trial=True)
+            self._failures = self._threshold - 1
 
     def failed(self, ticket: "Ticket", failure: ProviderError) -> None:
         if ticket.period != self._period:
@@ -108,8 +121,17 @@ class Circuit:
     def _open(self, failure: ProviderError) -> None:
         self._next_try = self._clock() + self._cool_down
         self._period += 1
+        if self._on_trial:  # nobody was told that it answers again
+            self._on_trial = False
+            return
         reason = {"code": failure.code, "reason": failure.detail}
         logger.warning("the provider %s is down: requests fail at once until it answers", self._name, extra=reason)
+
+    def _close(self, *, on_trial: bool) -> None:
+        self._next_try, self._probe = None, None
+        self._door_opens = 0.0
+        self._on_trial = on_trial
+        self._period += 1
 
 
 class Ticket:
@@ -135,6 +157,8 @@ class Ticket:
             self._circuit.succeeded(self)
         elif isinstance(problem, ProviderError) and is_outage(problem):
             self._circuit.failed(self, problem)
+        elif isinstance(problem, ProviderError) and problem.code in KEYS_REFUSED:
+            self._circuit.refused_a_key(self)
         else:
             self._circuit.left(self)
 

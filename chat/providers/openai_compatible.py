@@ -123,6 +123,10 @@ class OpenAICompatible(Provider):
     def withdraw(self) -> None:
         self._circuit.withdraw()
 
+    @property
+    def is_down(self) -> bool:
+        return self._circuit.is_open
+
     async def aclose(self) -> None:
         await self._connection.aclose()
 

@@ -1,12 +1,9 @@
-"""The audit log in the admin; and the admin's own users and groups, whose changes it tells of."""
+"""The audit log in the admin: to be read, searched and filtered."""
 
 import json
-from collections.abc import Iterable
 from typing import Any
 
 from django.contrib import admin
-from django.contrib.auth.admin import GroupAdmin, UserAdmin
-from django.contrib.auth.models import Group, User
 from django.db import connection
 from django.db.models import QuerySet
 from django.http import HttpRequest
@@ -84,54 +81,3 @@ class AuditAdmin(admin.ModelAdmin):
     @admin.display(description=_("details"))
     def details_text(self, entry: AuditEntry) -> str:
         return json.dumps(entry.details, ensure_ascii=False, indent=2) if entry.details else ""
-
-
-# Users and groups: what the admin's own log says in the language of forms, with the rights as they are afterwards
-
-
-def permissions_of(holder: User | Group) -> list[str]:
-    own = holder.user_permissions if isinstance(holder, User) else holder.permissions
-    return sorted(f"{one.content_type.app_label}.{one.codename}" for one in own.select_related("content_type"))
-
-
-def rights_of(holder: User | Group) -> dict[str, Any]:
-    if isinstance(holder, Group):
-        return {"permissions": permissions_of(holder)}
-    flags = {"active": holder.is_active, "staff": holder.is_staff, "superuser": holder.is_superuser}
-    groups = sorted(holder.groups.values_list("name", flat=True))
-    return {**flags, "groups": groups, "permissions": permissions_of(holder)}
-
-
-class Audited:
-    """Tells the audit log what Django's admin tells its own."""
-
-    def log_addition(self, request: HttpRequest, obj: Any, message: Any) -> Any:
-        tell_of(request, "added", obj, rights=rights_of(obj))
-        return super().log_addition(request, obj, message)  # type: ignore[misc]  # a ModelAdmin's
-
-    def log_change(self, request: HttpRequest, obj: Any, message: Any) -> Any:
-        changed = message[0].get("changed", {}) if message and isinstance(message, list) else {}
-        tell_of(request, "changed", obj, fields=changed.get("fields", []), rights=rights_of(obj))
-        return super().log_change(request, obj, message)  # type: ignore[misc]
-
-    def log_deletions(self, request: HttpRequest, queryset: Iterable[Any]) -> Any:
-        for obj in queryset:
-            tell_of(request, "deleted", obj)
-        return super().log_deletions(request, queryset)  # type: ignore[misc]
-
-
-def tell_of(request: HttpRequest, done: str, obj: User | Group, **more: Any) -> None:
-    user = isinstance(obj, User)
-    action = audit.Action.USER_CHANGED if user else audit.Action.GROUP_CHANGED
-    target = f"user:{obj}" if user else f"group:{obj}"
-    audit.record(
-        action, audit.staff(request), target=target[:160], address=audit.address_of(request), done=done, **more
-    )
-
-
-class AuditedUserAdmin(Audited, UserAdmin):
-    pass
-
-
-class AuditedGroupAdmin(Audited, GroupAdmin):
-    pass
