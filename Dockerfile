@@ -16,6 +16,7 @@ COPY access ./access
 COPY sessions_api ./sessions_api
 COPY chat ./chat
 COPY templates ./templates
+COPY static ./static
 COPY locale ./locale
 ENV PATH=/venv/bin:$PATH \
     PYTHONUNBUFFERED=1 \

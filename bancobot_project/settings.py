@@ -222,6 +222,8 @@ USE_TZ = True
 TIME_ZONE = "UTC"
 
 STATIC_URL = "static/"
+STATICFILES_DIRS = [BASE_DIR / "static"]
+SERVESTATIC_ROOT = BASE_DIR / "static" / "root"  # /favicon.ico, which browsers ask for by that name
 SERVESTATIC_USE_FINDERS = True
 SERVESTATIC_AUTOREFRESH = False
 SERVESTATIC_ALLOW_ALL_ORIGINS = False  # no page of another origin needs these files
@@ -283,6 +285,7 @@ SPECTACULAR_SETTINGS: dict[str, Any] = {
         "ErrorCode": "bancobot_project.schema_answers.ERROR_CODES",
         "TurnStatus": "bancobot_project.schema_answers.TURN_STATUSES",
         "Role": "bancobot_project.schema_answers.ROLES",
+        "Rating": "bancobot_project.schema_answers.RATINGS",
         "HealthStatus": "bancobot_project.schema_answers.HEALTH_STATUSES",
         "AccessMode": "bancobot_project.schema_answers.ACCESS_MODES",
         "Limit": "bancobot_project.schema_answers.LIMITS",

@@ -6,6 +6,7 @@ from django.views.generic import RedirectView
 
 from bancobot_project.docs import RedocView, SchemaView, SwaggerView
 from bancobot_project.errors import page_not_found
+from chat.pages import chat_page
 
 handler400 = "bancobot_project.errors.bad_request"
 handler403 = "bancobot_project.errors.permission_denied"
@@ -15,6 +16,7 @@ handler500 = "bancobot_project.errors.server_error"
 urlpatterns = [
     path("", include("bancobot_project.loop_urls")),
     path("", include("sessions_api.urls")),
+    path("", chat_page, name="chat-page"),
     re_path(r"^schema/?$", SchemaView.as_view(), name="schema"),
     re_path(r"^docs/?$", SwaggerView.as_view(url_name="schema"), name="docs"),
     re_path(r"^redoc/?$", RedocView.as_view(url_name="schema"), name="redoc"),

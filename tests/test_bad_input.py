@@ -262,7 +262,7 @@ def test_a_client_that_leaves_in_the_middle_of_its_body_changes_nothing(caller: 
         ("POST", "/sessions/x/messages", 405, "method_not_allowed"), ("POST", "/turns/x", 405, "method_not_allowed"),
         ("POST", "/health", 405, "method_not_allowed"), ("DELETE", "/health", 405, "method_not_allowed"),
         ("BREW", "/chat", 405, "method_not_allowed"), ("BREW", "/sessions", 405, "method_not_allowed"),
-        ("GET", "/nada", 404, "not_found"), ("POST", "/nada", 404, "not_found"), ("POST", "/", 404, "not_found"),
+        ("GET", "/nada", 404, "not_found"), ("POST", "/nada", 404, "not_found"), ("POST", "/", 405, "method_not_allowed"),
         ("GET", "/chat/x", 404, "not_found"), ("GET", "/api", 404, "not_found"),
         ("GET", "/sessions/a/b", 404, "not_found"),
         ("GET", "//sessions", 404, "not_found"), ("GET", "/sessions//messages", 404, "not_found"),

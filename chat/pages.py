@@ -1,0 +1,45 @@
+"""The chat page at /. What it does is done by static/chat/ through the API that everybody has."""
+
+from django.conf import settings
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import render
+from django.utils.translation import get_language
+from django.views.decorators.csrf import csrf_exempt
+
+from bancobot_project.errors import ApiError, json_error
+from chat.page_texts import TEXTS
+from chat.providers import PROVIDERS
+
+# Its own files and its own API, and in browsers that know of it no HTML but what DOMPurify has cleaned.
+POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
+    "font-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; "
+    "require-trusted-types-for 'script'; trusted-types dompurify"
+)
+# In the order in which they are needed; the browser fetches them at once instead of one after the other.
+MODULES = (
+    "main.js", "access.js", "api.js", "conversation.js", "dom.js", "markdown.js", "message.js", "models.js",
+    "outbox.js", "records.js", "scroller.js", "sidebar.js", "stream.js", "texts.js", "versions.js", "writer.js",
+)  # fmt: skip
+
+
+def default_model() -> str:
+    configured = settings.PROVIDERS[settings.LLM_PROVIDER].get("default_model")
+    return configured or PROVIDERS[settings.LLM_PROVIDER].default_model
+
+
+@csrf_exempt  # nothing here changes anything; a POST is answered with 405
+def chat_page(request: HttpRequest) -> HttpResponse:
+    if request.method not in ("GET", "HEAD"):
+        return json_error(request, ApiError("method_not_allowed", headers={"Allow": "GET, HEAD"}))
+    data = {
+        "access": settings.ACCESS_MODE,
+        "default_model": default_model(),
+        "language": get_language(),
+        "texts": TEXTS,
+    }
+    context = {"data": data, "access": settings.ACCESS_MODE, "modules": MODULES}
+    response = render(request, "chat/page.html", context)
+    response["Content-Security-Policy"] = POLICY
+    response["Cache-Control"] = "no-cache"  # and not no-store: going back to the page then is instant
+    return response

@@ -1,0 +1,132 @@
+// The reader's key: kept in this tab, or on this device if so wished, and asked for when the service wants one.
+
+import { Api, ApiError } from "./api.js";
+import { announce, find } from "./dom.js";
+import { page, t } from "./texts.js";
+
+const NAME = "bancobot.key";
+const ASKING = ["not_authenticated", "invalid_api_key"];
+const SENDABLE = /^[\x21-\x7e]+$/; // in a header
+
+// Storage that a browser may refuse.
+export const kept = {
+  get(storage, name) {
+    try {
+      return globalThis[storage].getItem(name) ?? "";
+    } catch {
+      return "";
+    }
+  },
+  set(storage, name, value) {
+    try {
+      if (value) globalThis[storage].setItem(name, value);
+      else globalThis[storage].removeItem(name);
+    } catch {
+      // then it lasts as long as the page
+    }
+  },
+};
+
+let current = kept.get("sessionStorage", NAME) || kept.get("localStorage", NAME);
+
+export function hasKey() {
+  return current !== "";
+}
+
+function keep(key, remember) {
+  current = key;
+  kept.set("sessionStorage", NAME, remember ? "" : key);
+  kept.set("localStorage", NAME, remember ? key : "");
+}
+
+export function signOut() {
+  keep("", false);
+  for (const name of ["outbox", "draft"]) kept.set("sessionStorage", `bancobot.${name}`, "");
+  history.replaceState(null, "", "#/");
+  location.reload();
+}
+
+// The API, which asks for a key where one is wanted and then goes on with what it was doing: no message is lost by it.
+export class PageApi extends Api {
+  constructor(signedIn) {
+    super({ key: () => current });
+    this.signedIn = signedIn;
+    this.asking = null;
+  }
+
+  async request(method, path, options) {
+    if (!current && page.access !== "open") await this.signIn();
+    for (;;) {
+      const used = current;
+      try {
+        return await super.request(method, path, options);
+      } catch (problem) {
+        if (!ASKING.includes(problem.code)) throw problem;
+        if (used === current) await this.signIn(used ? problem.message : "");
+      }
+    }
+  }
+
+  // Resolves when a good key is there; rejects where the reader does without.
+  signIn(reason = "") {
+    this.asking ??= ask(reason).finally(() => (this.asking = null)).then(() => this.signedIn());
+    return this.asking;
+  }
+}
+
+async function ask(reason) {
+  const dialog = find("signin");
+  const [input, error, submit] = ["signin-key", "signin-error", "signin-submit"].map((name) => find(name));
+  const say = (text) => {
+    error.textContent = text;
+    announce(text);
+  };
+  say(reason);
+  input.value = "";
+  dialog.showModal();
+  input.focus();
+  try {
+    for (;;) {
+      const key = await submitted(dialog, input);
+      submit.disabled = true;
+      const problem = SENDABLE.test(key) ? await refusal(key) : t("key_unsendable");
+      submit.disabled = false;
+      if (!problem) {
+        keep(key, find("signin-remember").checked);
+        return;
+      }
+      say(problem);
+      input.select();
+    }
+  } finally {
+    submit.disabled = false;
+    dialog.close();
+  }
+}
+
+function submitted(dialog, input) {
+  return new Promise((resolve, reject) => {
+    const form = dialog.querySelector("form");
+    form.onsubmit = (event) => {
+      event.preventDefault();
+      resolve(input.value.trim());
+    };
+    const giveUp = (event) => {
+      event.preventDefault();
+      if (page.access === "open") reject(new ApiError(401, { detail: t("no_key"), code: "not_authenticated" }));
+    };
+    dialog.oncancel = giveUp;
+    find("signin-cancel").onclick = giveUp;
+  });
+}
+
+// What speaks against a key; empty: nothing.
+async function refusal(key) {
+  try {
+    await new Api({ key: () => key }).sessions({ limit: 1 });
+  } catch (problem) {
+    if (!(problem instanceof ApiError)) return t("unreachable");
+    if (problem.status === 401) return problem.message;
+  }
+  return "";
+}

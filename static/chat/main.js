@@ -1,0 +1,246 @@
+// The page: what is in the template is bound to the modules that know what to do.
+
+import { PageApi, hasKey, kept, signOut } from "./access.js";
+import { Conversation } from "./conversation.js";
+import { announce, find, h, toast } from "./dom.js";
+import { ModelPicker } from "./models.js";
+import { said } from "./records.js";
+import { Sidebar } from "./sidebar.js";
+import { money, number, page, t } from "./texts.js";
+
+const DRAFT = "bancobot.draft";
+const TITLE_LATER = 4000; // milliseconds after the first reply: a model may have thought of a better title
+
+const api = new PageApi(() => {
+  drawAccess();
+  sidebar.load();
+});
+const sidebar = new Sidebar(api, {
+  said,
+  renamed: (id, title) => {
+    if (id !== conversation.id || !conversation.session) return;
+    conversation.session.title = title;
+    drawHead();
+  },
+  removed: (id) => id === conversation.id && go(""),
+});
+const models = new ModelPicker(api, (id) => {
+  conversation.model = id;
+  drawHead();
+  find("composer").focus();
+});
+const conversation = new Conversation(api, {
+  moved: (id) => history.pushState(null, "", addressOf(id)),
+  changed: () => {
+    sidebar.load();
+    if (conversation.views.length <= 2) setTimeout(lateTitle, TITLE_LATER);
+  },
+  drawn: () => draw(),
+});
+
+// Where we are
+
+function addressOf(id) {
+  return id ? `#/c/${encodeURIComponent(id)}` : "#/";
+}
+
+function idInAddress() {
+  try {
+    return decodeURIComponent(/^#\/c\/(.+)$/.exec(location.hash)?.[1] ?? "");
+  } catch {
+    return "";
+  }
+}
+
+async function go(id) {
+  if (addressOf(id) !== location.hash) history.pushState(null, "", addressOf(id));
+  await conversation.open(id);
+}
+
+async function lateTitle() {
+  const { id } = conversation;
+  const session = id && !conversation.running ? await api.session(id).catch(() => null) : null;
+  if (!session || conversation.id !== id || session.title === conversation.session?.title) return;
+  conversation.session = session;
+  drawHead();
+  sidebar.load();
+}
+
+addEventListener("popstate", () => conversation.id !== idInAddress() && conversation.open(idInAddress()));
+addEventListener("hashchange", () => conversation.id !== idInAddress() && conversation.open(idInAddress()));
+
+// What is shown around the messages
+
+function draw() {
+  const { id, running, views, hasEarlier } = conversation;
+  const opening = find("message-list").getAttribute("aria-busy") === "true";
+  find("greeting").hidden = Boolean(id) || views.length > 0 || opening;
+  find("earlier").hidden = !hasEarlier;
+  find("send").hidden = Boolean(running);
+  find("stop").hidden = !running;
+  find("stop").disabled = false;
+  find("export").hidden = !conversation.session;
+  sidebar.show(id);
+  drawHead();
+}
+
+function drawHead() {
+  const { session } = conversation;
+  const title = session ? session.title || t("untitled") : t("new_conversation");
+  find("title").textContent = title;
+  document.title = session ? `${title} – BancoBot` : "BancoBot";
+  const model = conversation.model || session?.model || page.default_model;
+  find("model-name").textContent = models.nameOf(model);
+  find("totals").textContent = session ? totalsOf(session.usage) : "";
+}
+
+function totalsOf({ total_tokens: tokens, cost }) {
+  return [t("tokens", { count: number(tokens) }), cost ? money(cost) : ""].filter(Boolean).join(" · ");
+}
+
+// Writing and sending
+
+const composer = find("composer");
+
+function grow() {
+  composer.style.height = "auto";
+  composer.style.height = `${composer.scrollHeight + 2}px`;
+}
+
+function submit() {
+  const text = composer.value;
+  if (conversation.running || !text.trim()) return;
+  composer.value = "";
+  kept.set("sessionStorage", DRAFT, "");
+  grow();
+  conversation.send(text);
+}
+
+composer.addEventListener("input", () => {
+  kept.set("sessionStorage", DRAFT, composer.value);
+  grow();
+});
+composer.addEventListener("keydown", (event) => {
+  // While an input method composes a character, Enter is the method's.
+  if (event.key !== "Enter" || event.shiftKey || event.isComposing) return;
+  event.preventDefault();
+  submit();
+});
+find("composer-form").addEventListener("submit", (event) => {
+  event.preventDefault();
+  submit();
+  composer.focus();
+});
+find("stop").addEventListener("click", stop);
+
+async function stop() {
+  find("stop").disabled = true;
+  composer.focus();
+  await conversation.stop();
+  find("stop").disabled = false;
+}
+
+// Buttons and keys
+
+find("skip").addEventListener("click", (event) => {
+  event.preventDefault(); // the address says which conversation this is
+  composer.focus();
+});
+find("new-conversation").addEventListener("click", () => {
+  closeDrawer();
+  go("").then(() => composer.focus());
+});
+find("earlier").addEventListener("click", () => conversation.attempt(() => conversation.earlier()));
+find("model-picker").addEventListener("click", () => models.show(conversation.model || conversation.session?.model));
+
+find("theme").addEventListener("click", () => {
+  const { dataset } = document.documentElement;
+  const dark = dataset.theme ? dataset.theme === "dark" : matchMedia("(prefers-color-scheme: dark)").matches;
+  dataset.theme = dark ? "light" : "dark";
+  kept.set("localStorage", "bancobot.theme", dataset.theme);
+});
+
+function drawAccess() {
+  find("sign-out").hidden = !hasKey();
+  find("use-key").hidden = hasKey() || page.access !== "open";
+}
+
+find("sign-out").addEventListener("click", signOut);
+find("use-key").addEventListener("click", () => api.signIn().then(() => location.reload(), () => {}));
+
+const menu = find("export");
+for (const format of ["jsonl", "csv", "openai", "events", "xes"]) {
+  find(`export-${format}`).addEventListener("click", () => {
+    menu.open = false;
+    conversation.attempt(() => download(format));
+  });
+}
+
+async function download(format) {
+  const { id } = conversation;
+  const response = await api.export(id, format);
+  const named = /filename="([\w.-]+)"/.exec(response.headers.get("Content-Disposition") ?? "")?.[1];
+  const address = URL.createObjectURL(await response.blob());
+  const endings = { jsonl: "jsonl", csv: "csv", openai: "openai.jsonl", events: "events.csv", xes: "xes" };
+  const link = h("a", { href: address, download: named ?? `${id.replace(/[^\w.-]/g, "_")}.${endings[format]}` });
+  link.click();
+  setTimeout(() => URL.revokeObjectURL(address), 60_000);
+}
+
+// The list of conversations as a drawer, where the window is narrow
+
+const narrow = matchMedia("(max-width: 800px)");
+const side = find("sidebar");
+
+function openDrawer() {
+  document.body.classList.add("drawer-open");
+  side.inert = false;
+  find("main").inert = true;
+  find("menu-close").focus();
+}
+
+function closeDrawer() {
+  const open = document.body.classList.contains("drawer-open");
+  document.body.classList.remove("drawer-open");
+  side.inert = narrow.matches;
+  find("main").inert = false;
+  if (open) find("menu").focus();
+}
+
+find("menu").addEventListener("click", openDrawer);
+find("menu-close").addEventListener("click", closeDrawer);
+find("drawer-shade").addEventListener("click", closeDrawer);
+find("conversation-list").addEventListener("click", (event) => event.target.closest("a") && closeDrawer());
+narrow.addEventListener("change", closeDrawer);
+
+addEventListener("keydown", (event) => {
+  if (event.key !== "Escape" || document.querySelector("dialog[open]")) return;
+  if (document.body.classList.contains("drawer-open")) closeDrawer();
+  else if (menu.open) {
+    menu.open = false;
+    menu.querySelector("summary").focus();
+  } else if (conversation.running) stop();
+});
+addEventListener("click", (event) => !menu.contains(event.target) && (menu.open = false));
+document.addEventListener("visibilitychange", () => document.visibilityState === "visible" && conversation.refresh());
+addEventListener("offline", () => toast(t("offline")));
+addEventListener("online", () => announce(t("online")));
+
+// The start
+
+async function begin() {
+  closeDrawer();
+  drawAccess();
+  composer.value = kept.get("sessionStorage", DRAFT);
+  grow();
+  draw();
+  models.load().then(drawHead, () => {});
+  const listed = sidebar.load();
+  const opened = conversation.open(idInAddress());
+  await listed;
+  document.documentElement.dataset.ready = "";
+  if (!narrow.matches && !document.querySelector("dialog[open]")) composer.focus();
+  await opened;
+}
+
+begin();
