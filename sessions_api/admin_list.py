@@ -1,17 +1,20 @@
 """What the admin's list of sessions needs: filters, search, totals and pages that stay cheap with millions of rows."""
 
 from collections import Counter
+from datetime import timedelta
 from typing import Any
 
 from django.contrib import admin
 from django.contrib.admin.views.main import ChangeList
 from django.db.models import Count, Exists, OuterRef, Q, QuerySet, Subquery, Sum
 from django.http import HttpRequest
+from django.utils import timezone
 from django.utils.functional import cached_property
 from django.utils.translation import gettext_lazy as _
 
 from bancobot_project import admin_lists
-from sessions_api.models import Message, Session
+from sessions_api.models import Feedback, Message, Session
+from sessions_api.search import matching
 
 MOST_COUNTED = admin_lists.MOST_COUNTED  # sessions of a list that are counted, added up and can be paged through
 RECENT, MOST_MODELS = 1_000, 20  # the models offered as filters are those most used in so many recent sessions
@@ -32,15 +35,12 @@ def newest_message() -> QuerySet[Message]:
 
 
 def search(sessions: QuerySet[Session], text: str) -> QuerySet[Session]:
-    """Sessions whose id begins with the text, or whose title or messages contain it.
-
-    A whole id finds its session by the index. Anything else reads every message until there is a full-text index.
-    """
+    """The session with that id; else those whose id begins with the text, or whose title or messages have its words."""
     by_id = sessions.filter(session_id=text)
     if by_id.exists():
         return by_id
-    said = Message.objects.filter(session=OuterRef("pk"), content__icontains=text)
-    return sessions.filter(Q(session_id__startswith=text) | Q(title__icontains=text) | Exists(said))
+    said = matching(sessions, None, text).order_by().values("pk")
+    return sessions.filter(Q(session_id__startswith=text) | Q(pk__in=said))
 
 
 class SessionList(ChangeList):
@@ -70,9 +70,20 @@ class BoundedPaginator(admin_lists.BoundedPaginator):
 
 
 class ActivityFilter(admin_lists.PeriodFilter):
+    """Yesterday is UTC's, as in the overview."""
+
     title = _("last activity")
     parameter_name = "active"
     moment = "last_activity_at"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, Any]]:
+        return [*super().lookups(request, model_admin), ("yesterday", _("Yesterday"))]
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet) -> QuerySet:
+        if self.value() != "yesterday":
+            return super().queryset(request, queryset)
+        today = timezone.now().replace(hour=0, minute=0, second=0, microsecond=0)
+        return queryset.filter(last_activity_at__gte=today - timedelta(days=1), last_activity_at__lt=today)
 
 
 class ModelFilter(admin.SimpleListFilter):
@@ -126,6 +137,20 @@ class ReplyFilter(admin.SimpleListFilter):
             "some-broken": Q(Exists(broken)),
         }
         return queryset.filter(rules.get(self.value() or "", Q()))
+
+
+class FeedbackFilter(admin.SimpleListFilter):
+    title = _("feedback")
+    parameter_name = "feedback"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, Any]]:
+        return [("down", _("Any reply found bad")), ("up", _("Any reply found good"))]
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Session]) -> QuerySet[Session]:
+        if self.value() not in Feedback.Rating.values:
+            return queryset
+        rated = Feedback.objects.filter(rating=self.value()).order_by()
+        return queryset.filter(pk__in=rated.values("session"))
 
 
 class ClosedFilter(admin.SimpleListFilter):

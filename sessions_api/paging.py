@@ -44,18 +44,23 @@ def flag_of(request: Request, name: str) -> bool:
     return value in ("true", "1")
 
 
+def behind_cursor(request: Request, sessions: QuerySet[Session]) -> QuerySet[Session]:
+    """Those that the request's page, and the pages after it, have to show."""
+    cursor = request.query_params.get("cursor")
+    if not cursor:
+        return sessions
+    found = A_CURSOR.fullmatch(cursor)
+    if not found:
+        raise ValidationError({"cursor": [_("This is not a cursor of ours.")]})
+    moment = EPOCH + timedelta(microseconds=int(found[1]))
+    return sessions.filter(last_activity_at__lte=moment).filter(
+        Q(last_activity_at__lt=moment) | Q(pk__lt=int(found[2]))
+    )
+
+
 def page_of_sessions(request: Request, sessions: QuerySet[Session], limit: int) -> tuple[list[Session], str | None]:
     """The next `limit` sessions, last active first, and where the page after them is."""
-    cursor = request.query_params.get("cursor")
-    if cursor:
-        found = A_CURSOR.fullmatch(cursor)
-        if not found:
-            raise ValidationError({"cursor": [_("This is not a cursor of ours.")]})
-        moment = EPOCH + timedelta(microseconds=int(found[1]))
-        sessions = sessions.filter(last_activity_at__lte=moment).filter(
-            Q(last_activity_at__lt=moment) | Q(pk__lt=int(found[2]))
-        )
-    page = list(sessions.order_by("-last_activity_at", "-pk")[: limit + 1])
+    page = list(behind_cursor(request, sessions).order_by("-last_activity_at", "-pk")[: limit + 1])
     if len(page) <= limit:
         return page, None
     last = page[limit - 1]

@@ -4,7 +4,7 @@ from typing import Any
 
 from django.conf import settings
 from django.db import transaction
-from django.db.models import Exists, OuterRef, Q, QuerySet
+from django.db.models import QuerySet
 from django.utils.translation import gettext as _
 from rest_framework.exceptions import ValidationError
 from rest_framework.permissions import SAFE_METHODS
@@ -20,7 +20,7 @@ from bancobot_project.errors import ApiError, speaking
 from bancobot_project.fields import given
 from bancobot_project.logs import note
 from bancobot_project.parsers import AcceptHeader
-from sessions_api import feedback, housekeeping, paging
+from sessions_api import feedback, housekeeping, paging, search
 from sessions_api.forks import fork
 from sessions_api.models import Message, Session, new_public_id
 from sessions_api.serializers import (
@@ -183,8 +183,10 @@ class SessionsViewSet(RecordViewSet):
         if persona := request.query_params.get("persona_id"):
             sessions = sessions.filter(persona_id=persona, persona_id__gt="")  # as the index says
         if text := request.query_params.get("q"):
-            said = Message.objects.filter(session=OuterRef("pk"), content__icontains=text[: settings.MAX_MESSAGE_CHARS])
-            sessions = sessions.filter(Q(title__icontains=text) | Exists(said))
+            owner = request.query_params.get("owner") or caller_of(request).owner
+            # A page's search begins behind the page before it.
+            sessions = paging.behind_cursor(request, sessions)
+            sessions = search.matching(sessions, None if owner == ALL_OWNERS else owner, text)
         return sessions
 
 

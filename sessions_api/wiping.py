@@ -22,8 +22,9 @@ def wipe() -> None:
     """Remove from the file, and from the write-ahead log, what rows that were deleted before have left there.
 
     `secure_delete` overwrites a row where it was last. Where it had been before SQLite moved rows between pages, copies
-    can stay in the pages' unused space; only a rewrite of the file is sure to leave none. A file too large for that is
-    left to the operator's own VACUUM (docs/operations.md).
+    can stay in the pages' unused space; only a rewrite of the file is sure to leave none. The search index keeps words
+    that nothing has any more until its parts are merged. A file too large for both is left to the operator
+    (docs/operations.md).
     """
     global _last_began_at
     if connection.vendor != "sqlite":
@@ -47,6 +48,7 @@ def _size() -> int:
 def _rewrite() -> None:
     try:
         with connection.cursor() as cursor:
+            cursor.execute("INSERT INTO sessions_api_words(sessions_api_words) VALUES ('optimize')")
             cursor.execute("VACUUM")
     except OperationalError as problem:  # somebody wrote for longer than the busy timeout
         logger.warning("the database file could not be rewritten", extra={"reason": str(problem)})

@@ -1,0 +1,168 @@
+"""Searching conversations by words, in titles and messages. (What keeps the index: migrations/0005_search.py.)"""
+
+import logging
+import time
+import unicodedata
+from typing import Any
+
+from django.db import OperationalError, connection, transaction
+from django.db.models import Max, QuerySet
+from django.db.models.expressions import RawSQL
+
+from sessions_api.models import Session
+
+logger = logging.getLogger(__name__)
+
+MOST_CHARS, MOST_WORDS = 1_000, 10  # of a question; what is beyond them is left out of account
+TYPED_LETTERS = 3  # of a last word that may be unfinished: fewer begin too many words
+MOST_ENDINGS = 30  # SQLite: so many words are tried in the place of an unfinished one, those of most messages
+MOST_MATCHES = 10_000  # messages taken from the index, or a common word would take seconds
+BATCH = 500  # messages added to SQLite's index in one transaction: others wait for some 20 ms
+CATCH_UP_SECONDS = 0.05  # before a search; the rest is left to the maintenance
+# PostgreSQL: a common word is found at once in the newest sessions. Only a rare one needs the index.
+LOOKED_THROUGH, MESSAGES_LOOKED_THROUGH = 400, 8_000
+MANY = 101  # sessions found: more than a page has
+
+LAST_OF_BATCH = "SELECT max(id) FROM (SELECT id FROM sessions_api_unindexed ORDER BY id LIMIT %s)"
+ADD_NOTED = """
+INSERT INTO sessions_api_words(rowid, words)
+SELECT noted.id, char(57344) || hex(session.owner) || ' ' || coalesce(message.content, session.title)
+FROM sessions_api_unindexed noted JOIN sessions_api_session session ON session.id = noted.id >> 22
+LEFT JOIN sessions_api_message message ON message.session_id = session.id AND message.position = noted.id & 4194303
+WHERE noted.id <= %s ORDER BY noted.id
+"""
+IN_FTS = """
+SELECT rowid >> 22 FROM sessions_api_words WHERE sessions_api_words MATCH %s AND rowid < %s
+ORDER BY rowid DESC LIMIT %s
+"""
+# A prefix query of FTS5's takes ten times as long: it reads all messages of all these words before the first result.
+BEGINNING_WITH = "SELECT term FROM sessions_api_vocabulary WHERE term >= %s AND term < %s ORDER BY doc DESC LIMIT %s"
+IN_GIN = """
+(SELECT session_id FROM sessions_api_messagewords WHERE words @@ %s::tsquery LIMIT %s)
+UNION SELECT unnest(%s::bigint[])
+"""
+# IS TRUE: so that PostgreSQL reads the session's rows, and does not ask the index for each session
+AMONG = """
+SELECT pk FROM unnest(%s::bigint[]) pk WHERE (SELECT true FROM sessions_api_messagewords
+WHERE session_id = pk AND (words @@ %s::tsquery) IS TRUE LIMIT 1) LIMIT %s
+"""
+
+
+def matching(sessions: QuerySet[Session], owner: str | None, text: str) -> QuerySet[Session]:
+    """Those of the sessions that have every word of the text in their title, or in one of their messages.
+
+    Case and accents don't matter; the last word may be unfinished. `owner`: whose sessions these are, if one's alone.
+    A word of very many messages is looked for in the newest of them: `sessions` should be those behind the last page.
+    """
+    if not text.strip():
+        return sessions
+    text = text[:MOST_CHARS]
+    return (_on_postgresql if connection.vendor == "postgresql" else _on_sqlite)(sessions, owner, text)
+
+
+def catch_up(seconds: float) -> None:
+    """SQLite: add to the index what has been noted since the last time, for about so long at the most.
+
+    Others who want to write have half of the time.
+    """
+    if connection.vendor != "sqlite":
+        return
+    began_at = now = time.monotonic()
+    try:
+        while _add_noted() and time.monotonic() < began_at + seconds:
+            time.sleep(time.monotonic() - now)
+            now = time.monotonic()
+    except OperationalError as problem:
+        logger.warning("the search index could not be brought up to date", extra={"reason": str(problem)})
+
+
+def _add_noted() -> bool:
+    """Adds a batch; whether there was anything to add."""
+    if _row(LAST_OF_BATCH, BATCH)[0] is None:
+        return False
+    with transaction.atomic(), connection.cursor() as cursor:
+        last = _row(LAST_OF_BATCH, BATCH)[0]
+        cursor.execute(ADD_NOTED, [last])
+        cursor.execute("DELETE FROM sessions_api_unindexed WHERE id <= %s", [last])
+    return last is not None
+
+
+def _on_sqlite(sessions: QuerySet[Session], owner: str | None, text: str) -> QuerySet[Session]:
+    words = _words(text)
+    newest = sessions.order_by().aggregate(newest=Max("pk"))["newest"]
+    if not words or newest is None:
+        return sessions.none()
+    catch_up(CATCH_UP_SECONDS)
+    last = [words[-1], *(_endings(words[-1]) if _may_be_unfinished(text, words) else [])]
+    own = [[f"\ue000{owner.encode().hex()}"]] if owner else []
+    query = " AND ".join(_any_of(choice) for choice in [*own, *([word] for word in words[:-1]), last])
+    return sessions.filter(pk__in=RawSQL(IN_FTS, [query, (newest + 1) << 22, MOST_MATCHES]))  # noqa: S611 - a constant
+
+
+def _words(text: str) -> list[str]:
+    """Words as FTS5 sees them. Letters and digits are those of an old Unicode, which every SQLite takes for such."""
+    old = unicodedata.ucd_3_2_0
+    letters = (c if old.category(c)[0] in "LN" else " " for c in unicodedata.normalize("NFC", text))
+    return _distinct("".join(letters).split())
+
+
+def _endings(beginning: str) -> list[str]:
+    """Words of the index that begin so."""
+    plain = unicodedata.normalize("NFD", beginning.lower())
+    plain = "".join(c for c in plain if not unicodedata.combining(c))
+    found = _rows(BEGINNING_WITH, plain, plain + "\U0010ffff", MOST_ENDINGS)
+    return [term for (term,) in found if _words(term) == [term]]
+
+
+def _any_of(choice: list[str]) -> str:
+    return "(" + " OR ".join(f'"{word}"' for word in choice) + ")"
+
+
+def _on_postgresql(sessions: QuerySet[Session], owner: str | None, text: str) -> QuerySet[Session]:
+    words = _distinct(_row("SELECT sessions_api_words(%s)", text)[0])
+    if not words:
+        return sessions.none()
+    query = " & ".join(map(_quoted, words)) + (":*" if _may_be_unfinished(text, words) else "")
+    newest, there_are_more = _newest(sessions)
+    found = [pk for (pk,) in _rows(AMONG, newest, query, MANY)]
+    if len(found) == MANY or not there_are_more:
+        return sessions.filter(pk__in=found)
+    own = f" & {_quoted(f'={owner}')}" if owner else ""
+    return sessions.filter(pk__in=RawSQL(IN_GIN, [query + own, MOST_MATCHES, found]))  # noqa: S611 - a constant
+
+
+def _newest(sessions: QuerySet[Session]) -> tuple[list[int], bool]:
+    """Those to look through, and whether there are others."""
+    newest = list(sessions.order_by("-last_activity_at", "-pk").values_list("pk", "message_count")[:LOOKED_THROUGH])
+    room = MESSAGES_LOOKED_THROUGH
+    few = []
+    for pk, messages in newest:
+        room -= messages
+        if room < 0:
+            break
+        few.append(pk)
+    return few, len(few) < len(newest) or len(newest) == LOOKED_THROUGH
+
+
+def _distinct(words: list[str]) -> list[str]:
+    """The first ones, each once, with the last one at the end."""
+    return [*dict.fromkeys(word for word in words[:MOST_WORDS] if word != words[-1]), *words[-1:]][-MOST_WORDS:]
+
+
+def _may_be_unfinished(text: str, words: list[str]) -> bool:
+    return text[-1:].isalnum() and len(words[-1]) >= TYPED_LETTERS
+
+
+def _quoted(lexeme: str) -> str:
+    return "'" + lexeme.replace("\\", "\\\\").replace("'", "''") + "'"
+
+
+def _row(query: str, *values: Any) -> tuple[Any, ...]:
+    """The only row of the answer."""
+    return _rows(query, *values)[0]
+
+
+def _rows(query: str, *values: Any) -> list[tuple[Any, ...]]:
+    with connection.cursor() as cursor:
+        cursor.execute(query, values)
+        return list(cursor.fetchall())
