@@ -4,7 +4,7 @@ VENV = .venv
 BIN = $(VENV)/bin
 ARGS =
 
-.PHONY: run test lint format bench torture fuzz requirements messages clean help
+.PHONY: run test lint format bench torture fuzz mining requirements messages clean help
 .DEFAULT_GOAL = help
 
 help: ## this list
@@ -13,7 +13,7 @@ help: ## this list
 run: $(VENV)/.run-stamp ## set up what is missing, then serve on http://127.0.0.1:8000 (ARGS="--port 9000")
 	@exec $(BIN)/python manage.py serve $(ARGS)
 
-test: $(VENV)/.dev-stamp ## every check, on SQLite and PostgreSQL (ARGS="-k name" or ARGS="--stage types"; ARGS=--help)
+test: $(VENV)/.dev-stamp ## every check, on SQLite, on PostgreSQL and in a browser (ARGS="-k name" or ARGS="--stage types"; ARGS=--help)
 	@exec $(BIN)/python -m tests.run $(ARGS)
 
 lint: $(VENV)/.dev-stamp ## ruff and mypy
@@ -32,6 +32,12 @@ torture: $(VENV)/.dev-stamp ## try the promises with kills, restarts and faults,
 fuzz: $(VENV)/.dev-stamp ## send 10,000 generated requests on each database (ARGS="--seed 7 --cases 2000")
 	@exec $(BIN)/python -m fuzz $(ARGS)
 
+mining: $(VENV)/.dev-stamp $(VENV)/.pm4py-stamp ## let a swarm talk, and pm4py read its event logs (500 MB of packages)
+	@exec $(BIN)/python -m tests.pm4py $(VENV)/pm4py/bin/python
+
+screenshots: $(VENV)/.dev-stamp ## take the README's pictures anew, of a scratch service in a real browser (needs Chromium)
+	@exec $(BIN)/python -m tests.screenshots
+
 COMPILE = $(BIN)/uv pip compile --universal --python-version $(PYTHON_FLOOR) --generate-hashes --no-emit-index-url \
 	--no-header --quiet
 
@@ -39,6 +45,7 @@ requirements: $(VENV)/.dev-stamp ## compile the .in files to exact versions with
 	$(COMPILE) $(ARGS) requirements.in --output-file requirements.txt
 	$(COMPILE) $(ARGS) requirements-dev.in --output-file requirements-dev.txt
 	$(COMPILE) $(ARGS) -c requirements.txt bench/requirements.in --output-file bench/requirements.txt
+	$(COMPILE) $(ARGS) tests/pm4py/requirements.in --output-file tests/pm4py/requirements.txt
 
 messages: $(VENV)/.run-stamp ## collect the texts to translate in locale/, and compile their translations (needs gettext)
 	@command -v xgettext > /dev/null && command -v msgfmt > /dev/null || { \
@@ -65,6 +72,11 @@ $(VENV)/.dev-stamp: requirements-dev.txt $(VENV)/.run-stamp
 
 $(VENV)/.bench-stamp: bench/requirements.txt $(VENV)/.run-stamp
 	$(INSTALL) --require-hashes -r bench/requirements.txt
+	@touch $@
+
+$(VENV)/.pm4py-stamp: tests/pm4py/requirements.txt $(VENV)/.run-stamp
+	$(BIN)/python -m venv --clear $(VENV)/pm4py
+	$(VENV)/pm4py/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r tests/pm4py/requirements.txt
 	@touch $@
 
 # Where the Python behind the venv is gone (an upgrade of the system), what was installed counts for nothing.

@@ -173,6 +173,7 @@ class AuditEntry(models.Model):
         LISTED = "sessions.listed", _("listed sessions")
         READ = "session.read", _("read a session")
         EXPORTED = "sessions.exported", _("exported sessions")
+        IMPORTED = "sessions.imported", _("imported sessions")
         CHANGED = "session.changed", _("changed a session")
         FORKED = "session.forked", _("copied a session")
         CLOSED = "session.closed", _("closed a session")

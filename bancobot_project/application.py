@@ -5,7 +5,6 @@ none of them and goes past them; everything else (sessions, admin, documentation
 """
 
 import asyncio
-import contextlib
 import functools
 import logging
 import re
@@ -29,9 +28,10 @@ from django.utils.module_loading import import_string
 
 from bancobot_project import lifespan
 from bancobot_project.addresses import Proxies, networks
-from bancobot_project.errors import ApiError, json_error
+from bancobot_project.errors import ApiError, as_api_error, json_error
 from bancobot_project.headers import Protection
 from bancobot_project.logs import facts, request_id
+from bancobot_project.spool import Spool
 from bancobot_project.streams import Stream
 
 logger = logging.getLogger("bancobot.requests")
@@ -44,7 +44,6 @@ Answering = Callable[[ASGIRequest], Awaitable[Any]]
 A_REQUEST_ID = re.compile(rb"[A-Za-z0-9._:-]{1,128}")
 MOST_PARTS = 10_000  # of a body: a million of a byte each would take the event loop seconds
 MOST_PARAMETERS = 100  # of a query; Django takes no more than 1,000
-SEND_SECONDS = 60  # for an answer that is taken as a whole
 LONGEST_PATH = 1000  # characters of it in the log
 MOST_THREADS = 16  # and database connections, of requests that take Django's own way: each has one of its own
 ON_THE_LOOP = "bancobot_project.loop_urls"
@@ -110,15 +109,6 @@ def replay(body: bytes, receive: Receive) -> Receive:
     return receive_again
 
 
-def keeping(messages: list[Any]) -> Send:
-    """A `send` for an answer that is taken as a whole."""
-
-    async def keep(message: Any) -> None:
-        messages.append(message)
-
-    return keep
-
-
 def encoded(response: HttpResponseBase) -> list[tuple[bytes, bytes]]:
     return [(name.encode("ascii"), value.encode("latin-1")) for name, value in response.items()]
 
@@ -167,13 +157,7 @@ class Application:
             if scope["match"]:
                 await self.loop(scope, replay(body, receive), exchange.send)
             else:
-                answer: list[Any] = []
-                async with self.threads:  # and not while it is sent: a client may take its time to read
-                    await self.django(scope, replay(body, receive), keeping(answer))
-                with contextlib.suppress(TimeoutError):  # who takes nothing for so long has gone, or means harm
-                    async with asyncio.timeout(SEND_SECONDS):
-                        for message in answer:
-                            await exchange.send(message)
+                await self._answer_by_django(scope, replay(body, receive), exchange)
         except RequestAborted:  # the client left before it had said all: nobody is there for an answer
             pass
         except ApiError as problem:
@@ -182,6 +166,16 @@ class Application:
                 await self.loop(scope, replay(b"", receive), exchange.send)
         finally:
             exchange.log()
+
+    async def _answer_by_django(self, scope: Scope, receive: Receive, exchange: "Exchange") -> None:
+        """Raises `ApiError` where the answer could not be completed; nothing of it has been sent then."""
+        with Spool() as answer:
+            try:
+                async with self.threads:  # and not while it is sent: a client may take its time to read
+                    await self.django(scope, receive, answer.keep)
+            except Exception as problem:  # of what a view makes while it is sent; Django answers all others
+                raise as_api_error(problem) from problem
+            await answer.send(exchange.send)
 
 
 class Exchange:

@@ -10,6 +10,7 @@ from bancobot_project import schema_answers as answers
 from bancobot_project import schema_examples as examples
 from bancobot_project.errors import CODES
 from chat.serializers import ChatSerializer, MessageSerializer
+from sessions_api.exports.formats import CLOCKS, FORMATS
 from sessions_api.serializers import ForkSerializer, OpinionSerializer, SessionPatchSerializer
 
 Schema = dict[str, Any]
@@ -101,7 +102,7 @@ ERASE = query(
 A_MOMENT = "ISO 8601; in UTC where it names no zone, and a date alone is its beginning."
 MOMENTS = [{"format": "date-time"}, {"format": "date"}, {"maxLength": 0}]
 FILTERS = [
-    query("q", "Only sessions with this text in the title or in a message."),
+    query("q", "Only sessions with all these words in the title or in one message; the last may be unfinished."),
     query("since", f"Only sessions that were active at this moment or later. {A_MOMENT}", anyOf=MOMENTS),
     query("until", f"Only sessions that were last active before this moment. {A_MOMENT}", anyOf=MOMENTS),
     query("persona_id", "Only sessions of this persona."),
@@ -118,6 +119,10 @@ MESSAGES = [
     query("after", "Only messages that come after the one with this id.", pattern=A_MESSAGE_ID),
     query("before", "Only messages that come before the one with this id.", pattern=A_MESSAGE_ID),
     query("order", "Oldest first, or newest first.", enum=["asc", "desc"], default="asc"),
+]
+FILE = [
+    query("format", "What the file is to be.", enum=list(FORMATS), default="jsonl"),
+    query("clock", "By which clock `events` and `xes` tell what happened.", enum=list(CLOCKS), default="real"),
 ]
 OMITTED = header(
     "X-History-Omitted",
@@ -315,13 +320,13 @@ OPERATIONS: dict[str, Describe] = {
         "A new session with what was said up to the end of a turn: all of it without `after_turn`, nothing where that "
         "is null. Superseded messages are left out; the copies cost nothing, and so have no usage.",
         answers.SessionDocument,
-        (*RECORD, *BODY, "session_not_found", "turn_not_found", "session_busy"),
+        (*RECORD, *BODY, "session_not_found", "turn_not_found", "session_busy", "session_exists"),
         {"cópia": examples.FORKED_SESSION},
         status=201,
         request=ForkSerializer,
         examples=[OpenApiExample("até um turno", examples.FORK, request_only=True)],
         parameters=[SESSION],
-        problems={"session_id": "Já existe uma sessão aberta com este id."},
+        problems={"session_id": "Use de 1 a 128 caracteres dentre A-Z a-z 0-9 . _ : -"},
     ),
     "POST /messages/{message_id}/feedback": operation(
         "giveFeedback",
@@ -370,6 +375,21 @@ OPERATIONS: dict[str, Describe] = {
         {"mensagens": examples.MESSAGE_PAGE},
         parameters=[SESSION, *MESSAGES, INCLUDE, OWNER],
         problems={"order": "Use asc ou desc."},
+    ),
+    "GET /sessions/{session_id}/export": extend_schema(
+        operation_id="exportSession",
+        tags=["Sessions"],
+        summary="A session as a file",
+        description="With all its messages: docs/research.md describes the formats.",
+        request=None,
+        parameters=[SESSION, *FILE, INCLUDE, OWNER],
+        responses={
+            (200, media_type): OpenApiResponse(
+                {"type": "string"}, examples=[OpenApiExample(name, text, media_type=media_type)]
+            )
+            for media_type, name, text in examples.FILES
+        }
+        | _errors((*RECORD, "session_not_found"), False, {"format": "Use um destes: jsonl, csv, openai, events, xes."}),
     ),
     "GET /api/sessions": operation(
         "listSessionIds",

@@ -1,5 +1,6 @@
 from django.urls import re_path
 
+from sessions_api.export_views import ExportViewSet
 from sessions_api.views import FeedbackViewSet, SessionIdsViewSet, SessionsViewSet
 
 urlpatterns = [
@@ -13,5 +14,6 @@ urlpatterns = [
     ),
     re_path(r"^sessions/(?P<session_id>[^/]+)/messages/?$", SessionsViewSet.as_view({"get": "messages"})),
     re_path(r"^sessions/(?P<session_id>[^/]+)/fork/?$", SessionsViewSet.as_view({"post": "fork"})),
+    re_path(r"^sessions/(?P<session_id>[^/]+)/export/?$", ExportViewSet.as_view({"get": "retrieve"})),
     re_path(r"^messages/(?P<message_id>[^/]+)/feedback/?$", FeedbackViewSet.as_view({"post": "create"})),
 ]

@@ -45,6 +45,7 @@ MATRIX = {
     "PATCH /sessions/{session_id}": Endpoint("session", body={"title": "tomada"}),
     "DELETE /sessions/{session_id}": Endpoint("session"),
     "GET /sessions/{session_id}/messages": Endpoint("session"),
+    "GET /sessions/{session_id}/export": Endpoint("session"),
     "GET /api/sessions": Endpoint(),
     "DELETE /api/sessions/{session_id}": Endpoint("session"),
     "GET /health": Endpoint(),
@@ -55,6 +56,7 @@ VARIANTS = {  # of an address, or of what is asked of it
     "DELETE /sessions/{session_id}": ["?erase=true"],
     "DELETE /api/sessions/{session_id}": ["?erase=true"],
     "GET /sessions/{session_id}/messages": ["?order=desc&limit=1", "/", "?include=superseded"],
+    "GET /sessions/{session_id}/export": ["?format=xes", "?format=events&clock=simulated&include=superseded"],
     "GET /sessions": ["?limit=1", "?q=SEGREDO"],
 }
 

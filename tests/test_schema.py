@@ -29,6 +29,7 @@ OPERATIONS = {
     "PATCH /sessions/{session_id}": "updateSession",
     "DELETE /sessions/{session_id}": "deleteSession",
     "GET /sessions/{session_id}/messages": "listMessages",
+    "GET /sessions/{session_id}/export": "exportSession",
     "GET /api/sessions": "listSessionIds",
     "DELETE /api/sessions/{session_id}": "deleteSessionById",
     "GET /health": "getHealth",

@@ -30,6 +30,7 @@ NEEDED = {  # one of these is enough
     "DELETE /sessions/{session_id}": {"sessions:write"},
     "DELETE /sessions/{session_id}?erase=true": {"sessions:erase"},
     "GET /sessions/{session_id}/messages": {"sessions:read", ADMIN},
+    "GET /sessions/{session_id}/export": {"sessions:read", ADMIN},
     "GET /api/sessions": {"sessions:read", ADMIN},
     "DELETE /api/sessions/{session_id}": {"sessions:write"},
     "DELETE /api/sessions/{session_id}?erase=true": {"sessions:erase"},
@@ -213,9 +214,10 @@ def test_each_read_of_an_admin_is_in_the_audit_log(house: Service) -> None:
     entries = house.sql(f"{query} ORDER BY id", f"{reader.owner}/{key.identifier}")
     about = [(action, target, owner) for action, _, target, owner, *_ in entries]
     one, lists = ("session.read", session, owner.owner), "sessions.listed"
-    expected = {"/sessions": lists, "/api/sessions": lists}
+    expected = {"GET /sessions": lists, "GET /api/sessions": lists}
+    exported = {"GET /sessions/{session_id}/export": ("sessions.exported", session, owner.owner)}
     assert about == [
-        (expected[name.split()[1]], "", named) if name.split()[1] in expected else one
+        (expected[name], "", named) if name in expected else exported.get(name, one)
         for name in READING
         for named in (owner.owner, "*")
     ]

@@ -1,0 +1,33 @@
+"""Answers that are made while they are kept for sending: files, piece by piece."""
+
+from collections.abc import AsyncIterator, Iterator
+
+from asgiref.sync import sync_to_async
+from django.db import connection
+from django.http import StreamingHttpResponse
+
+
+class Download(StreamingHttpResponse):
+    """A file of which one piece at a time is in memory. (Of an iterator like this one Django would make a list first.)
+
+    The pieces are made on the request's own thread. `name` has no characters that mean something in a header.
+    """
+
+    def __init__(self, pieces: Iterator[bytes], content_type: str, name: str) -> None:
+        headers = {"Content-Disposition": f'attachment; filename="{name}"'}
+        super().__init__(pieces, content_type=f"{content_type}; charset=utf-8", headers=headers)
+        self._pieces = pieces
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        try:
+            while (piece := await sync_to_async(self._next)()) is not None:
+                yield piece
+        except Exception:
+            await sync_to_async(self.close)()  # Django does not, and the thread's connection would be lost to its pool
+            raise
+
+    def _next(self) -> bytes | None:
+        piece = next(self._pieces, None)
+        if connection.vendor == "postgresql":
+            connection.close_if_unusable_or_obsolete()  # back to the pool: others need it in between
+        return piece

@@ -1,0 +1,67 @@
+"""Whole answers on their way to slow readers: in memory as far as they are small, and else in a file without a name."""
+
+import asyncio
+import contextlib
+import tempfile
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import IO, Any, Self
+
+IN_MEMORY = 1024 * 1024  # bytes of an answer
+PIECE = 65_536  # bytes that are read back at once
+SEND_SECONDS = 60  # for what was in memory, and for each piece of what was not
+
+
+class Spool:
+    """Keeps ASGI's messages of one answer until it is complete, and then sends them.
+
+    So whoever makes the answer never waits for whoever reads it, and nothing has been sent of one that fails.
+    """
+
+    def __init__(self) -> None:
+        self._messages: list[Any] = []
+        self._size = 0
+        self._file: IO[bytes] | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        if self._file is not None:
+            self._file.close()
+
+    async def keep(self, message: Any) -> None:
+        """A `send` for Django."""
+        body = message.get("body", b"")
+        self._size += len(body)
+        if self._size <= IN_MEMORY:
+            self._messages.append(message)
+        else:
+            await asyncio.to_thread(self._write, body)
+
+    def _write(self, body: bytes) -> None:
+        if self._file is None:
+            self._file = tempfile.TemporaryFile()  # noqa: SIM115 - closed by __exit__
+        self._file.write(body)
+
+    async def send(self, send: Callable[[Any], Awaitable[None]]) -> None:
+        with contextlib.suppress(TimeoutError):  # who takes nothing for so long has gone, or means harm
+            async with asyncio.timeout(SEND_SECONDS) as patience:
+                self._tell_length()
+                for message in self._messages:
+                    await send(message)
+                if self._file is not None:
+                    async for piece in self._pieces(self._file):
+                        patience.reschedule(asyncio.get_running_loop().time() + SEND_SECONDS)
+                        await send({"type": "http.response.body", "body": piece, "more_body": True})
+                    await send({"type": "http.response.body"})
+
+    def _tell_length(self) -> None:
+        """So that whoever gets less than all of it knows. (Django leaves it out of what it has made piece by piece.)"""
+        start = self._messages[0] if self._messages else {}
+        if start.get("status") == 200 and not any(name.lower() == b"content-length" for name, _ in start["headers"]):
+            start["headers"] = [*start["headers"], (b"Content-Length", str(self._size).encode())]
+
+    async def _pieces(self, file: IO[bytes]) -> AsyncIterator[bytes]:
+        await asyncio.to_thread(file.seek, 0)
+        while piece := await asyncio.to_thread(file.read, PIECE):
+            yield piece

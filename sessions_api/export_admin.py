@@ -1,0 +1,55 @@
+"""Exports out of the admin's list: an action for each format."""
+
+from collections.abc import Callable
+from typing import Any
+
+from django.contrib import messages
+from django.db.models import QuerySet
+from django.http import HttpRequest
+from django.utils import timezone
+from django.utils.translation import gettext_lazy as _
+
+from access import audit
+from bancobot_project.downloads import Download
+from sessions_api.exports.formats import FORMATS
+from sessions_api.exports.reading import conversations
+from sessions_api.exports.writing import Wishes, in_pieces
+from sessions_api.models import Session
+
+MOST_AT_ONCE = 500  # sessions; manage.py export_sessions knows no limit
+
+
+class ExportActions:
+    """For the ModelAdmin of sessions. To export is to read, and takes the same permission."""
+
+    def get_actions(self: Any, request: HttpRequest) -> dict[str, Any]:
+        actions: dict[str, Any] = super().get_actions(request)  # type: ignore[misc] # the ModelAdmin's
+        if self.has_view_permission(request):
+            for name, chosen in FORMATS.items():
+                description = _("Export selected sessions: %(format)s") % {"format": chosen.label}
+                actions[f"export_{name}"] = (export_as(name), f"export_{name}", description)
+        return actions
+
+
+def export_as(name: str) -> Callable[[Any, HttpRequest, QuerySet[Session]], Any]:
+    def export(model_admin: Any, request: HttpRequest, queryset: QuerySet[Session]) -> Download | None:
+        chosen = list(queryset.only("session_id", "owner")[: MOST_AT_ONCE + 1])
+        if len(chosen) > MOST_AT_ONCE:
+            text = _("At most %d sessions at once: select fewer, or use manage.py export_sessions.") % MOST_AT_ONCE
+            model_admin.message_user(request, text, messages.ERROR)
+            return None
+        targets = [(session.session_id, session.owner) for session in chosen]
+        who, where = audit.staff(request), audit.address_of(request)
+        audit.record_all(audit.Action.EXPORTED, who, targets, address=where, format=name)
+        return download(name, [session.pk for session in chosen])
+
+    return export
+
+
+def download(name: str, pks: list[int]) -> Download:
+    sessions = Session.objects.filter(pk__in=pks)
+    read = conversations(sessions, superseded=name == "jsonl")
+    stem = f"bancobot-{timezone.now():%Y-%m-%d}"
+    return Download(
+        in_pieces(FORMATS[name].write(read, Wishes())), FORMATS[name].content_type, FORMATS[name].filename(stem)
+    )

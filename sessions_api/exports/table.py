@@ -1,0 +1,79 @@
+"""CSV: a message a row, for spreadsheets and statistics."""
+
+import csv
+import json
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from datetime import datetime
+from decimal import Decimal
+from operator import attrgetter
+from typing import Any
+
+from sessions_api.exports.reading import Conversation, Said
+from sessions_api.exports.writing import Wishes, moment
+
+BYTE_ORDER_MARK = "\ufeff"  # else spreadsheets read UTF-8 as something else
+SESSION_COLUMNS = ("session_id", "owner", "title", "persona_id")
+MESSAGE_COLUMNS = (
+    "position", "turn_id", "role", "content", "status", "model", "provider", "finish_reason", "prompt_tokens",
+    "completion_tokens", "cached_tokens", "reasoning_tokens", "usage_estimated", "cost", "first_token_ms", "latency_ms",
+    "error_code", "created_at", "completed_at", "superseded_at",
+)  # fmt: skip
+COLUMNS = ("case_id", "message_id", *SESSION_COLUMNS, *MESSAGE_COLUMNS, "rating", "comment", "metadata")
+
+# What a spreadsheet may take for a formula: one of the signs, its full-width and small forms and the minus sign among
+# them, behind any white space, control or invisible characters. Also behind apostrophes, so that the one that goes in
+# front of it is known to be ours.
+A_FORMULA = re.compile(
+    "'*(?:[\t\r\n]|[\\s\0-\x1f\x7f-\xa0\xad\u061c\u180e\u200b-\u200f\u2028-\u202f\u2060-\u206f\ufeff]*"
+    "[=+\\-@\uff1d\uff0b\uff0d\uff20\ufe66\ufe62\ufe63\ufe6b\u2212])"
+)
+
+
+_of_session, _of_message = attrgetter(*SESSION_COLUMNS), attrgetter(*MESSAGE_COLUMNS)
+
+
+class _Echo:
+    """A file for csv.writer, which then answers each row's text."""
+
+    def write(self, text: str) -> str:
+        return text
+
+
+def write(conversations: Iterable[Conversation], wishes: Wishes) -> Iterator[str]:
+    def rows() -> Iterator[Sequence[Any]]:
+        for conversation in conversations:
+            wishes.tally.conversations += 1
+            session = _of_session(conversation.session)
+            for said in conversation.messages:
+                wishes.tally.messages += 1
+                yield _row(conversation.case_id, session, said)
+
+    yield BYTE_ORDER_MARK
+    yield from lines(COLUMNS, rows())
+
+
+def lines(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> Iterator[str]:
+    """CSV as RFC 4180 has it, of which no cell is a formula."""
+    writer: Any = csv.writer(_Echo())
+    yield writer.writerow(header)
+    for row in rows:
+        yield writer.writerow([cell(value) for value in row])
+
+
+def cell(value: Any) -> Any:
+    """As it goes into a cell. A text that could be a formula gets an apostrophe in front."""
+    if isinstance(value, str):
+        return f"'{value}" if A_FORMULA.match(value) else value
+    if isinstance(value, datetime):
+        return moment(value)
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return f"{value:f}" if isinstance(value, Decimal) else value
+
+
+def _row(case_id: str, session: Sequence[Any], said: Said) -> list[Any]:
+    message, feedback = said
+    opinion = ("", "") if feedback is None else (feedback.rating, feedback.comment)
+    metadata = json.dumps(message.metadata, ensure_ascii=False, sort_keys=True) if message.metadata else ""
+    return [case_id, message.public_id, *session, *_of_message(message), *opinion, metadata]

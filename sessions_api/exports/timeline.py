@@ -1,0 +1,122 @@
+"""Conversations as process mining sees them: cases, and events with a beginning and an end."""
+
+import math
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from typing import Any, NamedTuple
+
+from sessions_api.exports.reading import Conversation, Said
+from sessions_api.exports.writing import Wishes
+from sessions_api.models import Message, Session
+
+MILLISECONDS_FROM = 1e11  # as seconds, that is in the year 5138
+A_YEAR = timedelta(days=366)  # no reply takes longer, so that nothing runs over the end of time
+FIRST = datetime(1, 1, 1, tzinfo=UTC) + A_YEAR
+LAST = datetime.max.replace(tzinfo=UTC) - A_YEAR
+
+# The stable vocabulary (docs/research.md). A reply that still runs is no event yet.
+QUESTION = "Cliente envia mensagem"
+OTHER = "Sistema envia mensagem"
+REPLIES = {
+    Message.Status.COMPLETED: "BancoBot responde",
+    Message.Status.CANCELLED: "Resposta cancelada",
+    Message.Status.FAILED: "Resposta falha",
+    Message.Status.INTERRUPTED: "Resposta interrompida",
+}
+CUSTOMER, BOT, SYSTEM = "cliente", "bot", "sistema"
+
+
+class Event(NamedTuple):
+    """`agent` is the kind of who did it, `resource` who it was; `ended_well`: not cancelled, failed or interrupted."""
+
+    case_id: str
+    event_id: str
+    activity: str
+    start: datetime
+    end: datetime
+    resource: str
+    agent: str
+    ended_well: bool
+    said: Said
+
+
+def events(conversation: Conversation, wishes: Wishes) -> Iterator[Event]:
+    """An event for each message, in their order; those that have no place on the simulated clock are left out."""
+    clock = SimulatedClock() if wishes.simulated else RealClock()
+    for said in conversation.messages:
+        shift = clock.shift(said.message)
+        if shift is None or said.message.status == Message.Status.PENDING:
+            wishes.tally.messages_left_out += 1
+            continue
+        yield _event(conversation, said, shift)
+
+
+def _event(conversation: Conversation, said: Said, shift: timedelta) -> Event:
+    message = said.message
+    activity, agent, resource = _who_does_what(conversation.session, message)
+    start = message.created_at + shift
+    took = max((message.completed_at or message.created_at) - message.created_at, timedelta())
+    ended_well = message.status == Message.Status.COMPLETED
+    return Event(
+        conversation.case_id, message.public_id, activity, start, start + min(took, A_YEAR), resource, agent,
+        ended_well, said,
+    )  # fmt: skip
+
+
+def _who_does_what(session: Session, message: Message) -> tuple[str, str, str]:
+    """Activity, agent and resource."""
+    if message.role == Message.Role.USER:
+        return QUESTION, CUSTOMER, session.persona_id or CUSTOMER
+    if message.role == Message.Role.ASSISTANT:
+        return REPLIES[Message.Status(message.status)], BOT, message.model or session.model or BOT
+    return OTHER, SYSTEM, SYSTEM
+
+
+class RealClock:
+    def shift(self, message: Message) -> timedelta | None:
+        """How far the event is from when it happened."""
+        return timedelta()
+
+
+class SimulatedClock(RealClock):
+    """A question is where its client says; what follows is as far behind it as it really was.
+
+    So a reply takes the time that it took, and a question that names no moment of its own comes after those before.
+    """
+
+    def __init__(self) -> None:
+        self._shift: timedelta | None = None
+
+    def shift(self, message: Message) -> timedelta | None:
+        """`None`: no question up to here has named its moment."""
+        told = simulated_moment(message.metadata)
+        if told is not None:
+            self._shift = told - message.created_at
+        return self._shift
+
+
+def simulated_moment(metadata: Any) -> datetime | None:
+    """`timing_metadata.simulated_timestamp` of a question's metadata, if it is a moment.
+
+    ISO 8601 (UTC where it names no zone), or seconds or milliseconds since 1970, as a number or written out.
+    """
+    timing = metadata.get("timing_metadata") if isinstance(metadata, dict) else None
+    told = timing.get("simulated_timestamp") if isinstance(timing, dict) else None
+    try:
+        when = _moment(told)
+    except (ValueError, OverflowError, OSError):
+        return None
+    return when if when is not None and FIRST <= when <= LAST else None
+
+
+def _moment(told: Any) -> datetime | None:
+    if isinstance(told, bool) or not isinstance(told, int | float | str):
+        return None
+    try:
+        seconds = float(told)
+    except ValueError:
+        when = datetime.fromisoformat(str(told).strip())
+        return when.replace(tzinfo=UTC) if when.tzinfo is None else when.astimezone(UTC)
+    if not math.isfinite(seconds):
+        return None
+    return datetime.fromtimestamp(seconds / 1000 if abs(seconds) >= MILLISECONDS_FROM else seconds, UTC)

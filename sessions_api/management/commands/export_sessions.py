@@ -1,0 +1,158 @@
+"""manage.py export_sessions: conversations as a file."""
+
+import contextlib
+import os
+import re
+import sys
+import tempfile
+from argparse import ArgumentParser, ArgumentTypeError
+from collections.abc import Iterable, Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import IO, Any
+
+from django.core.management.base import BaseCommand, CommandError, no_translations
+from django.db.models import QuerySet, Sum
+
+from access import audit
+from access.clients import COMMAND
+from access.management.arguments import client_called
+from sessions_api.exports.formats import CLOCKS, FORMATS
+from sessions_api.exports.memory import keep_little_cached
+from sessions_api.exports.progress import Progress
+from sessions_api.exports.reading import conversations
+from sessions_api.exports.selection import Selection
+from sessions_api.exports.writing import Tally, Wishes, in_pieces
+from sessions_api.models import Message, Session
+
+STANDARD_OUTPUT = "-"
+LEFT_OUT = {"openai": "turns that were not completed", "real": "replies that are still in the making"}
+SIMULATED = "no simulated timestamp, or a reply that is still in the making"
+
+
+def day_or_moment(text: str) -> datetime:
+    """2026-11-22 is its beginning; UTC where no zone is named."""
+    try:
+        moment = datetime.fromisoformat(text)
+        return moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
+    except (ValueError, OverflowError):
+        raise ArgumentTypeError(f"a day (2026-11-22) or a moment (2026-11-22T12:00-03:00), not {text!r}") from None
+
+
+def name_and_value(text: str) -> tuple[str, str | None]:
+    name, equals, value = text.partition("=")
+    if not name or (equals and re.fullmatch(r"[+-]?\d+", name)):
+        raise ArgumentTypeError("KEY or KEY=VALUE; a KEY that is a number goes without a value")
+    return name, value if equals else None
+
+
+class Command(BaseCommand):
+    help = (
+        "Writes conversations to a file, the oldest first, or to standard output. docs/research.md describes the "
+        "formats. Nothing is held in memory for long, however much there is."
+    )
+    requires_system_checks: list[str] = []  # they load every view, which is more memory than an export takes
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        parser.add_argument("--format", choices=FORMATS, required=True)
+        parser.add_argument("--output", metavar="FILE", required=True, help="- is standard output")
+        parser.add_argument("--clock", choices=CLOCKS, default="real", help="of the events and xes formats")
+        parser.add_argument("--include-superseded", action="store_true", help="also what a later turn replaced")
+        parser.add_argument("--since", type=day_or_moment, metavar="WHEN", help="last question then, or later")
+        parser.add_argument("--until", type=day_or_moment, metavar="WHEN", help="last question before that")
+        whose = parser.add_mutually_exclusive_group()
+        whose.add_argument("--client", help="its name or its id")
+        whose.add_argument("--owner", help="open, byok:…, or client:…")
+        parser.add_argument("--persona", help="the persona_id")
+        parser.add_argument("--model", help="of at least one reply")
+        parser.add_argument("--status", choices=("open", "closed"))
+        parser.add_argument("--reply-status", choices=Message.Status.values, help="of at least one reply")
+        parser.add_argument(
+            "--metadata", action="append", default=[], type=name_and_value, metavar="KEY[=VALUE]", help="repeatable"
+        )
+        parser.add_argument("--session", action="append", default=[], metavar="ID", help="repeatable")
+
+    @no_translations
+    def handle(self, *args: Any, format: str, output: str, **options: Any) -> None:  # noqa: A002 - the option's name
+        selection = selected(options)
+        sessions, wishes = selection.sessions(), Wishes(options["clock"] == "simulated")
+        count = sessions.count()
+        audit.record(audit.Action.EXPORTED, COMMAND.name, format=format, filters=selection.used(), sessions=count)
+        read = conversations(sessions, superseded=options["include_superseded"] or format == "jsonl")
+        pieces = in_pieces(FORMATS[format].write(read, wishes))
+        keep_little_cached()
+        write_to(output, shown(pieces, wishes.tally, sessions))
+        said = summary(wishes.tally, SIMULATED if wishes.simulated else LEFT_OUT.get(format, LEFT_OUT["real"]))
+        (self.stderr if output == STANDARD_OUTPUT else self.stdout).write(said)
+
+
+def selected(options: dict[str, Any]) -> Selection:
+    return Selection(
+        since=options["since"],
+        until=options["until"],
+        owner=client_called(options["client"]).owner if options["client"] else options["owner"],
+        persona=options["persona"],
+        model=options["model"],
+        status=options["status"],
+        reply_status=options["reply_status"],
+        metadata=tuple(options["metadata"]),
+        session_ids=tuple(options["session"]),
+    )
+
+
+def shown(pieces: Iterable[bytes], tally: Tally, sessions: QuerySet[Session]) -> Iterator[bytes]:
+    """The pieces, with a bar on a terminal that says how far they are."""
+    total = sessions.aggregate(messages=Sum("message_count", default=0))["messages"] if sys.stderr.isatty() else 0
+    bar = Progress(sys.stderr, total, "messages")
+    for piece in pieces:
+        yield piece
+        bar.show(tally.messages + tally.messages_left_out)
+    bar.clear()
+
+
+def write_to(output: str, pieces: Iterable[bytes]) -> None:
+    """A file is there under its name when it is complete, for its owner alone. Raises `CommandError`."""
+    try:
+        if output == STANDARD_OUTPUT:
+            # Not sys.stdout.buffer, which writes a part and leaves the rest where PYTHONUNBUFFERED is set.
+            with os.fdopen(os.dup(sys.stdout.fileno()), "wb") as file:
+                _write(pieces, file)
+        else:
+            with _in_place_of(Path(output)) as file:
+                _write(pieces, file)
+    except BrokenPipeError:  # whoever reads has enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python complains at its end
+        raise CommandError("The reader of standard output went away.") from None
+    except OSError as problem:
+        raise CommandError(f"{output} could not be written: {problem.strerror}.") from None
+
+
+def _write(pieces: Iterable[bytes], file: IO[bytes]) -> None:
+    for piece in pieces:
+        file.write(piece)
+    file.flush()
+
+
+@contextlib.contextmanager
+def _in_place_of(path: Path) -> Iterator[IO[bytes]]:
+    number, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(number, "wb") as file:
+            yield file
+            os.fsync(number)
+        Path(temporary).replace(path)
+    except BaseException:
+        Path(temporary).unlink()
+        raise
+
+
+def summary(tally: Tally, reason: str) -> str:
+    said = f"Exported {counted(tally.conversations, 'conversation')} ({counted(tally.messages, 'message')})."
+    if tally.messages_left_out or tally.conversations_left_out:
+        left_out = counted(tally.messages_left_out, "message")
+        said += f" Left out: {left_out} ({reason}), and so {counted(tally.conversations_left_out, 'conversation')}."
+    return said
+
+
+def counted(number: int, what: str) -> str:
+    return f"{number} {what}{'s' * (number != 1)}"

@@ -1,0 +1,241 @@
+"""The formats of exports: what is in them, and that nothing breaks out of them."""
+
+import re
+from datetime import timedelta
+from itertools import pairwise
+from typing import Any
+
+import pytest
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
+
+from sessions_api.exports import events, table
+from sessions_api.exports.reading import MESSAGES, SESSIONS
+from sessions_api.exports.timeline import simulated_moment
+from sessions_api.exports.writing import Wishes, in_pieces
+from sessions_api.models import Message
+from tests.environment import ROOT
+from tests.exported import HOSTILE, THEN, change, column, exported, objects, rate, rows, talk
+from tests.records import add_turns, make_many, make_session
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+def simulated(moment: Any) -> dict[str, Any]:
+    return {"timing_metadata": {"simulated_timestamp": moment}}
+
+
+# JSON Lines
+
+
+def test_a_line_has_all_that_the_record_has() -> None:
+    session = talk("Oi", "Olá", persona_id="aposentada", metadata={"turma": "b"}, system_prompt="Seja breve.")
+    rate(session, 1, "ótima")
+    line = objects(exported("jsonl"))[0]
+    question, reply = line["messages"]
+    assert (line["session_id"], line["owner"], line["persona_id"]) == ("ana", "open", "aposentada")
+    assert (line["system_prompt"], line["created_at"]) == ("Seja breve.", "2026-03-01T12:00:00.000000Z")
+    assert (question["role"], question["content"], question["metadata"]) == ("user", "Oi", {"turma": "b"})
+    assert (reply["cost"], reply["latency_ms"], reply["model"]) == ("0.000123456789", 1500, "test/model")
+    assert reply["feedback"] == {"rating": "up", "comment": "ótima", "created_at": "2026-03-01T12:00:00.000000Z"}
+    assert "runner" not in reply
+
+
+def test_what_a_later_turn_replaced_is_marked_in_json_lines_and_left_out_of_the_others() -> None:
+    session = talk("velha", "resposta velha", "nova", "resposta nova")
+    session.messages.filter(position__lt=2).update(superseded_at=THEN)
+    marks = [message["superseded_at"] is not None for message in objects(exported("jsonl"))[0]["messages"]]
+    assert marks == [True, True, False, False]
+    assert column(exported("csv"), "content") == ["nova", "resposta nova"]
+    assert len(rows(exported("csv", superseded=True))) == 4
+    assert len(rows(exported("events"))) == exported("xes").count("<event>") == 2
+    assert [m["content"] for m in objects(exported("openai", superseded=True))[0]["messages"]] == [
+        "nova",
+        "resposta nova",
+    ]
+
+
+def test_conversations_come_whole_in_their_order_however_many_and_long_they_are() -> None:
+    make_many(SESSIONS + 5)
+    for length in (MESSAGES // 2, MESSAGES // 2 + 3, 0, 1):
+        session = make_session(f"s{length}", turns=0, message_count=2 * length)
+        add_turns(session, length)
+    lines = objects(exported("jsonl"))
+    assert len(lines) == SESSIONS + 9
+    assert [len(line["messages"]) for line in lines[-4:]] == [MESSAGES, MESSAGES + 6, 0, 2]
+    for line in lines:
+        assert all(after["position"] == before["position"] + 1 for before, after in pairwise(line["messages"]))
+
+
+def test_queries_are_for_many_sessions_at_once() -> None:
+    for _ in range(60):
+        rate(make_session(), 1)
+    with CaptureQueriesContext(
+        connection,
+    ) as queries:
+        assert len(objects(exported("jsonl"))) == 60
+    assert len(queries) <= 6
+
+
+# Text that means something to a format
+
+
+def test_hostile_texts_come_through_json_lines_as_they_are() -> None:
+    talk(*HOSTILE, system_prompt=HOSTILE[15], title=HOSTILE[17])
+    line = objects(exported("jsonl"))[0]
+    assert [message["content"] for message in line["messages"]] == HOSTILE
+    assert (line["system_prompt"], line["title"]) == (HOSTILE[15], HOSTILE[17])
+    assert [m["content"] for m in objects(exported("openai"))[0]["messages"]] == [HOSTILE[15], *HOSTILE]
+
+
+def test_hostile_texts_come_through_csv_and_none_is_a_formula() -> None:
+    session = talk(*HOSTILE, session_id="-1+1", persona_id="@SUM(1)")
+    rate(session, 1, "=1+1")
+    text = exported("csv")
+    cells = [value for row in rows(text) for value in row.values()]
+    assert not [cell for cell in cells if cell.lstrip("\0\t\r\n \u00a0\u200b\ufeff")[:1] in set("=+-@＝＋－＠")]
+    assert [without_guard(cell) for cell in column(text, "content")] == HOSTILE
+    assert column(text, "session_id")[0] == "'-1+1"
+    assert column(text, "comment")[1] == "'=1+1"
+
+
+def without_guard(cell: str) -> str:
+    """As docs/research.md says how to have the text back."""
+    shown = re.findall(r'(?m)^    r"(.*)"$', (ROOT / "docs" / "research.md").read_text())
+    return cell[1:] if re.match("".join(shown), cell) else cell
+
+
+def test_a_csv_begins_with_a_byte_order_mark_and_an_event_log_does_not() -> None:
+    assert exported("csv").startswith("\ufeffcase_id,message_id,session_id,")
+    assert exported("events").startswith("CASE_ID,EVENT_ID,ACTIVITY,START_TIMESTAMP,END_TIMESTAMP,RECURSO,AGENTE\r\n")
+
+
+def test_an_ordinary_text_stays_as_it_is() -> None:
+    for text in ("Olá", "1-2", "a=b", "10%", "“=”", "", "…"):
+        assert table.cell(text) == text
+
+
+# Fine-tuning
+
+
+def test_fine_tuning_takes_completed_turns_alone() -> None:
+    session = talk("um", "r1", "dois", "r2", "três", "r3", "quatro", "", system_prompt="Seja breve.")
+    change(session, 3, status="cancelled")
+    talk("só", "parcial", session_id="outra")
+    Message.objects.filter(session__session_id="outra", position=1).update(status="interrupted")
+    wishes = Wishes()
+    assert objects(exported("openai", wishes)) == [
+        {
+            "messages": [
+                {"role": "system", "content": "Seja breve."},
+                {"role": "user", "content": "um"},
+                {"role": "assistant", "content": "r1"},
+                {"role": "user", "content": "três"},
+                {"role": "assistant", "content": "r3"},
+            ]
+        }
+    ]
+    tally = wishes.tally
+    assert (tally.conversations, tally.messages) == (1, 4)
+    assert (tally.conversations_left_out, tally.messages_left_out) == (1, 6)
+
+
+# Events
+
+
+def test_a_conversation_is_a_case_and_a_message_an_event() -> None:
+    talk("Oi", "Olá", persona_id="ana-72")
+    assert exported("events").split("\r\n")[1:] == [
+        "ana,turno0.0,Cliente envia mensagem,2026-03-01T12:00:00.000000Z,2026-03-01T12:00:00.000000Z,ana-72,cliente",
+        "ana,turno0.1,BancoBot responde,2026-03-01T12:00:00.000000Z,2026-03-01T12:00:01.500000Z,test/model,bot",
+        "",
+    ]
+
+
+def test_a_reply_s_end_has_its_own_activity_and_a_running_one_is_no_event_yet() -> None:
+    session = talk(*["texto"] * 10)
+    for position, status in ((1, "failed"), (3, "cancelled"), (5, "interrupted"), (9, "pending")):
+        change(session, position, status=status)
+    told = [row["ACTIVITY"] for row in rows(exported("events")) if row["AGENTE"] == "bot"]
+    assert told == ["Resposta falha", "Resposta cancelada", "Resposta interrompida", "BancoBot responde"]
+
+
+def test_who_has_no_persona_and_no_model_is_called_by_its_kind() -> None:
+    session = talk("Oi", "Olá")
+    change(session, 1, model="")
+    assert column(exported("events"), "RECURSO") == ["cliente", "bot"]
+
+
+def test_two_sessions_with_one_id_are_two_cases() -> None:
+    first, second = talk("Oi", "Olá"), talk("Oi", "Olá", owner="client:outro")
+    talk("Oi", "Olá", session_id="única")
+    cases = [f"ana#{first.pk}"] * 2 + [f"ana#{second.pk}"] * 2 + ["única"] * 2
+    assert column(exported("events"), "CASE_ID") == column(exported("csv"), "case_id") == cases
+    assert column(exported("events", owner="client:outro"), "CASE_ID") == cases[2:4]
+
+
+@pytest.mark.parametrize(
+    "told",
+    [
+        "2025-12-24T18:00:00", "2025-12-24T18:00:00Z", "2025-12-24T15:00:00-03:00", "2025-12-24 18:00:00",
+        1766599200, 1766599200.0, 1766599200000, "1766599200",
+    ],
+)  # fmt: skip
+def test_the_simulated_clock_is_read_in_all_its_forms(told: Any) -> None:
+    talk("Oi", "Olá", metadata=simulated(told))
+    row = rows(exported("events", Wishes(simulated=True)))[1]
+    times = ("2025-12-24T18:00:00.000000Z", "2025-12-24T18:00:01.500000Z")
+    assert (row["START_TIMESTAMP"], row["END_TIMESTAMP"]) == times
+
+
+@pytest.mark.no_database
+@pytest.mark.parametrize(
+    "told",
+    [None, True, [], {}, "", "ontem", "2025-13-01", "nan", 1e400, -1e300, "9999-12-31", "0001-01-01", "9" * 5000],
+)
+def test_what_is_no_moment_is_none(told: Any) -> None:
+    assert simulated_moment(simulated(told)) is None
+    assert simulated_moment({"timing_metadata": told}) is None
+
+
+def test_a_question_without_a_simulated_moment_comes_after_those_before_it() -> None:
+    session = talk("a", "ra", "b", "rb", "c", "rc")
+    change(session, 2, metadata=simulated("2025-12-24T18:00:00"))
+    wishes = Wishes(simulated=True)
+    starts = column(exported("events", wishes), "START_TIMESTAMP")
+    assert starts == [f"2025-12-24T18:0{minute}:00.000000Z" for minute in (0, 0, 1, 1)]
+    assert (wishes.tally.messages, wishes.tally.messages_left_out) == (4, 2)
+
+
+def test_conversations_without_a_simulated_clock_are_left_out_and_counted() -> None:
+    talk("Oi", "Olá")
+    for name in ("events", "xes"):
+        wishes = Wishes(simulated=True)
+        exported(name, wishes)
+        assert (wishes.tally.conversations, wishes.tally.conversations_left_out) == (0, 1)
+        assert wishes.tally.messages_left_out == 2
+
+
+def test_columns_are_those_that_the_tools_read() -> None:
+    assert events.COLUMNS == (
+        "CASE_ID", "EVENT_ID", "ACTIVITY", "START_TIMESTAMP", "END_TIMESTAMP", "RECURSO", "AGENTE",
+    )  # fmt: skip
+
+
+# Pieces
+
+
+@pytest.mark.no_database
+def test_pieces_are_large_and_the_text_is_whole() -> None:
+    texts = [f"linha {number} é\n" for number in range(20_000)]
+    pieces = list(in_pieces(texts))
+    assert b"".join(pieces).decode() == "".join(texts)
+    assert 32_768 <= min(map(len, pieces[:-1])) <= max(map(len, pieces)) < 50_000
+
+
+def test_a_turn_that_ends_while_it_is_exported_leaves_totals_and_messages_that_agree() -> None:
+    session = talk("Oi", "Olá", at=THEN + timedelta(days=1))
+    session.message_count = 0
+    session.save(update_fields=["message_count"])  # as one sees it who has read the session's row before
+    talk("Oi", "Olá", session_id="outra")
+    assert [len(line["messages"]) for line in objects(exported("jsonl"))] == [0, 2]
