@@ -10,6 +10,7 @@ from django.contrib.auth.signals import user_login_failed
 from django.core.exceptions import ValidationError
 from django.http import HttpRequest, HttpResponse
 from django.template.response import TemplateResponse
+from django.urls import URLPattern, URLResolver, path
 from django.utils.decorators import method_decorator
 from django.utils.translation import gettext_lazy as _
 from django.views.decorators.cache import never_cache
@@ -18,6 +19,7 @@ from django.views.decorators.debug import sensitive_post_parameters
 from access import audit
 from bancobot_project import door
 from bancobot_project.admin_config import locked_out
+from sessions_api import console
 
 
 class LoginForm(AdminAuthenticationForm):
@@ -31,9 +33,17 @@ class LoginForm(AdminAuthenticationForm):
 
 
 class Site(AdminSite):
-    """Where passwords are looked at."""
+    """Where passwords are looked at; with the operator's pages beside those of the models."""
 
     login_form = LoginForm
+
+    def get_urls(self) -> list[URLResolver | URLPattern]:
+        return [
+            path("overview/", self.admin_view(console.overview_page), name="overview"),
+            path("running/", self.admin_view(console.running_page), name="running"),
+            path("running/<str:turn_id>/cancel/", self.admin_view(console.cancel_view), name="running_cancel"),
+            *super().get_urls(),
+        ]
 
     @method_decorator(sensitive_post_parameters())
     @method_decorator(never_cache)

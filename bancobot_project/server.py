@@ -18,14 +18,12 @@ from gunicorn.workers.gasgi import ASGIWorker
 
 from bancobot_project import lifespan
 from bancobot_project.protocol import Protocol
+from bancobot_project.sqlite_race import has_race
 
 logger = logging.getLogger("bancobot.server")
 
 MARGIN_SECONDS = 5
 BACKLOG = 2048  # connections that wait to be accepted
-
-# Versions of SQLite whose write-ahead log can, very rarely, be corrupted when two processes reset it at one moment.
-WAL_RESET_FIXED = ((3, 51, 3), (3, 50, 7), (3, 44, 6))
 
 
 class QuietLogger(Logger):
@@ -127,9 +125,7 @@ def check_open_access(host: str) -> None:
 
 def warn_of_sqlite() -> None:
     """Say once where the linked SQLite has the write-ahead log's reset race, and what helps."""
-    version = sqlite3.sqlite_version_info
-    fixed = any(version[:2] == good[:2] and version >= good for good in WAL_RESET_FIXED) or version >= (3, 51, 3)
-    if connection.vendor == "sqlite" and not fixed:
+    if has_race():
         logger.warning(
             "SQLite %s can, very rarely, damage its database when two processes reset the write-ahead log at once. "
             "Use SQLite 3.51.3 or later, or PostgreSQL, for what you cannot lose.",

@@ -3,7 +3,7 @@
 import json
 import math
 from collections.abc import Iterable
-from decimal import Decimal
+from itertools import groupby
 from typing import Any
 
 from django.conf import settings
@@ -15,7 +15,7 @@ from django.db import transaction
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse, HttpResponseNotAllowed, HttpResponseRedirect
 from django.urls import URLPattern, path, reverse
-from django.utils.formats import date_format, number_format
+from django.utils.formats import date_format
 from django.utils.html import format_html
 from django.utils.text import Truncator
 from django.utils.timezone import localtime
@@ -24,7 +24,9 @@ from django.utils.translation import ngettext
 
 from access import audit
 from sessions_api import admin_list, housekeeping
-from sessions_api.models import Message, Session
+from sessions_api.export_admin import ExportActions
+from sessions_api.models import Feedback, Message, Session
+from sessions_api.shown import money
 
 MOST_AT_ONCE = 500  # sessions in one action: as many as a confirmation page can name
 MOST_NAMED = 100
@@ -36,13 +38,8 @@ admin.site.site_url = None
 admin.site.enable_nav_sidebar = False  # there is little to choose from, and the list is wide
 
 
-def money(amount: Decimal) -> str:
-    """US dollars to the millionth: a single reply can cost less than a cent."""
-    return number_format(amount, decimal_pos=6 if amount else 2, use_l10n=True, force_grouping=True)
-
-
 @admin.register(Session)
-class SessionAdmin(admin.ModelAdmin):
+class SessionAdmin(ExportActions, admin.ModelAdmin):
     """View, close and erase. Closing takes the permission to change sessions, erasing the one to delete them."""
 
     list_display = [
@@ -54,6 +51,7 @@ class SessionAdmin(admin.ModelAdmin):
         admin_list.ActivityFilter,
         admin_list.ClosedFilter,
         admin_list.ReplyFilter,
+        admin_list.FeedbackFilter,
         admin_list.OwnerFilter,
         admin_list.ModelFilter,
     ]
@@ -67,10 +65,10 @@ class SessionAdmin(admin.ModelAdmin):
     paginator = admin_list.BoundedPaginator
     fieldsets = [
         (None, {"fields": [
-            ("session_id", "title"), ("state", "owner_shown"), ("persona_id", "model"),
-            ("created_at", "last_activity_at", "closed_at"),
+            "session_id", "state", "owner_shown", "persona_id", "model", "created_at", "last_activity_at",
+            "closed_at", "forked_from", "message_count", "superseded_count", "prompt_tokens", "completion_tokens",
+            "cost_usd",
         ]}),
-        (_("Totals"), {"fields": [("message_count", "prompt_tokens", "completion_tokens", "cost_usd")]}),
         (_("System prompt and metadata"), {"fields": ["system_prompt", "metadata_text"], "classes": ["collapse"]}),
     ]  # fmt: skip
     readonly_fields = ["state", "owner_shown", "cost_usd", "metadata_text"]
@@ -259,13 +257,21 @@ def without_text(sessions: Iterable[Session]) -> list[Session]:
 
 
 def transcript(session: Session, wished_page: str) -> dict[str, Any]:
-    """A page of the conversation, in its order; page 1 is the newest. Positions have no gaps, so a page is a range."""
+    """A page of the conversation, in its order; page 1 is the newest. Positions have no gaps, so a page is a range.
+
+    `runs`: messages that stand together, and whether a later turn took their place.
+    """
     pages = max(1, math.ceil(session.message_count / TRANSCRIPT_PAGE))
     page = min(pages, max(1, int(wished_page))) if wished_page.isdecimal() and len(wished_page) < 10 else 1
     end = session.message_count - TRANSCRIPT_PAGE * (page - 1)
-    found = session.messages.filter(position__gte=end - TRANSCRIPT_PAGE, position__lt=end)
+    shown: dict[str, Any] = {"session": session, "position__gte": end - TRANSCRIPT_PAGE, "position__lt": end}
+    opinions = {opinion.position: opinion for opinion in Feedback.objects.filter(**shown)}
+    found: list[Any] = list(Message.objects.filter(**shown).defer("metadata").order_by("position"))
+    for message in found:
+        message.opinion = opinions.get(message.position)
+    runs = groupby(found, key=lambda message: message.superseded_at is not None)
     return {
-        "messages": found.defer("metadata").order_by("position"),
+        "runs": [{"superseded": superseded, "messages": list(together)} for superseded, together in runs],
         "page": page,
         "pages": pages,
         "older": page + 1 if page < pages else None,

@@ -13,7 +13,7 @@ from django.utils import timezone
 from access import audit, limits
 from bancobot_project import door
 from bancobot_project.errors import record
-from sessions_api import housekeeping
+from sessions_api import housekeeping, search, statistics
 from sessions_api.runner import outages
 
 logger = logging.getLogger(__name__)
@@ -22,15 +22,19 @@ ROUND_SECONDS = 3.0
 PURGE_SECONDS = 60.0
 PURGE_SLICE_SECONDS = 5.0  # less than the lease, so that dead turns never wait for a long purge
 LEASE_SECONDS = 15.0
+INDEX_SLICE_SECONDS = 3.0
+COUNT_SECONDS = 20.0
+COUNT_SLICE_SECONDS = 3.0  # of counting what ended in the time before there were tallies
 
 
 class Maintenance(threading.Thread):
-    """Ends dead turns every few seconds, and purges what has had its time about every minute, until stopped."""
+    """Ends dead turns every few seconds, counts those that ended, and purges what has had its time, until stopped."""
 
     def __init__(self) -> None:
         super().__init__(name="maintenance", daemon=True)
         self._stopping = threading.Event()
         self._purge_at = 0.0
+        self._count_at = 0.0
 
     def stop(self) -> None:
         self._stopping.set()
@@ -56,6 +60,10 @@ class Maintenance(threading.Thread):
             return
         housekeeping.interrupt_dead_turns()
         housekeeping.end_lost_reservations()
+        search.catch_up(INDEX_SLICE_SECONDS)
+        if time.monotonic() >= self._count_at:
+            done = statistics.count_ended(COUNT_SLICE_SECONDS)
+            self._count_at = time.monotonic() + COUNT_SECONDS if done else 0.0
         if time.monotonic() >= self._purge_at:
             self._purge()
 
@@ -65,6 +73,7 @@ class Maintenance(threading.Thread):
         limits.forget_old(timezone.now())
         audit.purge()
         door.purge()
+        statistics.purge()
         SessionStore.clear_expired()
         expired = housekeeping.expired_sessions(*housekeeping.retention())
         removed = housekeeping.purge(expired, PURGE_SLICE_SECONDS)

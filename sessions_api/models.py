@@ -6,6 +6,10 @@ from django.db import models
 from django.db.models import Q
 from django.utils.translation import gettext_lazy as _
 
+from sessions_api.statistics_models import CountedUntil as CountedUntil  # Django looks for models here
+from sessions_api.statistics_models import SessionCost as SessionCost
+from sessions_api.statistics_models import Tally as Tally
+
 
 def new_public_id() -> str:
     """An id that cannot be guessed: 128 random bits, URL-safe, 22 characters."""
@@ -130,6 +134,10 @@ class Message(models.Model):
             models.Index(
                 fields=["session"], condition=Q(status__in=["failed", "interrupted"]), name="message_unfinished"
             ),
+            # Ends of turns, in their order: only replies have a runner, and not those that a fork or an import copied.
+            models.Index(
+                fields=["completed_at"], condition=Q(runner__gt="", completed_at__isnull=False), name="message_ended"
+            ),
         ]
 
     def __str__(self) -> str:
@@ -160,6 +168,7 @@ class Feedback(models.Model):
     class Meta:
         verbose_name = _("feedback")
         verbose_name_plural = _("feedback")
+        indexes = [models.Index(fields=["rating", "created_at"], name="feedback_rating")]
 
     def __str__(self) -> str:
         return self.rating

@@ -1,0 +1,261 @@
+"""Counts turns when they have ended, in the background: no turn does anything for it.
+
+The tallies are moved on from one moment to the next, each step in a transaction together with that moment, so that
+every turn is in them once. What has ended since is read from the messages, by their index (overview.py does so).
+"""
+
+import math
+import time
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from typing import NamedTuple
+
+from django.conf import settings
+from django.db import transaction
+from django.db.models import Count, F, QuerySet
+from django.utils import timezone
+
+from sessions_api.histograms import bucket_of, loaded, stored
+from sessions_api.models import CountedUntil, Message, SessionCost, Tally
+
+BATCH = 500  # turns in one transaction, or a few more that ended in the same moment
+LATE = timedelta(minutes=2)  # an outcome that the database would not take at once is stored up to 35 s after its moment
+HOURS_KEPT, DAYS_KEPT = timedelta(days=3), timedelta(days=400)
+COSTS_KEPT = timedelta(days=32)
+COSTS_PER_HOUR, ALL_COSTS_KEPT = 100, timedelta(days=2)  # of hours longer ago the most expensive sessions are kept
+HOURS_AT_ONCE = 24
+BEFORE_ALL = datetime(1970, 1, 1, tzinfo=UTC)
+
+Status = Message.Status
+FAILED = (Status.FAILED, Status.INTERRUPTED)
+# A turn that somebody took for dead, or stopped, is recorded anew when its process still brings it to an end. These are
+# counted when that process can't any more. What is completed or has failed stays as it is.
+KINDS = {"final": (Status.COMPLETED, Status.FAILED), "changeable": (Status.CANCELLED, Status.INTERRUPTED)}
+
+Key = tuple[str, datetime, str, str]  # grain, start, dimension, name
+
+
+class Ended(NamedTuple):
+    """What is counted of a turn. The fields are those of its reply and its session."""
+
+    completed_at: datetime
+    session_id: int
+    owner: str
+    model: str
+    session_model: str
+    status: str
+    error_code: str
+    prompt_tokens: int | None
+    completion_tokens: int | None
+    cost: Decimal | None
+    first_token_ms: int | None
+    latency_ms: int | None
+
+    @property
+    def error(self) -> str:
+        return (self.error_code or self.status) if self.status in FAILED else ""
+
+
+@dataclass(slots=True)
+class Sums:
+    """What turns took together; the times are histograms, the total one of completed turns alone."""
+
+    turns: int = 0
+    failed: int = 0
+    cancelled: int = 0
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    cost: Decimal = field(default_factory=Decimal)
+    first_token: Counter[int] = field(default_factory=Counter)
+    total: Counter[int] = field(default_factory=Counter)
+
+    def count(self, turn: Ended) -> None:
+        self.turns += 1
+        self.failed += turn.status in FAILED
+        self.cancelled += turn.status == Status.CANCELLED
+        self.prompt_tokens += turn.prompt_tokens or 0
+        self.completion_tokens += turn.completion_tokens or 0
+        self.cost += turn.cost or 0
+        if turn.first_token_ms is not None:
+            self.first_token[bucket_of(turn.first_token_ms)] += 1
+        if turn.latency_ms is not None and turn.status == Status.COMPLETED:
+            self.total[bucket_of(turn.latency_ms)] += 1
+
+    def add(self, other: "Sums") -> None:
+        for name in ("turns", "failed", "cancelled", "prompt_tokens", "completion_tokens", "cost"):
+            setattr(self, name, getattr(self, name) + getattr(other, name))
+        self.first_token.update(other.first_token)
+        self.total.update(other.total)
+
+
+def sums_of(tally: Tally) -> Sums:
+    return Sums(
+        tally.turns,
+        tally.failed,
+        tally.cancelled,
+        tally.prompt_tokens,
+        tally.completion_tokens,
+        tally.cost,
+        loaded(tally.first_token),
+        loaded(tally.total),
+    )
+
+
+def client_of(owner: str) -> str:
+    """Whose turn it is in the tallies: a client, or all of one kind whose owners are nobody's names."""
+    return owner if owner.startswith("client:") else owner.partition(":")[0]
+
+
+def hour_of(moment: datetime) -> datetime:
+    return moment.replace(minute=0, second=0, microsecond=0)
+
+
+def day_of(moment: datetime) -> datetime:
+    return moment.replace(hour=0, minute=0, second=0, microsecond=0)
+
+
+def ended_turns() -> QuerySet[Message]:
+    """The replies of turns that have ended, in that order when asked for it: the index message_ended has them."""
+    return Message.objects.filter(runner__gt="", completed_at__isnull=False).order_by("completed_at")
+
+
+def read(replies: QuerySet[Message]) -> list[Ended]:
+    """What is counted of these replies, in one query."""
+    named = replies.annotate(owner=F("session__owner"), session_model=F("session__model"))
+    return [Ended(*row) for row in named.values_list(*Ended._fields)]
+
+
+def tallied(turns: Iterable[Ended], grains: Iterable[str]) -> dict[Key, Sums]:
+    """The turns as tallies. They are added up by all that tells them apart first, and that then in each way."""
+    cells: dict[tuple[datetime, str, str, str], Sums] = {}
+    for turn in turns:
+        place = hour_of(turn.completed_at), turn.model or turn.session_model, client_of(turn.owner), turn.error
+        cells.setdefault(place, Sums()).count(turn)
+    tallies: dict[Key, Sums] = {}
+    for (hour, model, client, error), sums in cells.items():
+        names = {"all": "", "model": model, "client": client} | ({"error": error} if error else {})
+        for grain in grains:
+            start = hour if grain == Tally.Grain.HOUR else day_of(hour)
+            for dimension, name in names.items():
+                tallies.setdefault((grain, start, dimension, name), Sums()).add(sums)
+    return tallies
+
+
+# Counting
+
+
+def count_ended(seconds: float = math.inf) -> bool:
+    """Bring the tallies up to date, for about so many seconds at the most. Answers whether they are.
+
+    Half of the time is left to those who wait to write.
+    """
+    stop_at = time.monotonic() + seconds
+    for kind in KINDS:
+        began_at = time.monotonic()
+        while _count_some(kind):
+            now = time.monotonic()
+            if now >= stop_at:
+                return False
+            time.sleep(min(now - began_at, stop_at - now))
+            began_at = time.monotonic()
+    return True
+
+
+def _count_some(kind: str) -> bool:
+    """Count the next turns of a kind; answers whether there may be more.
+
+    They are read and added up outside of the transaction: this long after their end nobody changes them.
+    """
+    since = CountedUntil.objects.get_or_create(kind=kind, defaults={"moment": BEFORE_ALL})[0].moment
+    until = timezone.now() - too_new(kind)
+    if not ended_turns().filter(completed_at__gt=since, completed_at__lte=until).exists():
+        return False
+    waiting = ended_turns().filter(completed_at__gt=since, completed_at__lte=until, status__in=KINDS[kind])
+    last = waiting.values_list("completed_at", flat=True)[BATCH - 1 : BATCH].first()
+    turns = read(waiting.filter(completed_at__lte=last) if last else waiting)
+    tallies, costs = tallied(turns, Tally.Grain.values), _costs(turns)
+    with transaction.atomic():
+        mine = CountedUntil.objects.filter(kind=kind, moment=since).update(moment=last or until)
+        if mine:  # else another process was faster, and has counted them
+            _add_to_tallies(tallies)
+            _add_to_costs(costs)
+    return last is not None
+
+
+def too_new(kind: str) -> timedelta:
+    """How long after its end a turn of that kind may still be stored, or change."""
+    if kind == "final":
+        return LATE
+    return LATE + timedelta(seconds=settings.TURN_DEADLINE_SECONDS + settings.TURN_LEASE_SECONDS)
+
+
+def _add_to_tallies(tallies: Mapping[Key, Sums]) -> None:
+    starts, names = {key[1] for key in tallies}, {key[3] for key in tallies}
+    for tally in Tally.objects.filter(grain__in=Tally.Grain.values, start__in=starts, name__in=names):
+        if sums := tallies.get((tally.grain, tally.start, tally.dimension, tally.name)):
+            sums.add(sums_of(tally))
+    own = ["turns", "failed", "cancelled", "prompt_tokens", "completion_tokens", "cost"]
+    rows = [
+        Tally(
+            grain=grain,
+            start=start,
+            dimension=dimension,
+            name=name,
+            first_token=stored(sums.first_token),
+            total=stored(sums.total),
+            **{one: getattr(sums, one) for one in own},
+        )
+        for (grain, start, dimension, name), sums in tallies.items()
+    ]
+    key = ["grain", "start", "dimension", "name"]
+    Tally.objects.bulk_create(
+        rows, update_conflicts=True, unique_fields=key, update_fields=[*own, "first_token", "total"]
+    )
+
+
+def _costs(turns: Iterable[Ended]) -> dict[tuple[int, datetime], SessionCost]:
+    costs: dict[tuple[int, datetime], SessionCost] = {}
+    for turn in turns:
+        place = turn.session_id, hour_of(turn.completed_at)
+        cost = costs.setdefault(place, SessionCost(session_id=place[0], start=place[1], turns=0, tokens=0, cost=0))
+        _add_cost(cost, 1, (turn.prompt_tokens or 0) + (turn.completion_tokens or 0), turn.cost or Decimal())
+    return costs
+
+
+def _add_cost(cost: SessionCost, turns: int, tokens: int, amount: Decimal) -> None:
+    cost.turns += turns
+    cost.tokens += tokens
+    cost.cost += amount
+
+
+def _add_to_costs(costs: Mapping[tuple[int, datetime], SessionCost]) -> None:
+    sessions, starts = {place[0] for place in costs}, {place[1] for place in costs}
+    for known in SessionCost.objects.filter(session__in=sessions, start__in=starts):
+        if cost := costs.get((known.session_id, known.start)):
+            _add_cost(cost, known.turns, known.tokens, known.cost)
+    SessionCost.objects.bulk_create(
+        costs.values(),
+        update_conflicts=True,
+        unique_fields=["session", "start"],
+        update_fields=["turns", "tokens", "cost"],
+    )
+
+
+# Keeping it small
+
+
+def purge() -> None:
+    """Remove what the overview shows no more."""
+    now = timezone.now()
+    Tally.objects.filter(grain=Tally.Grain.HOUR, start__lt=now - HOURS_KEPT).delete()
+    Tally.objects.filter(grain=Tally.Grain.DAY, start__lt=now - DAYS_KEPT).delete()
+    SessionCost.objects.filter(start__lt=now - COSTS_KEPT).delete()
+    old = SessionCost.objects.filter(start__lt=now - ALL_COSTS_KEPT).values("start").order_by("start")
+    crowded = old.annotate(sessions=Count("start")).filter(sessions__gt=COSTS_PER_HOUR)
+    for start in list(crowded.values_list("start", flat=True)[:HOURS_AT_ONCE]):
+        of_hour = SessionCost.objects.filter(start=start)
+        dearest = of_hour.order_by("-cost", "-tokens").values_list("session", flat=True)[:COSTS_PER_HOUR]
+        of_hour.exclude(session__in=list(dearest)).delete()
