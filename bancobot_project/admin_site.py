@@ -19,7 +19,7 @@ from django.views.decorators.debug import sensitive_post_parameters
 from access import audit
 from bancobot_project import door
 from bancobot_project.admin_config import locked_out
-from sessions_api import console
+from sessions_api.console import pages
 
 
 class LoginForm(AdminAuthenticationForm):
@@ -39,9 +39,9 @@ class Site(AdminSite):
 
     def get_urls(self) -> list[URLResolver | URLPattern]:
         return [
-            path("overview/", self.admin_view(console.overview_page), name="overview"),
-            path("running/", self.admin_view(console.running_page), name="running"),
-            path("running/<str:turn_id>/cancel/", self.admin_view(console.cancel_view), name="running_cancel"),
+            path("overview/", self.admin_view(pages.overview_page), name="overview"),
+            path("running/", self.admin_view(pages.running_page), name="running"),
+            path("running/<str:turn_id>/cancel/", self.admin_view(pages.cancel_view), name="running_cancel"),
             *super().get_urls(),
         ]
 

@@ -8,7 +8,7 @@ from typing import Any
 from django.conf import settings
 from django.utils.translation import gettext as _
 
-from sessions_api.facts import Fact, add_source
+from sessions_api.console.facts import Fact, add_source
 
 
 @add_source

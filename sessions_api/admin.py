@@ -24,9 +24,9 @@ from django.utils.translation import ngettext
 
 from access import audit
 from sessions_api import admin_list, housekeeping
+from sessions_api.console.shown import money
 from sessions_api.export_admin import ExportActions
 from sessions_api.models import Feedback, Message, Session
-from sessions_api.shown import money
 
 MOST_AT_ONCE = 500  # sessions in one action: as many as a confirmation page can name
 MOST_NAMED = 100

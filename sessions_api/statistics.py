@@ -1,7 +1,7 @@
 """Counts turns when they have ended, in the background: no turn does anything for it.
 
 The tallies are moved on from one moment to the next, each step in a transaction together with that moment, so that
-every turn is in them once. What has ended since is read from the messages, by their index (overview.py does so).
+every turn is in them once. What has ended since is read from the messages, by their index (console/overview.py).
 """
 
 import math

@@ -13,10 +13,11 @@ from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from access.models import Client as AccessClient
-from sessions_api import charts, facts, statistics
-from sessions_api.charts import Series
+from sessions_api import statistics
+from sessions_api.console import charts, facts
+from sessions_api.console.charts import Series
+from sessions_api.console.overview import MOST_SESSIONS
 from sessions_api.models import Feedback, Lease
-from sessions_api.overview import MOST_SESSIONS
 from tests.ended import add_ended, add_random
 from tests.records import make_session
 

@@ -16,7 +16,7 @@ from django.utils import timezone
 
 from access.models import AuditEntry
 from access.models import Client as AccessClient
-from sessions_api import running
+from sessions_api.console import running
 from sessions_api.models import Cancellation, Message, Session, new_public_id
 from tests import scenarios
 from tests.client import NO_TLS, PATIENCE, Caller, wait_until

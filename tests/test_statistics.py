@@ -13,11 +13,12 @@ from django.utils import timezone
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sessions_api import housekeeping, maintenance, overview, statistics
+from sessions_api import housekeeping, maintenance, statistics
+from sessions_api.console import overview
+from sessions_api.console.overview import Line, Period, active_sessions, dearest_sessions, periods, ratings
 from sessions_api.histograms import bucket_of, percentile
 from sessions_api.maintenance import Maintenance
 from sessions_api.models import CountedUntil, Feedback, Message, Session, SessionCost, Tally
-from sessions_api.overview import Line, Period, active_sessions, dearest_sessions, periods, ratings
 from tests.client import wait_until
 from tests.ended import add_ended, add_random
 from tests.records import make_session

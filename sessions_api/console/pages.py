@@ -16,11 +16,10 @@ from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 from django.views.decorators.cache import never_cache
 
-from sessions_api import charts, running
-from sessions_api.charts import Chart, Series
-from sessions_api.facts import facts
-from sessions_api.models import Message, Tally
-from sessions_api.overview import (
+from sessions_api.console import charts, running
+from sessions_api.console.charts import Chart, Series
+from sessions_api.console.facts import facts
+from sessions_api.console.overview import (
     DearSession,
     Line,
     Overview,
@@ -31,7 +30,8 @@ from sessions_api.overview import (
     periods,
     ratings,
 )
-from sessions_api.shown import NONE, age, compact, dollars, duration, durations, money, percent, whole
+from sessions_api.console.shown import NONE, age, compact, dollars, duration, durations, money, percent, whole
+from sessions_api.models import Message, Tally
 
 USUAL_PERIOD = "24h"
 SESSIONS = "admin:sessions_api_session_changelist"

@@ -12,8 +12,8 @@ from django.utils import timezone
 from django.utils.translation import gettext as _
 
 from bancobot_project.sqlite_race import has_race
+from sessions_api.console.shown import size
 from sessions_api.models import Lease
-from sessions_api.shown import size
 
 
 @dataclass(frozen=True, slots=True)

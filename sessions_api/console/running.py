@@ -11,9 +11,9 @@ from django.http import HttpRequest
 from django.utils import timezone
 
 from access import audit
+from sessions_api.console.overview import client_labels
 from sessions_api.housekeeping import is_dead
 from sessions_api.models import Cancellation, Message
-from sessions_api.overview import client_labels
 from sessions_api.statistics import client_of
 from sessions_api.store import request_cancellations
 
