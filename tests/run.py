@@ -1,4 +1,4 @@
-"""What `make test` runs: every check, the tests on SQLite, and the tests on a PostgreSQL server of its own."""
+"""What `make test` runs: every check, the tests on SQLite, on a PostgreSQL server of its own, and in a browser."""
 
 import argparse
 import contextlib
@@ -10,20 +10,23 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
 
-from tests import postgres
+import pytest
+
+from tests import browser, postgres
 from tests.environment import ROOT, clean_environment
 
 HELP = """Without arguments every stage runs, and a table at the end tells how each one ended.
-What this program does not know goes to pytest, and only the two pytest stages run then:
+What this program does not know goes to pytest, and only the three pytest stages run then:
   make test ARGS="-k name"
   make test ARGS="--stage sqlite tests/test_health.py -x"
   make test ARGS="--stage lint --stage types"
 POSTGRES_BINDIR names the folder of the PostgreSQL binaries where they are not found by themselves."""
 PASSED, FAILED, NOT_RUN = "passed", "FAILED", "NOT RUN"
+NO_TESTS = "no tests"  # none that the arguments name; another stage may have them
 
 
 @dataclass
@@ -33,17 +36,28 @@ class Run:
     directory: Path
     pytest_arguments: list[str]
     results: list[tuple[str, str, float]]
-    hint: str = ""
+    hints: list[str] = field(default_factory=list)  # why a stage did not run
 
     def call(self, *command: str, **settings: str) -> str:
+        return PASSED if self.exit_code(*command, **settings) == 0 else FAILED
+
+    def exit_code(self, *command: str, **settings: str) -> int:
         """Runs a program of the virtual environment to its end, whatever happens to this one."""
         defaults = {"SECRET_KEY": secrets.token_urlsafe(50), "DATA_DIR": str(self.directory)}
         process = subprocess.Popen([sys.executable, *command], cwd=ROOT, env=clean_environment(**defaults | settings))
         with _interrupts_forwarded_to(process):
-            return PASSED if process.wait() == 0 else FAILED
+            return process.wait()
 
-    def pytest(self, database_url: str) -> str:
-        return self.call("-m", "pytest", "--numprocesses=2", *self.pytest_arguments, DATABASE_URL=database_url)
+    def pytest(self, database_url: str, marked: str = "not browser", dist: str = "worksteal") -> str:
+        command = ("-m", "pytest", "--numprocesses=3", f"--dist={dist}", "-m", marked, *self.pytest_arguments)
+        code = self.exit_code(*command, DATABASE_URL=database_url)
+        if code == pytest.ExitCode.NO_TESTS_COLLECTED and self.pytest_arguments:
+            return NO_TESTS
+        return PASSED if code == 0 else FAILED
+
+    def cannot(self, what: str, reason: str) -> str:
+        self.hints += [f"THE TESTS DID NOT RUN {what}.", reason]
+        return NOT_RUN
 
 
 def lint(run: Run) -> str:
@@ -76,8 +90,13 @@ def postgresql(run: Run) -> str:
         with postgres.Server() as server:
             return run.pytest(postgres.create_database(server.url))
     except postgres.Missing as missing:
-        run.hint = str(missing)
-        return NOT_RUN
+        return run.cannot("ON POSTGRESQL", str(missing))
+
+
+def in_browser(run: Run) -> str:
+    if not browser.PROGRAM:
+        return run.cannot("IN A BROWSER", browser.MISSING)
+    return run.pytest(f"sqlite:///{run.directory}/browser.sqlite3", "browser", "loadfile")
 
 
 STAGES: dict[str, Callable[[Run], str]] = {
@@ -88,8 +107,9 @@ STAGES: dict[str, Callable[[Run], str]] = {
     "deploy": deploy,
     "sqlite": sqlite,
     "postgresql": postgresql,
+    "browser": in_browser,
 }
-PYTEST_STAGES = ["sqlite", "postgresql"]
+PYTEST_STAGES = ["sqlite", "postgresql", "browser"]
 
 
 @contextlib.contextmanager
@@ -133,17 +153,17 @@ def summarize(run: Run) -> None:
     print(f"\n{'stage':<12} {'result':<12} {'seconds':>8}\n{'-' * 34}")
     for name, result, seconds in run.results:
         print(f"{name:<12} {result:<12} {seconds:>8.1f}")
-    if run.hint:
-        lines = ["THE TESTS DID NOT RUN ON POSTGRESQL.", run.hint]
-        print("\n".join(["", "#" * 80, *(f"##  {line:<74}##" for line in lines), "#" * 80]))
+    if run.hints:
+        print("\n".join(["", "#" * 80, *(f"##  {line:<74}##" for line in run.hints), "#" * 80]))
     sys.stdout.flush()
 
 
 def exit_code(run: Run) -> int:
-    """What did not run is a failure where nobody reads the summary: with CI=true."""
+    """What did not run is a failure where nobody reads the summary: with CI=true. So is a name that no test has."""
     in_ci = os.environ.get("CI", "").lower() in ("true", "1")
     bad = {FAILED, NOT_RUN} if in_ci else {FAILED}
-    return int(any(result in bad for _, result, _ in run.results))
+    results = {result for _, result, _ in run.results}
+    return int(bool(results & bad) or results == {NO_TESTS})
 
 
 def main() -> int:

@@ -2,9 +2,6 @@
 
 import json
 import re
-import shutil
-import subprocess
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,12 +12,6 @@ from tests.service import Service
 
 pytestmark = pytest.mark.no_database
 
-BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), "")
-QUIET = [
-    "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync",
-    "--disable-background-networking", "--disable-component-update", "--virtual-time-budget=15000",
-    "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
-]  # fmt: skip
 FIREFOX = "text/html,application/xhtml+xml,application/xml;q=0.9,image/avif,*/*;q=0.8"
 
 
@@ -90,35 +81,3 @@ def test_its_pages_forbid_the_browser_other_hosts_and_scripts_within_the_page(se
     assert policy["script-src"] == "'self'"
     assert not [sources for sources in policy.values() if "http" in sources or "*" in sources]
     assert re.findall(r"<script(?![^>]*src=)", page.text) == []
-
-
-@pytest.mark.skipif(not BROWSER, reason="NO BROWSER: apt-get install chromium to see /docs and /redoc in one")
-@pytest.mark.parametrize("path", ["/docs", "/docs/", "/redoc"])
-def test_a_browser_shows_it_and_asks_no_other_host(service: Service, path: str, tmp_path: Path) -> None:
-    log = tmp_path / "net.json"
-    shown = subprocess.run(
-        [
-            BROWSER,
-            *QUIET,
-            f"--user-data-dir={tmp_path}/profile",
-            f"--log-net-log={log}",
-            "--dump-dom",
-            service.url + path,
-        ],
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=True,
-    ).stdout
-    assert "Say something to a model" in shown
-    assert "A session's messages" in shown
-    asked = asked_for(log, service.url)
-    assert f"{service.url}/schema" in asked
-    assert [address for address in asked if not address.startswith((service.url, "blob:", "data:"))] == []
-
-
-def asked_for(log: Path, origin: str) -> set[str]:
-    """The addresses that the page asked for; the browser's own calls to its maker have another initiator."""
-    events = json.loads(log.read_text())["events"]
-    requests = [event["params"] for event in events if "url" in event.get("params", {})]
-    return {request["url"] for request in requests if request.get("initiator") == origin}

@@ -17,6 +17,7 @@ from django.urls import URLPattern, URLResolver, get_resolver
 
 from bancobot_project import settings as project_settings
 from bancobot_project.errors import CODES
+from sessions_api.exports.events import COLUMNS as EVENT_COLUMNS
 from tests.client import Caller
 from tests.conftest import MakeService
 from tests.environment import ROOT, clean_environment
@@ -25,7 +26,7 @@ pytestmark = pytest.mark.no_database
 
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
 OUR_APPS = {"access", "sessions_api", "chat", "bancobot_project"}
-IN_FILES = ("requirements.in", "requirements-dev.in", "bench/requirements.in")
+IN_FILES = ("requirements.in", "requirements-dev.in", "bench/requirements.in", "tests/pm4py/requirements.in")
 COMPOSE_ONLY = {"POSTGRES_PASSWORD"}
 WRITTEN_IN_WORDS = {"DATA_DIR", "DATABASE_URL", "BANCOBOT_SYSTEM_PROMPT"}  # defaults that are no plain value
 DERIVED = {"SECRET_KEY", "OWNER_HASH_KEY", "LLM_PROVIDER"}  # empty means that something else decides
@@ -118,7 +119,7 @@ def test_what_is_read_beside_the_settings_is_documented() -> None:
 
 def test_no_page_names_a_variable_that_does_not_exist() -> None:
     beside = set(re.findall(r"(?m)^- `([A-Z_]+)`", page("docs/settings.md")))
-    known = {*project_settings.env.names, *beside, "CI", "POSTGRES_BINDIR"}
+    known = {*project_settings.env.names, *beside, *EVENT_COLUMNS, "CI", "POSTGRES_BINDIR"}
     for path in PAGES:
         named = set(re.findall(r"`([A-Z]+(?:_[A-Z]+)+)(?:=[^`]*)?`", path.read_text()))
         assert named - known == set(), path.name

@@ -1,0 +1,102 @@
+"""What the tests in a browser share: the browser itself, the chat page, and an operator's admin."""
+
+import re
+from collections.abc import Callable, Iterator
+
+import pytest
+from django.contrib.auth.hashers import make_password
+from playwright.sync_api import Browser, Page, StorageState, expect
+
+from tests.browser import MISSING, PROGRAM, Tabs, Watch, chromium
+from tests.chat_page import Chat
+from tests.client import Caller, service_with
+from tests.service import Service, free_port
+from tests.upstream import Upstream
+
+OpenAdmin = Callable[..., Page]
+SITE_PORT = free_port()
+SITE = f"http://127.0.0.1:{SITE_PORT}"  # whose pages may call the service that asks for keys
+PASSWORD = "Uma-senha-de-teste-7"
+
+
+@pytest.fixture(scope="session")
+def _chromium() -> Iterator[Browser]:
+    """One browser for all tests of a process; each has profiles of its own in it."""
+    if not PROGRAM:
+        pytest.skip(MISSING)
+    with chromium() as browser:
+        yield browser
+
+
+@pytest.fixture
+def watch() -> Watch:
+    return Watch()
+
+
+@pytest.fixture
+def tabs(_chromium: Browser, watch: Watch) -> Iterator[Tabs]:
+    """Opens pages; a test fails by whatever they did amiss, unless it said that it `expects` that."""
+    opened = Tabs(_chromium, watch)
+    yield opened
+    opened.close()
+    assert watch.faults == []
+
+
+@pytest.fixture
+def page(tabs: Tabs) -> Page:
+    return tabs.open()
+
+
+@pytest.fixture
+def chat(service: Service, page: Page) -> Chat:
+    """The chat page of somebody who has brought a key, and so has conversations of their own."""
+    return Chat(page, Caller(service))
+
+
+@pytest.fixture(scope="session")
+def _keyed(_upstream: Upstream, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    with service_with(tmp_path_factory, _upstream, ACCESS_MODE="keys", CORS_ALLOWED_ORIGINS=SITE) as service:
+        yield service
+
+
+@pytest.fixture
+def keyed(_keyed: Service, upstream: Upstream) -> Service:
+    """A second service for all tests: one that answers nobody without a key."""
+    return _keyed
+
+
+def log_in(service: Service, browser: Browser) -> StorageState:
+    """The cookies of a new operator who has logged in to the admin."""
+    columns = "username, password, is_superuser, is_staff, is_active, first_name, last_name, email, date_joined"
+    values = ("chefe", make_password(PASSWORD), True, True, True, "", "", "", "2026-01-01 00:00:00+00:00")
+    service.sql(f"INSERT INTO auth_user ({columns}) VALUES ({', '.join(['%s'] * len(values))})", *values)
+    context = browser.new_context(base_url=service.url)
+    page = context.new_page()
+    page.goto("/admin/login/?next=/admin/password_change/")
+    page.locator("#id_username").fill("chefe")
+    page.locator("#id_password").fill(PASSWORD)
+    page.locator("[type=submit]").click()
+    expect(page).to_have_url(re.compile("/password_change/$"))
+    state = context.storage_state()
+    context.close()
+    return state
+
+
+@pytest.fixture(scope="session")
+def _logged_in(_service: Service, _chromium: Browser) -> StorageState:
+    """Once for all tests of the process: a password takes a while."""
+    if not _service.running:
+        _service.start()
+    return log_in(_service, _chromium)
+
+
+@pytest.fixture
+def open_admin(_logged_in: StorageState, service: Service, tabs: Tabs) -> OpenAdmin:
+    """Opens a page of the admin as an operator: `open_admin("/sessions_api/session/", **PHONE)`."""
+
+    def opened(path: str, **options: object) -> Page:
+        page = tabs.open(base_url=service.url, storage_state=_logged_in, **{"locale": "en-US"} | options)
+        page.goto(f"/admin{path}")
+        return page
+
+    return opened
