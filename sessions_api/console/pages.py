@@ -124,7 +124,7 @@ def tiles(seen: Overview) -> list[Tile]:
         Tile(
             _("Running now"),
             whole(now["turns"]),
-            ngettext("in %d process", "in %d processes", now["processes"]) % now["processes"],
+            ngettext("in %d process", "in %d processes", now["processes"]) % now["processes"] if now["turns"] else "",
             reverse("admin:running"),
         ),
     ]
