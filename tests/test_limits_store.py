@@ -244,7 +244,7 @@ def test_a_lost_turn_is_charged_with_what_was_set_aside_for_it() -> None:
     end_lost_reservations()
     assert not Reservation.objects.get().ended  # it runs
     Message.objects.filter(turn_id=turn.turn_id).update(heartbeat_at=timezone.now() - timedelta(hours=1))
-    Reservation.objects.update(began_at=timezone.now() - timedelta(hours=1))
+    Reservation.objects.update(began_at=timezone.now() - timedelta(seconds=10))  # not yesterday, but for ten seconds
     interrupt_dead_turns(timezone.now())
     Message.objects.filter(turn_id=turn.turn_id).update(completed_at=timezone.now() - timedelta(minutes=1))
     assert end_lost_reservations() == 1
