@@ -27,7 +27,7 @@ from sessions_api.lookups import find_keys
 from sessions_api.models import Message
 from sessions_api.reading import find_models
 from sessions_api.store import Answer, begin_turns, cancel_turns, request_cancellations
-from sessions_api.turns import BegunTurn, Busy, KnownKey, NewTurn, NoSuchTurn
+from sessions_api.turns import BegunTurn, Busy, KnownKey, NewTurn, NoSuchTurn, TooMuchLater
 from sessions_api.writer import writer
 
 logger = logging.getLogger(__name__)
@@ -208,6 +208,9 @@ class Service:
                 raise answer.error
             if isinstance(answer, NoSuchTurn):
                 raise ApiError("turn_not_found")
+            if isinstance(answer, TooMuchLater):
+                problem = _("Too many messages come after this turn. Copy the session up to it instead.")
+                raise ApiError("invalid_request", errors={"after_turn": [problem]})
             patience = deadline - self.loop.time()
             if answer.turn_id not in self.running and is_dead(answer.heartbeat_at):
                 await writer.run(interrupt_turns, answer.turn_id)

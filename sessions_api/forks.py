@@ -1,10 +1,11 @@
 """A copy of a conversation up to a turn, as a conversation of its own."""
 
+import time
+from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any
 
 from django.db import IntegrityError, transaction
-from django.db.models import Max, QuerySet
 from django.utils import timezone
 
 from bancobot_project.errors import ApiError
@@ -25,35 +26,38 @@ def fork(session: Session, after_turn: str | None, session_id: str) -> Session:
 
     Superseded messages are left out, and feedback stays where it was given. Raises `ApiError`.
     """
-    messages, origin = _to_copy(session, after_turn)
+    places, origin = _to_copy(session, after_turn)
     if Session.objects.filter(owner=session.owner, session_id=session_id, closed_at=None).exists():
         raise ApiError("session_exists")
     copy = _begin(session, session_id, origin)
     try:
-        _copy(messages, copy)
-        _open(copy)
+        _copy(session, places, copy)
+        _open(session, copy)
     except BaseException:
         housekeeping.erase(Session.objects.filter(pk=copy.pk))
         raise
     return copy
 
 
-def _to_copy(session: Session, after_turn: str | None) -> tuple[QuerySet[Message], str]:
-    """The messages, and the id of the turn that is the last of them."""
-    messages = session.messages.filter(superseded_at=None).order_by("position")
+def _to_copy(session: Session, after_turn: str | None) -> tuple[list[int], str]:
+    """The positions of the messages, and the id of the turn that is the last of them.
+
+    One look at the conversation: a moment later it may go on, or parts of it be superseded.
+    """
+    standing = session.messages.filter(superseded_at=None).order_by("position")
+    rows = list(standing.values_list("position", "turn_id", "status"))
+    pending = {turn_id for _, turn_id, status in rows if status == Message.Status.PENDING}
     if after_turn == "":
-        return messages.none(), ""
+        return [], ""
     if after_turn is None:
-        pending = messages.filter(status=Message.Status.PENDING).values_list("turn_id", flat=True).first()
-        messages = messages.exclude(turn_id=pending) if pending else messages
-        return messages, messages.values_list("turn_id", flat=True).last() or ""
-    turn = messages.filter(turn_id=after_turn)
-    last = turn.aggregate(last=Max("position"))["last"]
+        rows = [row for row in rows if row[1] not in pending]
+        return [position for position, *_ in rows], rows[-1][1] if rows else ""
+    last = max((position for position, turn_id, _ in rows if turn_id == after_turn), default=None)
     if last is None:
         raise ApiError("turn_not_found")
-    if turn.filter(status=Message.Status.PENDING).exists():
+    if after_turn in pending:
         raise ApiError("session_busy", retry_after=1)
-    return messages.filter(position__lte=last), after_turn
+    return [position for position, *_ in rows if position <= last], after_turn
 
 
 def _begin(session: Session, session_id: str, origin: str) -> Session:
@@ -66,14 +70,17 @@ def _begin(session: Session, session_id: str, origin: str) -> Session:
     )
 
 
-def _copy(messages: QuerySet[Message], copy: Session) -> None:
-    """Copy the messages under new ids of their turns, which are the owner's alone like all such ids."""
+def _copy(session: Session, places: Sequence[int], copy: Session) -> None:
+    """Copy the messages under new ids of their turns, which are the owner's alone like all such ids.
+
+    Half of the time is left to those who wait to write.
+    """
     turn_ids: dict[str, str] = {}
-    behind = -1
-    while batch := list(messages.filter(position__gt=behind)[:BATCH]):
-        behind = batch[-1].position
+    for start in range(0, len(places), BATCH):
+        began_at = time.monotonic()
+        batch = session.messages.filter(position__in=places[start : start + BATCH]).order_by("position")
         with transaction.atomic():
-            Message.objects.bulk_create(
+            copied = Message.objects.bulk_create(
                 Message(
                     session=copy,
                     position=copy.message_count + number,
@@ -82,10 +89,14 @@ def _copy(messages: QuerySet[Message], copy: Session) -> None:
                 )
                 for number, message in enumerate(batch)
             )
-        copy.message_count += len(batch)
+        copy.message_count += len(copied)
+        if start + BATCH < len(places):
+            time.sleep(time.monotonic() - began_at)
 
 
-def _open(copy: Session) -> None:
+def _open(session: Session, copy: Session) -> None:
+    if not Session.objects.filter(pk=session.pk, closed_at=None).exists():  # erased meanwhile, or closed
+        raise ApiError("session_not_found")
     copy.closed_at = None
     try:
         copy.save(update_fields=["closed_at", "message_count"])

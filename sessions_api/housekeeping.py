@@ -196,7 +196,7 @@ def interrupt_dead_turns(cutoff: datetime | None = None) -> int:
     pending = Message.objects.filter(status=Message.Status.PENDING)
     runners = pending.order_by().values_list("runner", flat=True).distinct()
     gone = [name for name in runners if is_gone(name)]
-    return _interrupt(pending.filter(Q(heartbeat_at__lt=cutoff) | Q(runner__in=gone)))
+    return _interrupt(pending.filter(Q(heartbeat_at__lt=cutoff) | Q(heartbeat_at=None) | Q(runner__in=gone)))
 
 
 def is_dead(heartbeat_at: datetime | None) -> bool:

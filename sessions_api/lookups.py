@@ -10,8 +10,10 @@ from django.db.models import Max
 from django.utils import timezone
 
 from sessions_api.models import IdempotencyKey, Message, Session
-from sessions_api.turns import BegunTurn, Busy, KnownKey, NewTurn, NoSuchTurn, PastMessage
+from sessions_api.turns import BegunTurn, Busy, KnownKey, NewTurn, NoSuchTurn, PastMessage, TooMuchLater
 
+MOST_LATER = 2_000  # messages that a turn may take the place of: all turns of the process wait for it
+MOST_SUPERSEDED = 20_000  # of a session, after which no more may be: each of its turns has to look past them
 SESSIONS = Session._meta.db_table
 MESSAGES = Message._meta.db_table
 KEYS = IdempotencyKey._meta.db_table
@@ -55,9 +57,11 @@ def find_sessions(turns: Iterable[NewTurn]) -> tuple[dict[tuple[str, str], Begun
     return known, busy
 
 
-def find_places(turns: Sequence[NewTurn], known: dict[tuple[str, str], BegunTurn]) -> dict[str, NoSuchTurn]:
+def find_places(
+    turns: Sequence[NewTurn], known: dict[tuple[str, str], BegunTurn]
+) -> dict[str, NoSuchTurn | TooMuchLater]:
     """Where the history of those ends that name the turn which they follow; answers for which of them there is none."""
-    missing = {}
+    missing: dict[str, NoSuchTurn | TooMuchLater] = {}
     for turn in turns:
         begun = known.get(turn.place)
         if turn.after_turn is None or (begun is None and not turn.after_turn):
@@ -65,6 +69,8 @@ def find_places(turns: Sequence[NewTurn], known: dict[tuple[str, str], BegunTurn
         end = _end_of(begun.session_pk, turn.after_turn) if begun else None
         if begun is None or end is None:
             missing[turn.turn_id] = NoSuchTurn()
+        elif begun.position - 1 - end > MOST_LATER or begun.superseded > MOST_SUPERSEDED:
+            missing[turn.turn_id] = TooMuchLater()
         else:
             past = Message.objects.filter(session=begun.session_pk, position__lt=end)
             begun.history_end, begun.superseded = end, past.exclude(superseded_at=None).count()

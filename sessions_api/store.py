@@ -40,6 +40,7 @@ from sessions_api.turns import (
     Outcome,
     Progress,
     Title,
+    TooMuchLater,
     most_tokens,
 )
 
@@ -60,7 +61,7 @@ STILL_OURS = "(status = 'pending' OR status = 'interrupted' AND runner = %s AND 
 CANCELLED_MEANWHILE = "(status = 'cancelled' AND runner = %s AND completed_at <> %s)"
 
 
-Answer = BegunTurn | Busy | KnownKey | NoSuchTurn | Standing
+Answer = BegunTurn | Busy | KnownKey | NoSuchTurn | TooMuchLater | Standing
 
 
 def begin_turns(turns: Sequence[NewTurn]) -> list[Answer]:

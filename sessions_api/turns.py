@@ -94,6 +94,11 @@ class NoSuchTurn:
 
 
 @dataclass(frozen=True, slots=True)
+class TooMuchLater:
+    """More would be superseded than one transaction should."""
+
+
+@dataclass(frozen=True, slots=True)
 class KnownKey:
     """The idempotency key has been used before, by that turn."""
 

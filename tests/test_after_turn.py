@@ -162,3 +162,22 @@ def test_superseded_messages_take_no_room_in_the_history(short: Service, upstrea
     answer = caller.post("/chat", message="cinco", session_id=session, after_turn=turns[1])
     assert sent(upstream) == ["um", "UM", "dois", "DOIS", "cinco"]
     assert "x-history-omitted" not in answer.headers
+
+
+def test_what_would_supersede_very_much_is_refused(caller: Caller, service: Service, upstream: Upstream) -> None:
+    """Everybody else's turns would wait for it. A copy does the same, and makes nobody wait."""
+    session = new_id()
+    (first,) = converse(caller, upstream, session, "um")
+    (pk,) = service.sql("SELECT id FROM sessions_api_session WHERE session_id = %s", session)[0]
+    service.sql(
+        "WITH RECURSIVE n(p) AS (SELECT 2 UNION ALL SELECT p + 1 FROM n WHERE p < 2002) "
+        "INSERT INTO sessions_api_message (session_id, position, turn_id, role, content, status, metadata, created_at) "
+        "SELECT session_id, p, 't' || p, role, 'Texto ' || p, status, metadata, created_at "
+        "FROM sessions_api_message, n WHERE session_id = %s AND position = 0",
+        pk,
+    )
+    service.sql("UPDATE sessions_api_session SET message_count = 2003 WHERE id = %s", pk)
+    refused = caller.post("/chat", message="x", session_id=session, after_turn=first)
+    assert "after_turn" in problem(refused, 400, "invalid_request")["errors"]
+    good(caller.post("/chat", message="x", session_id=session, after_turn="t3"))
+    problem(caller.post("/chat", message="x", session_id=session, after_turn=None), 400, "invalid_request")

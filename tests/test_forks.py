@@ -1,5 +1,6 @@
 """POST /sessions/{id}/fork: a copy of a conversation up to a turn, as a conversation of its own."""
 
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -24,7 +25,7 @@ def session(caller: Caller, upstream: Upstream) -> str:
     for question in ("um", "dois"):
         upstream.reply(question.upper())
         caller.chat(question, session_id=session, model="test/other", system_prompt="Seja breve.")
-    good(caller.call("PATCH", f"/sessions/{session}", json={"title": "Números", "metadata": {"a": 1}}))
+    good(caller.call("PATCH", f"/sessions/{session}", json={"title": f"Números {session}", "metadata": {"a": 1}}))
     return session
 
 
@@ -106,6 +107,21 @@ def test_a_running_turn_is_not_copied(caller: Caller, upstream: Upstream, sessio
 
 
 def test_a_long_conversation_is_copied_whole(caller: Caller, service: Service, session: str) -> None:
+    long_conversation(service, session)
+    copy = forked(caller.post(f"/sessions/{session}/fork"))
+    assert copy["message_count"] == 1204
+    last = good(caller.get(f"/sessions/{copy['session_id']}/messages", order="desc", limit=3))["data"]
+    assert [message["content"] for message in last] == ["Texto 1203", "Texto 1202", "Texto 1201"]
+
+
+def copies_of(service: Service, session: str) -> int:
+    """Whole ones and others: they have the session's title, which no other has."""
+    titled = service.sql("SELECT session_id FROM sessions_api_session WHERE title = %s", f"Números {session}")
+    return sum(name != session for (name,) in titled)
+
+
+def long_conversation(service: Service, session: str) -> None:
+    """1,200 messages more."""
     (pk,) = service.sql("SELECT id FROM sessions_api_session WHERE session_id = %s", session)[0]
     service.sql(
         "WITH RECURSIVE n(p) AS (SELECT 4 UNION ALL SELECT p + 1 FROM n WHERE p < 1203) "
@@ -115,10 +131,6 @@ def test_a_long_conversation_is_copied_whole(caller: Caller, service: Service, s
         pk,
     )
     service.sql("UPDATE sessions_api_session SET message_count = 1204 WHERE id = %s", pk)
-    copy = forked(caller.post(f"/sessions/{session}/fork"))
-    assert copy["message_count"] == 1204
-    last = good(caller.get(f"/sessions/{copy['session_id']}/messages", order="desc", limit=3))["data"]
-    assert [message["content"] for message in last] == ["Texto 1203", "Texto 1202", "Texto 1201"]
 
 
 @pytest.mark.parametrize("body", [{"after_turn": "nenhum"}, {"after_turn": "x" * 65}, {"session_id": "a b"}])
@@ -138,3 +150,36 @@ def test_the_audit_log_knows_of_it(caller: Caller, service: Service, session: st
     told = service.sql("SELECT details FROM access_auditentry WHERE target = %s AND action = 'session.forked'", copy)
     assert len(told) == 1
     assert session in str(told)
+
+
+def test_a_copy_of_a_conversation_that_moves_is_one_moment_of_it(caller: Caller, session: str) -> None:
+    """Turns go on, and take each other's place, while copies are made: none has a turn that runs, or two versions."""
+    first, done = turns(caller, session)[0], threading.Event()
+
+    def go_on() -> None:
+        while not done.is_set():
+            caller.chat("três", session_id=session, after_turn=first)
+
+    with ThreadPoolExecutor(1) as pool:
+        going = pool.submit(go_on)
+        copies = [forked(caller.post(f"/sessions/{session}/fork"))["session_id"] for _ in range(25)]
+        done.set()
+        going.result()
+    for copy in copies:
+        messages = caller.messages(copy)
+        assert {message["status"] for message in messages} == {"completed"}
+        assert [message["content"] for message in messages][:3:2] in (["um", "dois"], ["um", "três"], ["um"])
+        assert len(messages) <= 4
+        good(caller.post("/chat", message="e", session_id=copy))
+
+
+def test_nothing_is_left_of_a_copy_whose_session_goes_meanwhile(service: Service, caller: Caller, session: str) -> None:
+    long_conversation(service, session)
+    with ThreadPoolExecutor(1) as pool:
+        copying = pool.submit(caller.post, f"/sessions/{session}/fork")
+        wait_until(lambda: copies_of(service, session) == 1 or copying.done())
+        caller.call("DELETE", f"/sessions/{session}?erase=true")
+        answer = copying.result()
+    if answer.status_code != 201:  # it was whole before
+        problem(answer, 404, "session_not_found")
+        assert copies_of(service, session) == 0

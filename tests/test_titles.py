@@ -1,10 +1,14 @@
 """What a conversation is called: the beginning of its first message, and with AUTO_TITLE what the model calls it."""
 
+import importlib
 from collections.abc import Iterator
 
 import pytest
+from django.apps import apps
+from django.utils import timezone
 
 from chat.titles import cleaned
+from sessions_api.models import Message, Session
 from sessions_api.titles import LONGEST, title_of
 from tests import scenarios
 from tests.client import Caller, good, new_id, service_with, wait_until
@@ -120,3 +124,18 @@ def test_what_it_takes_counts_for_the_owner_s_limits(entitling: Service, upstrea
     caller.chat("Tchau", session_id=new_id())
     (used,) = entitling.sql("SELECT tokens FROM access_account WHERE owner = %s", client.owner)[0]
     assert used == caller.session(session)["usage"]["total_tokens"]
+
+
+@pytest.mark.django_db
+def test_conversations_from_before_get_titles_too() -> None:
+    migration = importlib.import_module("sessions_api.migrations.0007_titles")
+    now = timezone.now()
+    for name, text in (("a", LONG), ("b", "Oi"), ("c", None)):
+        session = Session.objects.create(owner="open", session_id=name, created_at=now, last_activity_at=now)
+        if text is not None:
+            said = {"role": "user", "content": text, "status": "completed", "created_at": now}
+            Message.objects.create(session=session, position=0, turn_id=name, **said)
+    Session.objects.create(owner="open", session_id="d", title="Minha", created_at=now, last_activity_at=now)
+    migration.entitle(apps, None)
+    titles = dict(Session.objects.values_list("session_id", "title"))
+    assert titles == {"a": title_of(LONG), "b": "Oi", "c": "", "d": "Minha"}
