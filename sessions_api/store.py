@@ -302,6 +302,11 @@ def _store_questions(turns: Sequence[tuple[NewTurn, BegunTurn]], now: datetime) 
             "completed_at, runner, heartbeat_at) VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)",
             rows,
         )
+    _move_sessions_on(turns, superseded, moment)
+
+
+def _move_sessions_on(turns: Sequence[tuple[NewTurn, BegunTurn]], superseded: dict[str, int], moment: Any) -> None:
+    with connection.cursor() as cursor:
         cursor.executemany(
             f"UPDATE {SESSIONS} SET last_activity_at = %s, message_count = %s, "
             "superseded_count = superseded_count + %s, model = COALESCE(%s, model), "
