@@ -23,7 +23,7 @@ CALLER = (
     *ALWAYS, "not_authenticated", "invalid_api_key", "permission_denied", "not_acceptable", "rate_limited",
     "database_unavailable",
 )  # fmt: skip
-RECORD = CALLER
+RECORD = (*CALLER, "overloaded")
 PROVIDER = (
     "unsupported_model", "provider_auth_failed", "provider_payment_required", "permission_denied", "content_moderated",
     "provider_rate_limited", "provider_error", "provider_invalid_response", "provider_unreachable",
@@ -37,7 +37,6 @@ TURN = (
     *BODY,
     *ENDED_BADLY,
     "session_busy",
-    "overloaded",
     "idempotency_mismatch",
     "turn_not_found",
 )
@@ -389,7 +388,11 @@ OPERATIONS: dict[str, Describe] = {
             )
             for media_type, name, text in examples.FILES
         }
-        | _errors((*RECORD, "session_not_found"), False, {"format": "Use um destes: jsonl, csv, openai, events, xes."}),
+        | _errors(
+            (*RECORD, "session_not_found"),
+            False,
+            {"format": "Use um destes: jsonl, csv, openai, events, xes."},
+        ),
     ),
     "GET /api/sessions": operation(
         "listSessionIds",

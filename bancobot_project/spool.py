@@ -4,9 +4,12 @@ import asyncio
 import contextlib
 import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable
-from typing import IO, Any, Self
+from typing import IO, Any, ClassVar, Self
+
+from bancobot_project.errors import ApiError
 
 IN_MEMORY = 1024 * 1024  # bytes of an answer
+MOST_ON_DISK = 1024**3  # bytes of all answers of the process that are waiting
 PIECE = 65_536  # bytes that are read back at once
 SEND_SECONDS = 60  # for what was in memory, and for each piece of what was not
 
@@ -17,9 +20,13 @@ class Spool:
     So whoever makes the answer never waits for whoever reads it, and nothing has been sent of one that fails.
     """
 
+    on_disk: ClassVar[int] = 0  # bytes, of all of them; counted on the event loop alone
+
     def __init__(self) -> None:
         self._messages: list[Any] = []
         self._size = 0
+        self._mine_on_disk = 0
+        self._refused = False
         self._file: IO[bytes] | None = None
 
     def __enter__(self) -> Self:
@@ -28,6 +35,7 @@ class Spool:
     def __exit__(self, *exception: object) -> None:
         if self._file is not None:
             self._file.close()
+        Spool.on_disk -= self._mine_on_disk
 
     async def keep(self, message: Any) -> None:
         """A `send` for Django."""
@@ -36,7 +44,15 @@ class Spool:
         if self._size <= IN_MEMORY:
             self._messages.append(message)
         else:
+            self._take_room(len(body))
             await asyncio.to_thread(self._write, body)
+
+    def _take_room(self, size: int) -> None:
+        if Spool.on_disk + size > MOST_ON_DISK:
+            self._refused = True
+            raise asyncio.CancelledError  # on this Django stops, and closes what it was sending; on others it does not
+        Spool.on_disk += size
+        self._mine_on_disk += size
 
     def _write(self, body: bytes) -> None:
         if self._file is None:
@@ -44,6 +60,9 @@ class Spool:
         self._file.write(body)
 
     async def send(self, send: Callable[[Any], Awaitable[None]]) -> None:
+        """Raises `ApiError`, and sends nothing, where there was no room on the disk for all of it."""
+        if self._refused:
+            raise ApiError("overloaded", retry_after=SEND_SECONDS)  # whoever reads nothing has been cut off by then
         with contextlib.suppress(TimeoutError):  # who takes nothing for so long has gone, or means harm
             async with asyncio.timeout(SEND_SECONDS) as patience:
                 self._tell_length()

@@ -1,5 +1,6 @@
 """Searching conversations by words, in titles and messages. (What keeps the index: migrations/0005_search.py.)"""
 
+import json
 import logging
 import time
 import unicodedata
@@ -16,24 +17,32 @@ logger = logging.getLogger(__name__)
 MOST_CHARS, MOST_WORDS = 1_000, 10  # of a question; what is beyond them is left out of account
 TYPED_LETTERS = 3  # of a last word that may be unfinished: fewer begin too many words
 MOST_ENDINGS = 30  # SQLite: so many words are tried in the place of an unfinished one, those of most messages
-MOST_MATCHES = 10_000  # messages taken from the index, or a common word would take seconds
+MOST_MATCHES = 10_000  # messages taken from the index at a time, or a common word would take seconds
 BATCH = 500  # messages added to SQLite's index in one transaction: others wait for some 20 ms
 CATCH_UP_SECONDS = 0.05  # before a search; the rest is left to the maintenance
 # PostgreSQL: a common word is found at once in the newest sessions. Only a rare one needs the index.
 LOOKED_THROUGH, MESSAGES_LOOKED_THROUGH = 400, 8_000
 MANY = 101  # sessions found: more than a page has
+# SQLite: so often MOST_MATCHES are read (10 ms each), for so many sessions; and so many words are looked for in
+# single sessions (0.1 ms each).
+SCANS, LAST_ACTIVE, WORDS_ASKED_FOR = 10, 5_000, 1_000
 
 LAST_OF_BATCH = "SELECT max(id) FROM (SELECT id FROM sessions_api_unindexed ORDER BY id LIMIT %s)"
 ADD_NOTED = """
 INSERT INTO sessions_api_words(rowid, words)
-SELECT noted.id, char(57344) || hex(session.owner) || ' ' || coalesce(message.content, session.title)
+SELECT noted.id, char(57344) || hex(session.owner) || ' ' ||
+replace(coalesce(message.content, session.title), char(57344), ' ')
 FROM sessions_api_unindexed noted JOIN sessions_api_session session ON session.id = noted.id >> 22
 LEFT JOIN sessions_api_message message ON message.session_id = session.id AND message.position = noted.id & 4194303
 WHERE noted.id <= %s ORDER BY noted.id
 """
 IN_FTS = """
-SELECT rowid >> 22 FROM sessions_api_words WHERE sessions_api_words MATCH %s AND rowid < %s
-ORDER BY rowid DESC LIMIT %s
+SELECT number >> 22, count(*) FROM (SELECT rowid AS number FROM sessions_api_words
+WHERE sessions_api_words MATCH %s AND rowid < %s << 22 ORDER BY rowid DESC LIMIT %s) GROUP BY 1
+"""
+AMONG_FTS = """
+SELECT value FROM json_each(%s) WHERE EXISTS (SELECT 1 FROM sessions_api_words
+WHERE sessions_api_words MATCH %s AND rowid BETWEEN value << 22 AND (value << 22) + 4194303) LIMIT %s
 """
 # A prefix query of FTS5's takes ten times as long: it reads all messages of all these words before the first result.
 BEGINNING_WITH = "SELECT term FROM sessions_api_vocabulary WHERE term >= %s AND term < %s ORDER BY doc DESC LIMIT %s"
@@ -95,8 +104,44 @@ def _on_sqlite(sessions: QuerySet[Session], owner: str | None, text: str) -> Que
     catch_up(CATCH_UP_SECONDS)
     last = [words[-1], *(_endings(words[-1]) if _may_be_unfinished(text, words) else [])]
     own = [[f"\ue000{owner.encode().hex()}"]] if owner else []
-    query = " AND ".join(_any_of(choice) for choice in [*own, *([word] for word in words[:-1]), last])
-    return sessions.filter(pk__in=RawSQL(IN_FTS, [query, (newest + 1) << 22, MOST_MATCHES]))  # noqa: S611 - a constant
+    choices = [*own, *([word] for word in words[:-1]), last]
+    query = " AND ".join(map(_any_of, choices))
+    found = json.dumps(_in_fts(sessions, newest, query, WORDS_ASKED_FOR // sum(map(len, choices))))
+    return sessions.filter(pk__in=RawSQL("SELECT value FROM json_each(%s)", [found]))
+
+
+def _in_fts(sessions: QuerySet[Session], newest: int, query: str, most_asked: int) -> list[int]:
+    """Keys of sessions that match, others than `sessions` included: all, or at least the MANY that were last active.
+
+    The index is read from the newest session down until that is enough, and the sessions that could be missing are then
+    asked for one by one. One can still be missed behind SCANS * MOST_MATCHES messages that match, if those in doubt are
+    more than `most_asked`, or fewer than MANY of the LAST_ACTIVE match.
+    """
+    found: set[int] = set()
+    unread, doubtful = newest + 1, list[int]()
+    last_active = sessions.order_by("-last_activity_at", "-pk").values_list("pk", flat=True)[:LAST_ACTIVE]
+    for _ in range(SCANS):
+        matches = dict(_rows(IN_FTS, query, unread, MOST_MATCHES))
+        found |= matches.keys()
+        if sum(matches.values()) < MOST_MATCHES:
+            return list(found)
+        unread = min(matches)  # one match is enough: the rest of a long conversation is passed over
+        doubtful, are_all = _doubtful(list(last_active), found, unread)
+        if are_all and len(doubtful) <= most_asked:
+            break
+    return [*found, *(pk for (pk,) in _rows(AMONG_FTS, json.dumps(doubtful[:most_asked]), query, MANY))]
+
+
+def _doubtful(last_active: list[int], found: set[int], unread: int) -> tuple[list[int], bool]:
+    """Those of before the first MANY found of which nothing is known, and whether there are no others."""
+    doubtful, sure = list[int](), 0
+    for pk in last_active:
+        sure += pk in found
+        if sure == MANY:
+            return doubtful, True
+        if pk < unread and pk not in found:
+            doubtful.append(pk)
+    return doubtful, len(last_active) < LAST_ACTIVE
 
 
 def _words(text: str) -> list[str]:

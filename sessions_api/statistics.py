@@ -7,7 +7,7 @@ every turn is in them once. What has ended since is read from the messages, by t
 import math
 import time
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -27,6 +27,7 @@ HOURS_KEPT, DAYS_KEPT = timedelta(days=3), timedelta(days=400)
 COSTS_KEPT = timedelta(days=32)
 COSTS_PER_HOUR, ALL_COSTS_KEPT = 100, timedelta(days=2)  # of hours longer ago the most expensive sessions are kept
 HOURS_AT_ONCE = 24
+MOST_MODELS = 200  # named in an hour or on a day: clients write what they like there
 BEFORE_ALL = datetime(1970, 1, 1, tzinfo=UTC)
 
 Status = Message.Status
@@ -45,7 +46,6 @@ class Ended(NamedTuple):
     session_id: int
     owner: str
     model: str
-    session_model: str
     status: str
     error_code: str
     prompt_tokens: int | None
@@ -124,7 +124,7 @@ def ended_turns() -> QuerySet[Message]:
 
 def read(replies: QuerySet[Message]) -> list[Ended]:
     """What is counted of these replies, in one query."""
-    named = replies.annotate(owner=F("session__owner"), session_model=F("session__model"))
+    named = replies.annotate(owner=F("session__owner"))
     return [Ended(*row) for row in named.values_list(*Ended._fields)]
 
 
@@ -132,7 +132,7 @@ def tallied(turns: Iterable[Ended], grains: Iterable[str]) -> dict[Key, Sums]:
     """The turns as tallies. They are added up by all that tells them apart first, and that then in each way."""
     cells: dict[tuple[datetime, str, str, str], Sums] = {}
     for turn in turns:
-        place = hour_of(turn.completed_at), turn.model or turn.session_model, client_of(turn.owner), turn.error
+        place = hour_of(turn.completed_at), turn.model, client_of(turn.owner), turn.error
         cells.setdefault(place, Sums()).count(turn)
     tallies: dict[Key, Sums] = {}
     for (hour, model, client, error), sums in cells.items():
@@ -193,9 +193,12 @@ def too_new(kind: str) -> timedelta:
 
 
 def _add_to_tallies(tallies: Mapping[Key, Sums]) -> None:
-    starts, names = {key[1] for key in tallies}, {key[3] for key in tallies}
-    for tally in Tally.objects.filter(grain__in=Tally.Grain.values, start__in=starts, name__in=names):
-        if sums := tallies.get((tally.grain, tally.start, tally.dimension, tally.name)):
+    starts, names = {key[1] for key in tallies}, {"", *(key[3] for key in tallies)}
+    stored_so_far = Tally.objects.filter(grain__in=Tally.Grain.values, start__in=starts, name__in=names)
+    known = {(tally.grain, tally.start, tally.dimension, tally.name): tally for tally in stored_so_far}
+    tallies = _of_few_models(tallies, known)
+    for key, sums in tallies.items():
+        if tally := known.get(key):
             sums.add(sums_of(tally))
     own = ["turns", "failed", "cancelled", "prompt_tokens", "completion_tokens", "cost"]
     rows = [
@@ -210,10 +213,32 @@ def _add_to_tallies(tallies: Mapping[Key, Sums]) -> None:
         )
         for (grain, start, dimension, name), sums in tallies.items()
     ]
-    key = ["grain", "start", "dimension", "name"]
+    unique = ["grain", "start", "dimension", "name"]
     Tally.objects.bulk_create(
-        rows, update_conflicts=True, unique_fields=key, update_fields=[*own, "first_token", "total"]
+        rows, update_conflicts=True, unique_fields=unique, update_fields=[*own, "first_token", "total"]
     )
+
+
+def _of_few_models(tallies: Mapping[Key, Sums], known: Container[Key]) -> dict[Key, Sums]:
+    """The tallies with at most MOST_MODELS names of models in an hour or a day; what has others is counted under "".
+
+    Names that have answered nothing yet get half of the places, so that invented ones can't take all.
+    """
+    near = Tally.objects.filter(grain__in=Tally.Grain.values, start__in={key[1] for key in tallies})
+    of_models = near.filter(dimension=Tally.Dimension.MODEL).exclude(name="").order_by()
+    counts = of_models.values_list("grain", "start").annotate(Count("name"))
+    named = Counter({(grain, start): count for grain, start, count in counts})
+    kept: dict[Key, Sums] = {}
+    for (grain, start, dimension, name), sums in tallies.items():
+        key = grain, start, dimension, name
+        if dimension == Tally.Dimension.MODEL and name and key not in known:
+            answered = sums.turns > sums.failed + sums.cancelled
+            if named[grain, start] < (MOST_MODELS if answered else MOST_MODELS // 2):
+                named[grain, start] += 1
+            else:
+                key = grain, start, dimension, ""
+        kept.setdefault(key, Sums()).add(sums)
+    return kept
 
 
 def _costs(turns: Iterable[Ended]) -> dict[tuple[int, datetime], SessionCost]:

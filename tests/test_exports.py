@@ -207,6 +207,15 @@ def test_a_question_without_a_simulated_moment_comes_after_those_before_it() -> 
     assert (wishes.tally.messages, wishes.tally.messages_left_out) == (4, 2)
 
 
+@pytest.mark.parametrize("name", ["events", "xes"])
+def test_what_would_be_at_the_end_of_time_has_no_place_on_the_simulated_clock(name: str) -> None:
+    session = talk("a", "ra", "b", "rb", metadata=simulated("9998-06-01"))
+    change(session, 2, metadata={}, created_at=THEN + timedelta(days=26 * 365))
+    wishes = Wishes(simulated=True)
+    exported(name, wishes)
+    assert (wishes.tally.messages, wishes.tally.messages_left_out) == (3, 1)
+
+
 def test_conversations_without_a_simulated_clock_are_left_out_and_counted() -> None:
     talk("Oi", "Olá")
     for name in ("events", "xes"):

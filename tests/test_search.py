@@ -1,5 +1,6 @@
 """Searching by words: what is found, when, and by whom; and what is left of it."""
 
+import json
 import secrets
 from datetime import timedelta
 from pathlib import Path
@@ -228,16 +229,73 @@ def test_what_is_rare_is_found_behind_many_newer_sessions() -> None:
 
 
 def test_what_is_common_is_found_to_the_end_however_little_is_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("MOST_MATCHES", "LOOKED_THROUGH", "MANY"):
-        monkeypatch.setattr(search, name, 3)
+    look_at_little(monkeypatch)
     for number in range(9):
         saying(f"s{number}", "comum", age=timedelta(hours=9 - number))
+    assert paged("comum") == [f"s{number}" for number in range(8, -1, -1)]
+
+
+def look_at_little(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("MOST_MATCHES", "LOOKED_THROUGH", "MANY"):
+        monkeypatch.setattr(search, name, 3)
+
+
+def paged(text: str, **filters: Any) -> list[str]:
+    """Of the session that was last active to the last one, in pages of two."""
     seen: list[str] = []
-    rest = Session.objects.order_by("-last_activity_at")
-    while page := list(search.matching(rest, "open", "comum")[:2]):
-        seen += [session.session_id for session in page]
-        rest = rest.filter(last_activity_at__lt=page[-1].last_activity_at)
-    assert seen == [f"s{number}" for number in range(8, -1, -1)]
+    rest = Session.objects.filter(**filters).order_by("-last_activity_at")
+    while len(page := list(search.matching(rest, "open", text)[:3])) == 3:
+        seen += [session.session_id for session in page[:2]]
+        rest = rest.filter(last_activity_at__lt=page[1].last_activity_at)
+    return seen + [session.session_id for session in page]
+
+
+@on_sqlite
+def test_long_conversations_hide_no_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    look_at_little(monkeypatch)
+    for number in range(9):
+        saying(f"s{number}", *["comum"] * (number % 3 + 2), age=timedelta(hours=9 - number))
+    assert paged("comum") == [f"s{number}" for number in range(8, -1, -1)]
+
+
+@on_sqlite
+def test_sessions_beside_the_filter_hide_none_in_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    look_at_little(monkeypatch)
+    for number in range(18):
+        saying(f"s{number}", "comum", persona_id="" if number % 8 else "rara", age=timedelta(hours=18 - number))
+    assert paged("comum", persona_id="rara") == ["s16", "s8", "s0"]
+
+
+@on_sqlite
+@pytest.mark.parametrize(("scans", "asked_for"), [(1, 1_000), (100, 2)])
+def test_an_old_conversation_that_goes_on_comes_first(
+    monkeypatch: pytest.MonkeyPatch, scans: int, asked_for: int
+) -> None:
+    look_at_little(monkeypatch)
+    monkeypatch.setattr(search, "SCANS", scans)
+    monkeypatch.setattr(search, "WORDS_ASKED_FOR", asked_for)
+    saying("velha", "comum")
+    for number in range(9):
+        saying(f"s{number}", "comum", age=timedelta(hours=9 - number))
+    assert paged("comum")[:3] == ["velha", "s8", "s7"]
+
+
+@on_sqlite
+def test_nobody_can_write_the_word_of_an_owner() -> None:
+    own = f"\ue000{b'open'.hex()}"
+    alien = saying("alheia", f"{own} comum", f"{own} comum", owner="client:x", title=f"{own} comum")
+    mine = saying("minha", "comum")
+    assert found("comum ", None) == ["alheia", "minha"]
+    alien.messages.filter(position=0).update(content="nada")  # what is in the index already
+    assert among([alien, mine], own) == [mine.pk]
+    housekeeping.erase(Session.objects.all())
+    assert among([alien, mine], "comum") == []
+
+
+def among(sessions: list[Session], word: str) -> list[int]:
+    with connection.cursor() as cursor:
+        cursor.execute(search.AMONG_FTS, [json.dumps([session.pk for session in sessions]), f'"{word}"', 10])
+        return [pk for (pk,) in cursor.fetchall()]
 
 
 def test_what_is_common_is_found_page_by_page_to_the_end(service: Service) -> None:

@@ -71,8 +71,8 @@ def check(turns: list[Message], name: str) -> None:
         ]
         assert told(step) == numbers(inside)
     models = {line.name: told(line) for line in seen.models}
-    names = {turn.model or "m/quatro" for turn in mine}
-    assert models == {name: numbers(t for t in mine if (t.model or "m/quatro") == name) for name in names}
+    names = {turn.model for turn in mine}
+    assert models == {name: numbers(t for t in mine if t.model == name) for name in names}
     clients = {line.name: told(line) for line in seen.clients}
     owners = dict(Session.objects.values_list("pk", "owner"))
     of = {turn.pk: statistics.client_of(owners[turn.session_id]) for turn in mine}
@@ -232,6 +232,28 @@ def test_who_has_most_turns_is_named_and_the_others_are_one_line(monkeypatch: An
         lines = overview.overview(period("30d")).models
         assert [(line.name, line.sums.turns) for line in lines] == [("um", 3), ("dois", 2), ("", 2)]
         assert "2" in str(lines[2].label)
+        statistics.count_ended()
+
+
+def test_of_many_models_in_a_day_the_rest_has_no_name_and_none_is_lost(monkeypatch: Any) -> None:
+    monkeypatch.setattr(statistics, "MOST_MODELS", 4)
+    monkeypatch.setattr(statistics, "BATCH", 2)
+    session, noon = make_session(turns=0), statistics.day_of(timezone.now()) - DAY / 2
+    invented = [(f"x{number}", "failed") for number in range(5)]
+    real = [(name, "completed") for name in ("a", "b", "c", "a", "b")]
+    for number, (model, status) in enumerate(invented + real):
+        add_ended(session, noon + timedelta(minutes=number), model=model, status=status)
+    statistics.count_ended()
+    for grain in ("day", "hour"):
+        of_models = Tally.objects.filter(grain=grain, dimension="model").values_list("name", "turns")
+        assert dict(of_models) == {"x0": 1, "x1": 1, "": 4, "a": 2, "b": 2}
+    assert sum(line.sums.turns for line in overview.overview(period("7d")).models) == 10
+
+
+def test_what_ended_before_a_model_answered_is_counted_under_no_name() -> None:
+    add_ended(make_session(turns=0, model="inventado"), timezone.now() - HOUR, status="interrupted")
+    for _ in range(2):
+        assert [line.name for line in overview.overview(period("30d")).models] == [""]
         statistics.count_ended()
 
 

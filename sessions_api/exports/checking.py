@@ -2,12 +2,13 @@
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
 from django.core.exceptions import ValidationError
 from django.db.models import CharField, Field, Model
+from django.utils import timezone
 
 from bancobot_project.fields import SESSION_ID
 from bancobot_project.parsers import parse_line
@@ -16,6 +17,9 @@ from sessions_api.models import Feedback, Message, Session
 
 Check = Callable[[Any], Any]
 AN_AMOUNT = re.compile(r"[0-9]{1,8}(\.[0-9]{1,12})?", re.ASCII)  # as the columns have room for
+A_TURN = re.compile(r"[A-Za-z0-9_-]{1,32}", re.ASCII)  # it becomes part of addresses
+FIRST = datetime(1970, 1, 1, tzinfo=UTC)  # the cursors of lists know no moment before
+A_DAY = timedelta(days=1)  # by which another machine's clock may be ahead
 LARGEST = {"PositiveIntegerField": 2**31 - 1, "PositiveBigIntegerField": 2**63 - 1}
 
 
@@ -151,9 +155,12 @@ def _flag(value: Any) -> bool:
 def _moment(value: Any) -> datetime:
     try:
         moment = datetime.fromisoformat(value)
-        return moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
+        moment = moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
     except (TypeError, ValueError, OverflowError):
         raise Refused("not a moment in ISO 8601") from None
+    if not FIRST <= moment <= timezone.now() + A_DAY:
+        raise Refused("not between 1970 and tomorrow")
+    return moment
 
 
 def _amount(value: Any) -> Decimal:
@@ -176,11 +183,21 @@ def _session_id(value: Any) -> str:
     return str(value)
 
 
-OTHERS = {"TextField": _text(None), "DateTimeField": _moment, "DecimalField": _amount, "BooleanField": _flag}
+def _turn_id(value: Any) -> str:
+    if not A_TURN.fullmatch(_text(None)(value)):
+        raise Refused("not 1 to 32 characters out of A-Z a-z 0-9 _ -")
+    return str(value)
+
+
+def _forked_from(value: Any) -> str:
+    return "" if value == "" else _turn_id(value)
+
+
 SESSION_CHECKS = {
     **_checks(Session, SESSION_FIELDS),
     "session_id": (_session_id, _missing),
     "owner": (_owner, _missing),
+    "forked_from": (_forked_from, str),
 }
-MESSAGE_CHECKS = _checks(Message, MESSAGE_FIELDS)
+MESSAGE_CHECKS = {**_checks(Message, MESSAGE_FIELDS), "turn_id": (_turn_id, _missing)}
 FEEDBACK_CHECKS = _checks(Feedback, FEEDBACK_FIELDS)

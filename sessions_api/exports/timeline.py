@@ -44,17 +44,16 @@ def events(conversation: Conversation, wishes: Wishes) -> Iterator[Event]:
     """An event for each message, in their order; those that have no place on the simulated clock are left out."""
     clock = SimulatedClock() if wishes.simulated else RealClock()
     for said in conversation.messages:
-        shift = clock.shift(said.message)
-        if shift is None or said.message.status == Message.Status.PENDING:
+        start = clock.moment_of(said.message)
+        if start is None or said.message.status == Message.Status.PENDING:
             wishes.tally.messages_left_out += 1
             continue
-        yield _event(conversation, said, shift)
+        yield _event(conversation, said, start)
 
 
-def _event(conversation: Conversation, said: Said, shift: timedelta) -> Event:
+def _event(conversation: Conversation, said: Said, start: datetime) -> Event:
     message = said.message
     activity, agent, resource = _who_does_what(conversation.session, message)
-    start = message.created_at + shift
     took = max((message.completed_at or message.created_at) - message.created_at, timedelta())
     ended_well = message.status == Message.Status.COMPLETED
     return Event(
@@ -73,9 +72,9 @@ def _who_does_what(session: Session, message: Message) -> tuple[str, str, str]:
 
 
 class RealClock:
-    def shift(self, message: Message) -> timedelta | None:
-        """How far the event is from when it happened."""
-        return timedelta()
+    def moment_of(self, message: Message) -> datetime | None:
+        """When the event began; `None` where it has no place on this clock."""
+        return _in_bounds(message.created_at, timedelta())
 
 
 class SimulatedClock(RealClock):
@@ -87,12 +86,20 @@ class SimulatedClock(RealClock):
     def __init__(self) -> None:
         self._shift: timedelta | None = None
 
-    def shift(self, message: Message) -> timedelta | None:
-        """`None`: no question up to here has named its moment."""
+    def moment_of(self, message: Message) -> datetime | None:
+        """`None`: no question up to here has named its moment, or this one would be at the end of time."""
         told = simulated_moment(message.metadata)
         if told is not None:
             self._shift = told - message.created_at
-        return self._shift
+        return None if self._shift is None else _in_bounds(message.created_at, self._shift)
+
+
+def _in_bounds(moment: datetime, shift: timedelta) -> datetime | None:
+    try:
+        shifted = moment + shift
+    except OverflowError:
+        return None
+    return shifted if FIRST <= shifted <= LAST else None
 
 
 def simulated_moment(metadata: Any) -> datetime | None:

@@ -5,7 +5,8 @@ behind the last position is the title. To add to it row by row costs a turn much
 in `sessions_api_unindexed`, and sessions_api/search.py adds what is noted, many at once. A row is in one of the two.
 PostgreSQL: `sessions_api_messagewords` has a row for each message, and at position -1 for each title.
 
-In both a text begins with its owner as a word that nobody can type: with U+E000, or with "=".
+In both a text begins with its owner as a word that nobody can type: with U+E000, or with "=". FTS5 takes U+E000 for a
+letter, so what was said is indexed without it.
 
 Indexed is what is written to its end and stands. Whoever makes a new migration: where Django remakes one of the two
 tables (SQLite, most changes of fields), its triggers are gone and have to be made again.
@@ -22,13 +23,13 @@ LITE = {
         "key": "({0}.session_id << 22 | {0}.position)",
         "to_find": TO_FIND,
         "said": "coalesce((SELECT char(57344) || hex(owner) || ' ' FROM sessions_api_session "
-        "WHERE id = {0}.session_id), '') || {0}.content",
+        "WHERE id = {0}.session_id), '') || replace({0}.content, char(57344), ' ')",
         "columns": "content, status, superseded_at",
     },
     SESSION: {
         "key": "({0}.id << 22 | 4194303)",
         "to_find": "{0}.title <> ''",
-        "said": "char(57344) || hex({0}.owner) || ' ' || {0}.title",
+        "said": "char(57344) || hex({0}.owner) || ' ' || replace({0}.title, char(57344), ' ')",
         "columns": "title",
     },
 }

@@ -1,0 +1,76 @@
+"""How much of large answers may wait on the disk for those who read them."""
+
+import asyncio
+from collections.abc import Iterator
+from typing import Any
+
+import httpx
+import pytest
+from django.http import HttpResponse
+from django.test import override_settings
+from django.urls import path
+
+from bancobot_project import spool
+from bancobot_project.application import Application
+from bancobot_project.downloads import Download
+from bancobot_project.spool import IN_MEMORY, Spool
+from tests.client import problem
+
+pytestmark = pytest.mark.no_database
+
+PIECES = 4  # of IN_MEMORY bytes each: the first stays in memory
+
+
+def call(address: str, ended: list[str]) -> httpx.Response:
+    """The answer of the application itself, with views of this test's own."""
+
+    def pieces() -> Iterator[bytes]:
+        try:
+            for _ in range(PIECES):
+                yield b"x" * IN_MEMORY
+        finally:
+            ended.append("large")
+
+    def large(request: Any) -> Download:
+        return Download(pieces(), "text/plain", "x.txt")
+
+    def small(request: Any) -> HttpResponse:
+        return HttpResponse("pequena")
+
+    async def get() -> httpx.Response:
+        application: Any = Application()  # ASGI names no types that two libraries would share
+        transport = httpx.ASGITransport(application)
+        async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1") as client:
+            return await client.get(address)
+
+    with override_settings(ROOT_URLCONF=(path("large", large), path("small", small))):
+        return asyncio.run(get())
+
+
+def test_an_answer_that_finds_no_room_is_refused_and_small_ones_need_none(monkeypatch: Any) -> None:
+    ended: list[str] = []
+    monkeypatch.setattr(spool, "MOST_ON_DISK", (PIECES - 1) * IN_MEMORY)
+    for _ in range(2):  # what one answer took is free for the next
+        assert len(call("/large", ended).content) == PIECES * IN_MEMORY
+    monkeypatch.setattr(spool, "MOST_ON_DISK", (PIECES - 1) * IN_MEMORY - 1)
+    refused = call("/large", ended)
+    assert problem(refused, 503, "overloaded")["retry_after"] == int(refused.headers["retry-after"]) >= 1
+    assert ended == ["large"] * 3
+    assert call("/small", ended).text == "pequena"
+    assert Spool.on_disk == 0
+
+
+def test_all_answers_that_wait_count_together(monkeypatch: Any) -> None:
+    monkeypatch.setattr(spool, "MOST_ON_DISK", IN_MEMORY)
+    body = {"type": "http.response.body", "body": b"x" * (IN_MEMORY + 1)}
+
+    async def both() -> int:
+        with Spool() as first:
+            await first.keep(body | {"body": body["body"][1:]})
+            await first.keep(body | {"body": body["body"][1:]})
+            with Spool() as second, pytest.raises(asyncio.CancelledError):
+                await second.keep(body)
+            return Spool.on_disk
+
+    assert asyncio.run(both()) == IN_MEMORY
+    assert Spool.on_disk == 0
