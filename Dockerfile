@@ -12,6 +12,7 @@ COPY --from=builder /venv /venv
 WORKDIR /app
 COPY manage.py ./
 COPY bancobot_project ./bancobot_project
+COPY web ./web
 COPY access ./access
 COPY sessions_api ./sessions_api
 COPY chat ./chat

@@ -24,19 +24,19 @@ format: $(VENV)/.dev-stamp ## let ruff format the code and repair what it can
 	$(BIN)/ruff format .
 
 bench: $(VENV)/.bench-stamp ## measure turns, streams, long histories, big tables and memory next to a baseline
-	@exec $(BIN)/python -m bench $(ARGS)
+	@exec $(BIN)/python -m trials.bench $(ARGS)
 
 torture: $(VENV)/.dev-stamp ## try the promises with kills, restarts and faults, for some minutes (ARGS="--scale 0.02")
-	@exec $(BIN)/python -m torture $(ARGS)
+	@exec $(BIN)/python -m trials.torture $(ARGS)
 
 fuzz: $(VENV)/.dev-stamp ## send 10,000 generated requests on each database (ARGS="--seed 7 --cases 2000")
-	@exec $(BIN)/python -m fuzz $(ARGS)
+	@exec $(BIN)/python -m trials.fuzz $(ARGS)
 
 mining: $(VENV)/.dev-stamp $(VENV)/.pm4py-stamp ## let a swarm talk, and pm4py read its event logs (500 MB of packages)
-	@exec $(BIN)/python -m tests.pm4py $(VENV)/pm4py/bin/python
+	@exec $(BIN)/python -m trials.mining $(VENV)/pm4py/bin/python
 
 screenshots: $(VENV)/.dev-stamp ## take the README's pictures anew, of a scratch service in a real browser (needs Chromium)
-	@exec $(BIN)/python -m tests.screenshots
+	@exec $(BIN)/python -m tests.support.screenshots
 
 COMPILE = $(BIN)/uv pip compile --universal --python-version $(PYTHON_FLOOR) --generate-hashes --no-emit-index-url \
 	--no-header --quiet
@@ -44,14 +44,14 @@ COMPILE = $(BIN)/uv pip compile --universal --python-version $(PYTHON_FLOOR) --g
 requirements: $(VENV)/.dev-stamp ## compile the .in files to exact versions with hashes (ARGS=--upgrade for newer ones)
 	$(COMPILE) $(ARGS) requirements.in --output-file requirements.txt
 	$(COMPILE) $(ARGS) requirements-dev.in --output-file requirements-dev.txt
-	$(COMPILE) $(ARGS) -c requirements.txt bench/requirements.in --output-file bench/requirements.txt
-	$(COMPILE) $(ARGS) tests/pm4py/requirements.in --output-file tests/pm4py/requirements.txt
+	$(COMPILE) $(ARGS) -c requirements.txt trials/bench/requirements.in --output-file trials/bench/requirements.txt
+	$(COMPILE) $(ARGS) trials/mining/requirements.in --output-file trials/mining/requirements.txt
 
 messages: $(VENV)/.run-stamp ## collect the texts to translate in locale/, and compile their translations (needs gettext)
 	@command -v xgettext > /dev/null && command -v msgfmt > /dev/null || { \
 		echo "GNU gettext was not found. On Debian and Ubuntu: apt-get install gettext" >&2; exit 1; }
 	$(BIN)/python manage.py makemessages --locale pt_BR --no-location --no-wrap --no-obsolete \
-		--ignore tests --ignore bench --ignore torture --ignore fuzz --ignore var
+		--ignore tests --ignore testing --ignore trials --ignore var
 	$(BIN)/python manage.py compilemessages --locale pt_BR --ignore '.*'
 
 clean: ## remove what the targets above made; conversations in var/ stay
@@ -70,13 +70,13 @@ $(VENV)/.dev-stamp: requirements-dev.txt $(VENV)/.run-stamp
 	$(INSTALL) --require-hashes -r requirements-dev.txt
 	@touch $@
 
-$(VENV)/.bench-stamp: bench/requirements.txt $(VENV)/.run-stamp
-	$(INSTALL) --require-hashes -r bench/requirements.txt
+$(VENV)/.bench-stamp: trials/bench/requirements.txt $(VENV)/.run-stamp
+	$(INSTALL) --require-hashes -r trials/bench/requirements.txt
 	@touch $@
 
-$(VENV)/.pm4py-stamp: tests/pm4py/requirements.txt $(VENV)/.run-stamp
+$(VENV)/.pm4py-stamp: trials/mining/requirements.txt $(VENV)/.run-stamp
 	$(BIN)/python -m venv --clear $(VENV)/pm4py
-	$(VENV)/pm4py/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r tests/pm4py/requirements.txt
+	$(VENV)/pm4py/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r trials/mining/requirements.txt
 	@touch $@
 
 # Where the Python behind the venv is gone (an upgrade of the system), what was installed counts for nothing.

@@ -7,7 +7,7 @@ import sys
 from django.core.exceptions import ImproperlyConfigured
 from django.core.management import execute_from_command_line
 
-from bancobot_project.secrets_filter import masked
+from web.redaction import masked
 
 
 def main() -> None:

@@ -1,4 +1,4 @@
-"""Django's admin behind a door that can be knocked at so often and no more."""
+"""Django's admin, where passwords can be tried so often and no more, and the audit log hears of logins."""
 
 import logging
 import math
@@ -6,20 +6,18 @@ from typing import Any
 
 from django.contrib.admin import AdminSite
 from django.contrib.admin.forms import AdminAuthenticationForm
-from django.contrib.auth.signals import user_login_failed
+from django.contrib.auth.signals import user_logged_in, user_logged_out, user_login_failed
 from django.core.exceptions import ValidationError
+from django.dispatch import receiver
 from django.http import HttpRequest, HttpResponse
 from django.template.response import TemplateResponse
-from django.urls import URLPattern, URLResolver, path
+from django.urls import URLPattern, URLResolver
 from django.utils.decorators import method_decorator
 from django.utils.translation import gettext_lazy as _
 from django.views.decorators.cache import never_cache
 from django.views.decorators.debug import sensitive_post_parameters
 
-from access import audit
-from bancobot_project import door
-from bancobot_project.admin_config import locked_out
-from sessions_api.console import pages
+from access import audit, login_throttle
 
 
 class LoginForm(AdminAuthenticationForm):
@@ -33,17 +31,20 @@ class LoginForm(AdminAuthenticationForm):
 
 
 class Site(AdminSite):
-    """Where passwords are looked at; with the operator's pages beside those of the models."""
+    """Limits the tries of passwords, and has the operator's pages beside those of the models: add them to `pages`."""
 
     login_form = LoginForm
+    site_header = site_title = "BancoBot"
+    index_title = _("Operation")
+    site_url = None
+    enable_nav_sidebar = False  # there is little to choose from, and the list is wide
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.pages: list[URLPattern] = []
 
     def get_urls(self) -> list[URLResolver | URLPattern]:
-        return [
-            path("overview/", self.admin_view(pages.overview_page), name="overview"),
-            path("running/", self.admin_view(pages.running_page), name="running"),
-            path("running/<str:turn_id>/cancel/", self.admin_view(pages.cancel_view), name="running_cancel"),
-            *super().get_urls(),
-        ]
+        return [*self.pages, *super().get_urls()]
 
     @method_decorator(sensitive_post_parameters())
     @method_decorator(never_cache)
@@ -51,33 +52,33 @@ class Site(AdminSite):
         if request.method != "POST":
             return super().login(request, extra_context)
         name = request.POST.get("username", "")
-        if seconds := door.admit(request, name):
+        if seconds := login_throttle.attempt(request, name):
             return self.locked(request, seconds)
         response = super().login(request, extra_context)
         if response.status_code == 302:  # whoever was logged in before may have failed now
-            door.forgive(request, name)
-            door.log(logging.INFO, "login", request, name)
+            login_throttle.reset(request, name)
+            login_throttle.log(logging.INFO, "login", request, name)
             return response
-        door.log(logging.WARNING, "login failed", request, name)
-        if door.locked_for(request, name):
-            door.log(logging.WARNING, "login locked", request, name)
-            locked_out.send(Site, request=request, username=name)
+        login_throttle.log(logging.WARNING, "login failed", request, name)
+        if login_throttle.locked_for(request, name):
+            login_throttle.log(logging.WARNING, "login locked", request, name)
+            record_login(audit.Action.LOGIN_LOCKED, request, attempted(name))
         return response
 
     def password_change(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> TemplateResponse:
-        """The old password is asked for here: it can be tried as often as at the door."""
+        """The old password is asked for here: it can be tried as often as at the login."""
         name = request.user.get_username()
         if request.method != "POST" or not name:
             return super().password_change(request, extra_context)
-        if seconds := door.admit(request, name):
+        if seconds := login_throttle.attempt(request, name):
             return self.locked(request, seconds)
         response = super().password_change(request, extra_context)
         if response.status_code == 302:
-            door.forgive(request, name)
+            login_throttle.reset(request, name)
             who, where = audit.staff(request), audit.address_of(request)
             audit.record(audit.Action.USER_CHANGED, who, target=f"user:{name}", address=where, fields=["password"])
         else:
-            door.log(logging.WARNING, "old password wrong", request, name)
+            login_throttle.log(logging.WARNING, "old password wrong", request, name)
         return response
 
     def locked(self, request: HttpRequest, seconds: float) -> TemplateResponse:
@@ -93,5 +94,34 @@ class Site(AdminSite):
         name = request.user.get_username()
         response = super().logout(request, extra_context)
         if name and response.status_code == 200:  # a GET, which any page can bring about, does nothing
-            door.log(logging.INFO, "logout", request, name)
+            login_throttle.log(logging.INFO, "logout", request, name)
         return response
+
+
+site = Site()
+
+
+@receiver(user_logged_in)
+def logged_in(sender: Any, request: HttpRequest, user: Any, **more: Any) -> None:
+    record_login(audit.Action.LOGIN, request, f"staff:{user.get_username()}")
+
+
+@receiver(user_logged_out)
+def logged_out(sender: Any, request: HttpRequest, user: Any, **more: Any) -> None:
+    if user is not None:
+        record_login(audit.Action.LOGOUT, request, f"staff:{user.get_username()}")
+
+
+@receiver(user_login_failed)
+def login_failed(sender: Any, credentials: dict[str, Any], request: HttpRequest | None = None, **more: Any) -> None:
+    record_login(audit.Action.LOGIN_FAILED, request, attempted(credentials.get("username")))
+
+
+def attempted(username: str | None) -> str:
+    """The user who was tried; empty where there is none: what was typed may be a password in the wrong field."""
+    who = login_throttle.who_is(username or "")
+    return who if who.startswith("staff:") else ""
+
+
+def record_login(action: str, request: HttpRequest | None, who: str) -> None:
+    audit.record(action, who[:160], address=audit.address_of(request) if request else "")

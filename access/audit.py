@@ -10,7 +10,7 @@ from django.utils import timezone
 from rest_framework.request import Request
 
 from access.models import AuditEntry
-from bancobot_project.logs import request_id
+from web.logs import request_id
 
 BATCH = 1000  # entries that are purged at once
 SYSTEM = "system"
@@ -48,7 +48,7 @@ def _entry(action: str, actor: str, target: str, owner: str, address: str, detai
 
 
 def address_of(request: HttpRequest | Request) -> str:
-    """Where a request comes from, TRUSTED_PROXIES taken into account (bancobot_project/application.py)."""
+    """Where a request comes from, TRUSTED_PROXIES taken into account (bancobot_project/server/application.py)."""
     return str(request.META.get("REMOTE_ADDR") or "")[:45]
 
 

@@ -6,16 +6,18 @@ others are recognised by `CallerAuthentication`, which asks the database where t
 
 import re
 import time
+from typing import Any
 
 from django.conf import settings
 from rest_framework.authentication import BaseAuthentication
+from rest_framework.permissions import BasePermission
 from rest_framework.request import Request
 
 from access.audit import address_of
-from access.callers import Caller, bringing, open_caller
-from access.keyring import A_KEY, PREFIX, KnownKey, keyring, matches, read_keys
+from access.callers import Caller, bringing, caller_of, open_caller
+from access.keyring import A_KEY, PREFIX, StoredKey, keyring, matches, read_keys
 from access.limits import LIMIT_HEADERS, admit
-from bancobot_project.errors import ApiError
+from web.errors import ApiError
 
 A_HEADER_VALUE = re.compile(r"[\x21-\x7e]{1,512}")  # what can stand in a header upstream
 
@@ -49,7 +51,7 @@ def identifier_in(header: str) -> str | None:
     return found[1] if found else None
 
 
-def identify(header: str, key: KnownKey | None, *, keyless: bool = False) -> Caller:
+def identify(header: str, key: StoredKey | None, *, keyless: bool = False) -> Caller:
     """The caller that an Authorization header names; raises `ApiError`.
 
     `key`: what was found of the key of ours that it names. `keyless`: also nobody in particular, in every mode.
@@ -71,10 +73,25 @@ def identify(header: str, key: KnownKey | None, *, keyless: bool = False) -> Cal
     return bringing(sent)
 
 
-def _client(whole: str, key: KnownKey | None) -> Caller:
+def _client(whole: str, key: StoredKey | None) -> Caller:
     if settings.ACCESS_MODE == "byok":
         raise ApiError("invalid_api_key", detail_code="no_own_keys")
     if key is None or not matches(key, whole):
         raise ApiError("invalid_api_key")
     keyring.note_use(key)
     return key.caller
+
+
+class HasScope(BasePermission):
+    """Raises `ApiError` unless the caller has one of the scopes that the view names for its action.
+
+    A view that names none for an action fails: nothing is open because somebody forgot it. `scopes` maps an action to
+    the scopes of which one is enough; an empty tuple leaves it to the view.
+    """
+
+    def has_permission(self, request: Request, view: Any) -> bool:
+        if view.action not in (None, "metadata"):  # else there is no such method here, which is answered elsewhere
+            scopes = view.scopes[view.action]
+            if scopes and not caller_of(request).scopes.intersection(scopes):
+                caller_of(request).require(scopes[0])
+        return True

@@ -2,7 +2,7 @@
 
 A turn is begun only where what it may take at the most fits beside what has been used and what running turns may still
 take; when it ends, what it really took is counted in the place of that. Everything here runs inside the transaction of
-whoever begins or ends turns (sessions_api/store.py), in few statements: with limits every turn pays for them.
+whoever begins or ends turns (sessions_api/store/turns.py), in few statements: with limits every turn pays for them.
 """
 
 from collections.abc import Collection, Sequence
@@ -15,7 +15,7 @@ from django.db import connection
 from django.utils import timezone
 
 from access.callers import Limits
-from access.limits import Standing, utc
+from access.limits import LimitStatus, utc
 from access.models import Account, Reservation
 
 ACCOUNTS = Account._meta.db_table
@@ -25,7 +25,7 @@ SOON = 1.0  # seconds; when it is worth asking again whether a running turn has 
 
 
 @dataclass(frozen=True, slots=True)
-class Terms:
+class Quote:
     """What is allowed to the owner of a turn, and what the turn may take at the most besides its prompt.
 
     Prices are USD for a token; `per_request` is USD. `context`: the most tokens that a prompt can have.
@@ -44,7 +44,7 @@ class Terms:
 
 
 @dataclass(frozen=True, slots=True)
-class Claim:
+class Hold:
     """What a turn that wants to begin may take at the most; `priced`: whether its cost can be foreseen."""
 
     turn_id: str
@@ -56,8 +56,8 @@ class Claim:
 
 
 @dataclass(frozen=True, slots=True)
-class Charge:
-    """What a turn took that had been begun with a claim; `None`: nobody knows, and so what was set aside."""
+class Settlement:
+    """What a turn took that had been begun with a hold; `None`: nobody knows, and so what was set aside."""
 
     turn_id: str
     tokens: int | None = None
@@ -74,8 +74,8 @@ class Balance:
     month: date
     cost: Decimal
     turns_running: int = 0
-    tokens_claimed: int = 0
-    cost_claimed: Decimal = Decimal(0)
+    tokens_held: int = 0
+    cost_held: Decimal = Decimal(0)
 
     @property
     def row(self) -> tuple[Any, ...]:
@@ -98,49 +98,49 @@ class Balance:
             self.cost += cost
 
     def running(self, turns: int, tokens: int, cost: Decimal) -> None:
-        self.turns_running, self.tokens_claimed, self.cost_claimed = turns, tokens, cost
+        self.turns_running, self.tokens_held, self.cost_held = turns, tokens, cost
 
-    def take(self, claim: Claim, now: datetime) -> Standing | None:
+    def take(self, hold: Hold, now: datetime) -> LimitStatus | None:
         """Let the turn in, or answer with the limit that keeps it out."""
-        refusal = self._refusal(claim, now)
+        refusal = self._refusal(hold, now)
         if refusal is None:
-            self.running(self.turns_running + 1, self.tokens_claimed + claim.tokens, self.cost_claimed + claim.cost)
+            self.running(self.turns_running + 1, self.tokens_held + hold.tokens, self.cost_held + hold.cost)
         return refusal
 
-    def _refusal(self, claim: Claim, now: datetime) -> Standing | None:
-        limits = claim.limits
-        tokens_left = limits.tokens_per_day - self.tokens - self.tokens_claimed
-        cost_left = limits.cost_per_month - self.cost - self.cost_claimed
-        if limits.tokens_per_day and claim.tokens > tokens_left:
-            may_fit = self.tokens_claimed > 0 and claim.tokens <= tokens_left + self.tokens_claimed
+    def _refusal(self, hold: Hold, now: datetime) -> LimitStatus | None:
+        limits = hold.limits
+        tokens_left = limits.tokens_per_day - self.tokens - self.tokens_held
+        cost_left = limits.cost_per_month - self.cost - self.cost_held
+        if limits.tokens_per_day and hold.tokens > tokens_left:
+            may_fit = self.tokens_held > 0 and hold.tokens <= tokens_left + self.tokens_held
             reset = SOON if may_fit else _until_tomorrow(now)
-            return Standing("tokens_per_day", limits.tokens_per_day, tokens_left, reset, True, claim.tokens)
-        if limits.cost_per_month and (claim.cost > cost_left or cost_left <= 0):
-            may_fit = self.cost_claimed > 0 and claim.cost < cost_left + self.cost_claimed
+            return LimitStatus("tokens_per_day", limits.tokens_per_day, tokens_left, reset, True, hold.tokens)
+        if limits.cost_per_month and (hold.cost > cost_left or cost_left <= 0):
+            may_fit = self.cost_held > 0 and hold.cost < cost_left + self.cost_held
             reset = SOON if may_fit else _until_next_month(now)
-            return Standing("cost_per_month", limits.cost_per_month, cost_left, reset, True, claim.cost)
+            return LimitStatus("cost_per_month", limits.cost_per_month, cost_left, reset, True, hold.cost)
         # A cost that can't be foreseen can't be set aside: one after the other, or many at once would overspend.
-        at_once = 1 if limits.cost_per_month and not claim.priced else limits.turns_in_flight
+        at_once = 1 if limits.cost_per_month and not hold.priced else limits.turns_in_flight
         if at_once and self.turns_running >= at_once:
-            return Standing("turns_in_flight", at_once, 0, SOON, True)
+            return LimitStatus("turns_in_flight", at_once, 0, SOON, True)
         return None
 
 
-def reserve(claims: Sequence[Claim]) -> list[Standing | None]:
+def reserve(holds: Sequence[Hold]) -> list[LimitStatus | None]:
     """Set aside what each turn may take, in their order; answers with the limit that keeps a turn out.
 
     To be run in the transaction that begins the turns, once for each of them.
     """
-    if not claims:
+    if not holds:
         return []
-    balances = _lock(sorted({claim.owner for claim in claims}))
+    balances = _lock(sorted({hold.owner for hold in holds}))
     now = timezone.now()  # after waiting for the lock, which may have taken until the next day
     for balance in balances.values():
         balance.turn_over(now.date())
     _settle_ended(balances)
     _add_running(balances)
-    refusals = [balances[claim.owner].take(claim, now) for claim in claims]
-    _set_aside([claim for claim, refusal in zip(claims, refusals, strict=True) if refusal is None], now)
+    refusals = [balances[hold.owner].take(hold, now) for hold in holds]
+    _set_aside([hold for hold, refusal in zip(holds, refusals, strict=True) if refusal is None], now)
     return refusals
 
 
@@ -196,13 +196,13 @@ def _add_running(balances: dict[str, Balance]) -> None:
             balances[owner].running(int(turns), int(tokens), _decimal(cost))
 
 
-def _set_aside(claims: Sequence[Claim], now: datetime) -> None:
+def _set_aside(holds: Sequence[Hold], now: datetime) -> None:
     moment = connection.ops.adapt_datetimefield_value(now)
     with connection.cursor() as cursor:
         cursor.executemany(
             f"INSERT INTO {RESERVATIONS} (turn_id, owner, began_at, tokens, cost, ended) "
             "VALUES (%s, %s, %s, %s, %s, %s)",
-            [(claim.turn_id, claim.owner, moment, claim.tokens, _stored(claim.cost), False) for claim in claims],
+            [(hold.turn_id, hold.owner, moment, hold.tokens, _stored(hold.cost), False) for hold in holds],
         )
 
 
@@ -219,28 +219,31 @@ def _decimal(value: Any) -> Decimal:
     return Decimal(str(value)).quantize(SMALLEST)
 
 
-def settle(charges: Sequence[Charge]) -> None:
+def settle(settlements: Sequence[Settlement]) -> None:
     """Record what turns took. It reaches the accounts when the owner's next turn asks; until then nobody need wait."""
-    if not charges:
+    if not settlements:
         return
     with connection.cursor() as cursor:
         cursor.executemany(
             f"UPDATE {RESERVATIONS} SET ended = %s, tokens = COALESCE(%s, tokens), cost = COALESCE(%s, cost) "
             "WHERE turn_id = %s",
-            [(True, charge.tokens, _stored(charge.cost), charge.turn_id) for charge in charges],
+            [(True, settlement.tokens, _stored(settlement.cost), settlement.turn_id) for settlement in settlements],
         )
 
 
-def charge_ended(charges: Sequence[tuple[str, Charge]]) -> None:
+def charge_ended(settlements: Sequence[tuple[str, Settlement]]) -> None:
     """Count what was done for owners without setting it aside before, once for each `turn_id`."""
-    if not charges:
+    if not settlements:
         return
     moment = connection.ops.adapt_datetimefield_value(timezone.now())
     with connection.cursor() as cursor:
         cursor.executemany(
             f"INSERT INTO {RESERVATIONS} (turn_id, owner, began_at, tokens, cost, ended) "
             "VALUES (%s, %s, %s, %s, %s, %s) ON CONFLICT (turn_id) DO NOTHING",
-            [(charge.turn_id, owner, moment, charge.tokens, _stored(charge.cost), True) for owner, charge in charges],
+            [
+                (settlement.turn_id, owner, moment, settlement.tokens, _stored(settlement.cost), True)
+                for owner, settlement in settlements
+            ],
         )
 
 

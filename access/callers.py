@@ -9,7 +9,7 @@ from django.utils.crypto import salted_hmac
 from rest_framework.request import Request
 
 from access.models import Client, Scope
-from bancobot_project.errors import ApiError
+from web.errors import ApiError
 
 OPEN_OWNER = "open"
 OWN_SESSIONS = frozenset({Scope.CHAT.value, Scope.READ.value, Scope.WRITE.value, Scope.ERASE.value})

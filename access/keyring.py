@@ -16,7 +16,7 @@ from django.utils import timezone
 
 from access.callers import Caller, limits_of
 from access.models import Client, Key, new_identifier
-from bancobot_project.errors import ApiError
+from web.errors import ApiError
 
 PREFIX = "bb_"
 A_KEY = re.compile(r"bb_([a-z0-9]{12})_([A-Za-z0-9]{43})")
@@ -27,7 +27,7 @@ USE_NOTED_SECONDS = 60.0  # how exact "last used" is
 
 
 @dataclass(frozen=True, slots=True)
-class KnownKey:
+class StoredKey:
     """A key as the database has it. `usable` says nothing of its expiry."""
 
     pk: int
@@ -56,22 +56,22 @@ def hash_of(secret: str) -> str:
     return hashlib.sha256(secret.encode()).hexdigest()
 
 
-def read_keys(identifiers: Sequence[str]) -> list[KnownKey | None]:
+def read_keys(identifiers: Sequence[str]) -> list[StoredKey | None]:
     """The keys with these identifiers; `None` where there is none."""
     keys = Key.objects.filter(identifier__in=set(identifiers)).select_related("client")
     found = {key.identifier: _known(key) for key in keys}
     return [found.get(identifier) for identifier in identifiers]
 
 
-def _known(key: Key) -> KnownKey:
+def _known(key: Key) -> StoredKey:
     client = key.client
     usable = client.is_active and key.revoked_at is None
     scopes, limits = frozenset(client.scopes), limits_of(client)
     caller = Caller(client.owner, "client", key_id=key.identifier, scopes=scopes, limits=limits)
-    return KnownKey(key.pk, key.identifier, key.secret_hash, usable, key.expires_at, caller)
+    return StoredKey(key.pk, key.identifier, key.secret_hash, usable, key.expires_at, caller)
 
 
-def matches(key: KnownKey, whole: str) -> bool:
+def matches(key: StoredKey, whole: str) -> bool:
     """Whether `whole` is that key, and it may be used."""
     found = A_KEY.fullmatch(whole)
     return (
@@ -89,11 +89,11 @@ class KeyRing:
         # Keys that somebody listens with, who must not go on when one is revoked.
         self.watched: Counter[str] = Counter()
         self.refusals = 0  # how often that has happened
-        self._kept: dict[str, tuple[float, KnownKey]] = {}
+        self._kept: dict[str, tuple[float, StoredKey]] = {}
         self._used: dict[int, datetime] = {}
         self._noted: dict[int, float] = {}
 
-    def fresh(self, identifier: str) -> KnownKey | None:
+    def fresh(self, identifier: str) -> StoredKey | None:
         """What may be believed without asking again."""
         asked_at, key = self._kept.get(identifier, (-FRESH_SECONDS, None))
         return key if time.monotonic() - asked_at < FRESH_SECONDS else None
@@ -124,11 +124,11 @@ class KeyRing:
         if not self.allows(identifier):
             raise ApiError("invalid_api_key")
 
-    def last_known(self, identifier: str) -> KnownKey | None:
+    def last_known(self, identifier: str) -> StoredKey | None:
         """However old: for those who look it up regularly."""
         return self._kept.get(identifier, (0.0, None))[1]
 
-    def keep(self, identifier: str, key: KnownKey | None, asked_at: float) -> KnownKey | None:
+    def keep(self, identifier: str, key: StoredKey | None, asked_at: float) -> StoredKey | None:
         """`asked_at`: time.monotonic() before the database was asked; a key may have been revoked since."""
         if key is None:
             self._kept.pop(identifier, None)  # nobody shall fill the memory with identifiers that are none
@@ -139,7 +139,7 @@ class KeyRing:
         self._kept[identifier] = (asked_at, key)
         return key
 
-    def note_use(self, key: KnownKey) -> None:
+    def note_use(self, key: StoredKey) -> None:
         now = time.monotonic()
         if now - self._noted.get(key.pk, -USE_NOTED_SECONDS) >= USE_NOTED_SECONDS:
             self._noted[key.pk] = now

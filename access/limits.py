@@ -17,14 +17,14 @@ from django.utils import timezone
 
 from access.callers import Caller
 from access.models import Account, RequestWindow, Reservation
-from bancobot_project.errors import ApiError
+from web.errors import ApiError
 
 MINUTE = timedelta(minutes=1)
 WINDOWS = RequestWindow._meta.db_table
 LIMIT_HEADERS = "bancobot.limit_headers"  # where a request carries those of its answer
 
 
-class Standing(NamedTuple):
+class LimitStatus(NamedTuple):
     """How an owner stands to a limit. `reset`: seconds until it counts anew."""
 
     name: str
@@ -59,23 +59,23 @@ class Standing(NamedTuple):
 # Requests per minute
 
 
-class Counted(NamedTuple):
+class CountedRequest(NamedTuple):
     """A request to be counted for `who` (an owner or an address), of which `limit` are allowed in a minute."""
 
     who: str
     limit: int
 
 
-def counted_for(caller: Caller | None, address: str) -> list[Counted]:
+def counted_for(caller: Caller | None, address: str) -> list[CountedRequest]:
     """What a request counts for: its address where it does not come with a client's good key, and its owner.
 
     In this order: what the address's limit keeps out shall not use up the owner's.
     """
     counted = []
     if (caller is None or caller.kind != "client") and settings.ADDRESS_REQUESTS_PER_MINUTE:
-        counted.append(Counted(f"address:{network_of(address)}", settings.ADDRESS_REQUESTS_PER_MINUTE))
+        counted.append(CountedRequest(f"address:{network_of(address)}", settings.ADDRESS_REQUESTS_PER_MINUTE))
     if caller and caller.limits.requests_per_minute:
-        counted.append(Counted(caller.owner, caller.limits.requests_per_minute))
+        counted.append(CountedRequest(caller.owner, caller.limits.requests_per_minute))
     return counted
 
 
@@ -89,7 +89,7 @@ def network_of(address: str) -> str:
     return str(parsed if parsed.version == 4 else ipaddress.ip_network((parsed, 64), strict=False))
 
 
-def count_requests(requests: Sequence[Counted]) -> list[Standing]:
+def count_requests(requests: Sequence[CountedRequest]) -> list[LimitStatus]:
     """Count each request. In the order in which they come, those beyond the limit are refused.
 
     A minute begins with the first request, and the next one with the first request after its end.
@@ -97,15 +97,15 @@ def count_requests(requests: Sequence[Counted]) -> list[Standing]:
     now = timezone.now()
     times = Counter(request.who for request in requests)
     after = {who: _count(who, times[who], now) for who in sorted(times)}  # one order everywhere, or two could deadlock
-    standings = []
+    statuses = []
     for request in requests:
         began_at, last = after[request.who]
         number = last - times[request.who] + 1  # of this request
         times[request.who] -= 1
         left = request.limit - number
         reset = min(began_at + MINUTE - now, MINUTE).total_seconds()  # another process may have begun it after `now`
-        standings.append(Standing("requests_per_minute", request.limit, left, reset, left < 0))
-    return standings
+        statuses.append(LimitStatus("requests_per_minute", request.limit, left, reset, left < 0))
+    return statuses
 
 
 def _count(who: str, times: int, now: datetime) -> tuple[datetime, int]:
@@ -132,11 +132,11 @@ def admit(caller: Caller | None, address: str) -> dict[str, str]:
     return headers
 
 
-def headers_of(standing: Standing) -> dict[str, str]:
-    """What an answer tells of a standing; raises `ApiError` where the limit has been passed."""
-    if standing.refused:
-        raise standing.error
-    return standing.headers
+def headers_of(status_of_limit: LimitStatus) -> dict[str, str]:
+    """What an answer tells of a status_of_limit; raises `ApiError` where the limit has been passed."""
+    if status_of_limit.refused:
+        raise status_of_limit.error
+    return status_of_limit.headers
 
 
 def forget_old(now: datetime) -> None:

@@ -1,4 +1,4 @@
-"""The admin's door: how often a password may be tried, and who came in, failed, was kept out or left."""
+"""How often a password of the admin may be tried, and the log of who came in, failed, was locked out or left."""
 
 import logging
 import unicodedata
@@ -15,12 +15,12 @@ from django.utils.crypto import salted_hmac
 
 from access.audit import address_of
 from access.limits import network_of
-from bancobot_project.models import PasswordTries
+from access.models import LoginAttempts
 
 logger = logging.getLogger("bancobot.admin")
 
 
-def admit(request: HttpRequest, name: str) -> float:
+def attempt(request: HttpRequest, name: str) -> float:
     """Count a try before the password is looked at, so that no two slip through side by side.
 
     Answers 0.0, or for how many seconds no password is looked at. Nobody locks a user out from elsewhere: what counts
@@ -40,21 +40,21 @@ def admit(request: HttpRequest, name: str) -> float:
 
 
 def locked_for(request: HttpRequest, name: str) -> float:
-    """What `admit` would answer, without counting."""
+    """What `attempt` would answer, without counting."""
     limits = _limits(request, name)
-    return _wait(PasswordTries.objects.filter(who__in=limits), limits, timezone.now())
+    return _wait(LoginAttempts.objects.filter(who__in=limits), limits, timezone.now())
 
 
-def forgive(request: HttpRequest, name: str) -> None:
+def reset(request: HttpRequest, name: str) -> None:
     """The password was right. Of the address's other tries nothing is forgiven: somebody may have an account there."""
     address, pair = _limits(request, name)
-    PasswordTries.objects.filter(who=pair).delete()
-    PasswordTries.objects.filter(who=address, tries__gt=0).update(tries=F("tries") - 1)
+    LoginAttempts.objects.filter(who=pair).delete()
+    LoginAttempts.objects.filter(who=address, tries__gt=0).update(tries=F("tries") - 1)
 
 
 def purge() -> int:
     """Delete what is forgotten by now. Answers how many."""
-    return PasswordTries.objects.filter(until__lte=timezone.now()).delete()[0]
+    return LoginAttempts.objects.filter(until__lte=timezone.now()).delete()[0]
 
 
 def log(level: int, happened: str, request: HttpRequest, name: str) -> None:
@@ -70,14 +70,14 @@ def who_is(name: str) -> str:
     return f"unknown:{_hash(name)[:12]}"
 
 
-def _wait(rows: Iterable[PasswordTries], limits: dict[str, int], now: datetime) -> float:
+def _wait(rows: Iterable[LoginAttempts], limits: dict[str, int], now: datetime) -> float:
     """Seconds until those are forgotten that have reached their limit."""
     waits = [(row.until - now).total_seconds() for row in rows if row.tries >= limits[row.who]]
     return max([0.0, *waits])
 
 
-def _locked_row(who: str) -> PasswordTries:
-    rows = PasswordTries.objects.select_for_update()
+def _locked_row(who: str) -> LoginAttempts:
+    rows = LoginAttempts.objects.select_for_update()
     return rows.get_or_create(who=who, defaults={"until": timezone.now()})[0]
 
 

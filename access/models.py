@@ -223,3 +223,21 @@ class AuditEntry(models.Model):
 
     def delete(self, *args: Any, **kwargs: Any) -> Any:
         raise TypeError("The audit log is not to be deleted from.")
+
+
+class LoginAttempts(models.Model):
+    """How often somebody has tried a password of the admin; forgotten at `until`, which each attempt puts off.
+
+    `who` is a keyed hash: of an address, or of a user name and an address.
+    """
+
+    who = models.CharField(max_length=64, primary_key=True)
+    tries = models.PositiveIntegerField(default=0)
+    until = models.DateTimeField(db_index=True)
+
+    class Meta:
+        db_table = "bancobot_project_passwordtries"  # whose it was at first
+        default_permissions = ()
+
+    def __str__(self) -> str:
+        return self.who

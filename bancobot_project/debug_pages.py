@@ -8,7 +8,7 @@ from django.http import HttpRequest
 from django.utils.safestring import SafeString
 from django.views.debug import ExceptionReporter, SafeExceptionReporterFilter
 
-from bancobot_project.secrets_filter import mask
+from web.redaction import mask
 
 
 class Filter(SafeExceptionReporterFilter):

@@ -8,8 +8,8 @@ from django.db import connection
 from django.http import HttpRequest, JsonResponse
 from django.views.decorators.csrf import csrf_exempt
 
-from bancobot_project.errors import ApiError, json_error
-from sessions_api.writer import writer
+from sessions_api.store.writer import writer
+from web.errors import ApiError, json_error
 
 
 def _answers(checks: Sequence[None]) -> list[bool]:

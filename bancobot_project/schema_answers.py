@@ -7,9 +7,9 @@ from rest_framework import serializers
 
 from access.callers import Limits
 from access.models import Scope
-from bancobot_project.errors import CODES
-from bancobot_project.fields import MAX_METADATA_BYTES
 from sessions_api.models import Feedback, Message
+from web.errors import CODES
+from web.fields import MAX_METADATA_BYTES
 
 ERROR_CODES = list(CODES)
 TURN_STATUSES = Message.Status.values

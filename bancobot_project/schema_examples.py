@@ -6,7 +6,7 @@ from typing import Any
 from django.conf import settings
 from django.utils import translation
 
-from bancobot_project.errors import CODES
+from web.errors import CODES
 
 SESSION_ID = "atendimento-2025-06-13"
 TURN_ID = "Zk3rV0p9Qm2bXc8TtYw1Aa"

@@ -8,10 +8,10 @@ from drf_spectacular.utils import OpenApiExample, OpenApiParameter, OpenApiRespo
 
 from bancobot_project import schema_answers as answers
 from bancobot_project import schema_examples as examples
-from bancobot_project.errors import CODES
 from chat.serializers import ChatSerializer, MessageSerializer
+from sessions_api.api.serializers import ForkSerializer, OpinionSerializer, SessionPatchSerializer
 from sessions_api.exports.formats import CLOCKS, FORMATS
-from sessions_api.serializers import ForkSerializer, OpinionSerializer, SessionPatchSerializer
+from web.errors import CODES
 
 Schema = dict[str, Any]
 Describe = Callable[[Callable[..., Any]], Callable[..., Any]]

@@ -8,9 +8,9 @@ from typing import Any
 from django.core.exceptions import ImproperlyConfigured
 from django.utils.translation import gettext_lazy as _
 
-from bancobot_project import addresses, logs
 from bancobot_project.environment import Environment
-from bancobot_project.secrets_filter import hide
+from web import addresses, logs
+from web.redaction import hide
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 env = Environment(Path(os.environ.get("ENV_FILE", BASE_DIR / ".env")))
@@ -159,7 +159,7 @@ else:
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
 INSTALLED_APPS = [
-    "bancobot_project.admin_config.DoorConfig",  # django.contrib.admin
+    "django.contrib.admin",
     "django.contrib.auth",
     "django.contrib.contenttypes",
     "django.contrib.sessions",
@@ -193,6 +193,7 @@ MIDDLEWARE = [
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
 ]
 ROOT_URLCONF = "bancobot_project.urls"
+LOOP_URLCONF = "bancobot_project.loop_urls"  # whose requests stay on the event loop (server/application.py)
 ASGI_APPLICATION = "bancobot_project.asgi.application"
 TEMPLATES = [
     {
@@ -242,8 +243,8 @@ SESSION_COOKIE_HTTPONLY = CSRF_COOKIE_HTTPONLY = True
 SESSION_COOKIE_SAMESITE = CSRF_COOKIE_SAMESITE = "Lax"
 SESSION_COOKIE_AGE = round(ADMIN_SESSION_HOURS * 3600)  # from the login on, whatever happens in between
 SESSION_EXPIRE_AT_BROWSER_CLOSE = True
-DEFAULT_EXCEPTION_REPORTER = "bancobot_project.error_pages.Reporter"
-DEFAULT_EXCEPTION_REPORTER_FILTER = "bancobot_project.error_pages.Filter"
+DEFAULT_EXCEPTION_REPORTER = "bancobot_project.debug_pages.Reporter"
+DEFAULT_EXCEPTION_REPORTER_FILTER = "bancobot_project.debug_pages.Filter"
 X_FRAME_OPTIONS = "DENY"
 APPEND_SLASH = False  # both forms are routed; the admin brings its own redirects
 # Django's own limit covers the admin's forms; application.py applies MAX_BODY_BYTES to everything, before parsing.
@@ -261,11 +262,11 @@ CORS_ALLOW_HEADERS = [
 
 REST_FRAMEWORK = {
     "DEFAULT_AUTHENTICATION_CLASSES": ["access.authentication.CallerAuthentication"],
-    "DEFAULT_PERMISSION_CLASSES": ["access.permissions.HasScope"],
+    "DEFAULT_PERMISSION_CLASSES": ["access.authentication.HasScope"],
     "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
-    "DEFAULT_PARSER_CLASSES": ["bancobot_project.parsers.StrictJSONParser"],
+    "DEFAULT_PARSER_CLASSES": ["web.parsers.StrictJSONParser"],
     "DEFAULT_SCHEMA_CLASS": "drf_spectacular.openapi.AutoSchema",
-    "EXCEPTION_HANDLER": "bancobot_project.errors.exception_handler",
+    "EXCEPTION_HANDLER": "web.errors.exception_handler",
     "UNAUTHENTICATED_USER": None,
 }
 

@@ -1,17 +1,17 @@
 """Every address. With and without a trailing slash both work, without a redirect."""
 
-from django.contrib import admin
 from django.urls import include, path, re_path
 from django.views.generic import RedirectView
 
+from access.admin_site import site
 from bancobot_project.docs import RedocView, SchemaView, SwaggerView
-from bancobot_project.errors import page_not_found
 from chat.pages import chat_page
+from web.errors import page_not_found
 
-handler400 = "bancobot_project.errors.bad_request"
-handler403 = "bancobot_project.errors.permission_denied"
-handler404 = "bancobot_project.errors.page_not_found"
-handler500 = "bancobot_project.errors.server_error"
+handler400 = "web.errors.bad_request"
+handler403 = "web.errors.permission_denied"
+handler404 = "web.errors.page_not_found"
+handler500 = "web.errors.server_error"
 
 urlpatterns = [
     path("", include("bancobot_project.loop_urls")),
@@ -20,7 +20,7 @@ urlpatterns = [
     re_path(r"^schema/?$", SchemaView.as_view(), name="schema"),
     re_path(r"^docs/?$", SwaggerView.as_view(url_name="schema"), name="docs"),
     re_path(r"^redoc/?$", RedocView.as_view(url_name="schema"), name="redoc"),
-    path("admin/", admin.site.urls),
+    path("admin/", site.urls),
     path("admin", RedirectView.as_view(url="/admin/")),  # for who types it so
     re_path("", page_not_found),  # before Django's own page, which lists all addresses when DEBUG is on
 ]

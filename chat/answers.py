@@ -3,9 +3,9 @@
 from datetime import UTC, datetime
 from typing import Any
 
+from sessions_api.api.usage import stored_error, usage_of
 from sessions_api.models import Message
-from sessions_api.turns import Outcome
-from sessions_api.usage import stored_error, usage_of
+from sessions_api.store.messages import Outcome
 
 
 def timestamp(moment: datetime) -> str:

@@ -6,9 +6,9 @@ from django.shortcuts import render
 from django.utils.translation import get_language
 from django.views.decorators.csrf import csrf_exempt
 
-from bancobot_project.errors import ApiError, json_error
 from chat.page_texts import TEXTS
 from chat.providers import PROVIDERS
+from web.errors import ApiError, json_error
 
 # Its own files and its own API, and in browsers that know of it no HTML but what DOMPurify has cleaned.
 POLICY = (

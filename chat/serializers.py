@@ -6,7 +6,7 @@ from django.conf import settings
 from django.utils.translation import gettext_lazy as _
 from rest_framework import serializers
 
-from bancobot_project.fields import Flag, Metadata, Number, SessionId, Text, Whole
+from web.fields import Flag, Metadata, Number, SessionId, Text, Whole
 
 
 def not_only_white_space(text: str) -> None:

@@ -9,8 +9,8 @@ from typing import Any
 from django.utils import translation
 
 from access.keyring import keyring
-from bancobot_project.errors import ApiError, error_object
-from chat.following import Followed
+from chat.engine.following import Followed
+from web.errors import ApiError, error_object
 
 KEEP_ALIVE = b": keep-alive\n\n"
 _quoted = json.JSONEncoder(ensure_ascii=False).encode  # json.dumps would make an encoder for every piece

@@ -1,4 +1,4 @@
-"""The addresses whose requests stay on the event loop (see bancobot_project/application.py)."""
+"""The addresses whose requests stay on the event loop (see bancobot_project/server/application.py)."""
 
 from django.urls import re_path
 

@@ -20,20 +20,20 @@ from rest_framework.response import Response
 from access.callers import Caller, caller_of
 from access.keyring import keyring
 from access.models import Scope
-from bancobot_project.errors import ApiError, language_of
-from bancobot_project.fields import given
-from bancobot_project.logs import note
-from bancobot_project.streams import Stream
 from chat.answers import chat_answer, message_answer, turn_state
-from chat.following import Followed
-from chat.loop import LoopViewSet
+from chat.engine.following import Followed
+from chat.engine.service import get_service
+from chat.engine.turn import TurnOptions
 from chat.providers.base import ProviderError
 from chat.serializers import ChatSerializer, MessageSerializer
-from chat.service import get_service
 from chat.streaming import events, first_sign
-from chat.turns import Wishes
+from chat.viewsets import LoopViewSet
 from sessions_api.models import Message, new_public_id
-from sessions_api.turns import NewTurn, Outcome
+from sessions_api.store.messages import NewTurn, Outcome
+from web.errors import ApiError, language_of
+from web.fields import given
+from web.logs import note
+from web.responses import Stream
 
 IDEMPOTENCY_KEY = re.compile(r"[\x20-\x7e]{1,255}")
 KEY_LOOK_SECONDS = 2.0  # between two looks whether a caller's key is still good, who waits for a whole answer
@@ -47,7 +47,7 @@ class TurnViewSet(LoopViewSet, ABC):
     body: serializers.Serializer[Any]  # one instance serves all requests: validating keeps no state
 
     @abstractmethod
-    async def plan(self, question: dict[str, Any], caller: Caller) -> tuple[NewTurn, Wishes]:
+    async def plan(self, question: dict[str, Any], caller: Caller) -> tuple[NewTurn, TurnOptions]:
         """The turn that a validated request asks for."""
 
     @abstractmethod
@@ -59,14 +59,14 @@ class TurnViewSet(LoopViewSet, ABC):
         question = given(said)
         key = idempotency_key(request)
         caller = caller_of(request)
-        new, wishes = await self.plan(question, caller)
+        new, options = await self.plan(question, caller)
         if "after_turn" in said:  # null is the conversation's start
             new = replace(new, after_turn=said["after_turn"] or "")
         if key is not None:
             new = replace(new, idempotency_key=key, fingerprint=fingerprint(request))
         if question.get("on_busy") == "reject":
-            wishes = replace(wishes, patience=0)
-        turn, replayed = await get_service().begin(new, wishes)
+            options = replace(options, patience=0)
+        turn, replayed = await get_service().begin(new, options)
         note(turn=turn.turn_id, session=turn.session_id, owner_kind=caller.kind)
         if replayed:
             self.headers["Idempotent-Replayed"] = "true"
@@ -148,7 +148,7 @@ class MessageViewSet(TurnViewSet):
 
     body = MessageSerializer()
 
-    async def plan(self, question: dict[str, Any], caller: Caller) -> tuple[NewTurn, Wishes]:
+    async def plan(self, question: dict[str, Any], caller: Caller) -> tuple[NewTurn, TurnOptions]:
         timing = question.get("timing_metadata")
         new = NewTurn(
             owner=caller.owner,
@@ -160,7 +160,7 @@ class MessageViewSet(TurnViewSet):
             metadata={} if timing is None else {"timing_metadata": timing},
             history_limit=settings.HISTORY_MAX_MESSAGES,
         )
-        return new, wishes_of(caller)
+        return new, options_of(caller)
 
     def answer(self, reply: Outcome | Message, turn_id: str, session_id: str) -> dict[str, Any]:
         return message_answer(reply, turn_id, session_id)
@@ -171,7 +171,7 @@ class ChatViewSet(TurnViewSet):
 
     body = ChatSerializer()
 
-    async def plan(self, question: dict[str, Any], caller: Caller) -> tuple[NewTurn, Wishes]:
+    async def plan(self, question: dict[str, Any], caller: Caller) -> tuple[NewTurn, TurnOptions]:
         new = NewTurn(
             owner=caller.owner,
             session_id=question.get("session_id") or new_public_id(),
@@ -182,14 +182,14 @@ class ChatViewSet(TurnViewSet):
             default_system_prompt=settings.CHAT_SYSTEM_PROMPT,
             history_limit=settings.HISTORY_MAX_MESSAGES,
         )
-        return new, wishes_of(caller, question.get("temperature"), question.get("max_tokens"))
+        return new, options_of(caller, question.get("temperature"), question.get("max_tokens"))
 
     def answer(self, reply: Outcome | Message, turn_id: str, session_id: str) -> dict[str, Any]:
         return chat_answer(reply, turn_id, session_id)
 
 
-def wishes_of(caller: Caller, temperature: float | None = None, max_tokens: int | None = None) -> Wishes:
-    return Wishes(
+def options_of(caller: Caller, temperature: float | None = None, max_tokens: int | None = None) -> TurnOptions:
+    return TurnOptions(
         temperature=temperature,
         max_tokens=max_tokens,
         default_max_tokens=settings.MAX_TOKENS_DEFAULT,

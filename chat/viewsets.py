@@ -12,14 +12,13 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from access.audit import address_of
-from access.authentication import identifier_in, identify
+from access.authentication import HasScope, identifier_in, identify
 from access.callers import Caller
 from access.keyring import keyring, read_keys
 from access.limits import count_requests, counted_for, headers_of
-from access.permissions import HasScope
-from bancobot_project.errors import ApiError, speaking
-from bancobot_project.parsers import AcceptHeader, StrictJSONParser
-from sessions_api.writer import writer
+from sessions_api.store.writer import writer
+from web.errors import ApiError, speaking
+from web.parsers import AcceptHeader, StrictJSONParser
 
 ANYTHING = ("*/*", "application/json")
 

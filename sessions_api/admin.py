@@ -23,22 +23,25 @@ from django.utils.translation import gettext_lazy as _
 from django.utils.translation import ngettext
 
 from access import audit
-from sessions_api import admin_list, housekeeping
-from sessions_api.console.shown import money
-from sessions_api.export_admin import ExportActions
+from access.admin_site import site
+from sessions_api.console import pages, session_list
+from sessions_api.console.exports import ExportActions
+from sessions_api.console.formatting import money
 from sessions_api.models import Feedback, Message, Session
+from sessions_api.retention import erasure
 
 MOST_AT_ONCE = 500  # sessions in one action: as many as a confirmation page can name
 MOST_NAMED = 100
 TRANSCRIPT_PAGE = 200  # messages
 
-admin.site.site_header = admin.site.site_title = "BancoBot"
-admin.site.index_title = _("Operation")
-admin.site.site_url = None
-admin.site.enable_nav_sidebar = False  # there is little to choose from, and the list is wide
+site.pages += [
+    path("overview/", site.admin_view(pages.overview_page), name="overview"),
+    path("running/", site.admin_view(pages.running_page), name="running"),
+    path("running/<str:turn_id>/cancel/", site.admin_view(pages.cancel_view), name="running_cancel"),
+]
 
 
-@admin.register(Session)
+@admin.register(Session, site=site)
 class SessionAdmin(ExportActions, admin.ModelAdmin):
     """View, close and erase. Closing takes the permission to change sessions, erasing the one to delete them."""
 
@@ -48,12 +51,12 @@ class SessionAdmin(ExportActions, admin.ModelAdmin):
     ]  # fmt: skip
     list_display_links = ["conversation"]
     list_filter = [
-        admin_list.ActivityFilter,
-        admin_list.ClosedFilter,
-        admin_list.ReplyFilter,
-        admin_list.FeedbackFilter,
-        admin_list.OwnerFilter,
-        admin_list.ModelFilter,
+        session_list.ActivityFilter,
+        session_list.ClosedFilter,
+        session_list.ReplyFilter,
+        session_list.FeedbackFilter,
+        session_list.OwnerFilter,
+        session_list.ModelFilter,
     ]
     sortable_by = ["activity"]  # the only order that an index gives
     search_fields = ["session_id", "title"]  # shows the box; admin_list.search answers it
@@ -62,7 +65,7 @@ class SessionAdmin(ExportActions, admin.ModelAdmin):
     list_per_page = list_max_show_all = 100
     show_full_result_count = False
     show_facets = admin.ShowFacets.NEVER
-    paginator = admin_list.BoundedPaginator
+    paginator = session_list.BoundedPaginator
     fieldsets = [
         (None, {"fields": [
             "session_id", "state", "owner_shown", "persona_id", "model", "created_at", "last_activity_at",
@@ -94,8 +97,8 @@ class SessionAdmin(ExportActions, admin.ModelAdmin):
 
     # The list
 
-    def get_changelist(self, request: HttpRequest, **options: Any) -> type[admin_list.SessionList]:
-        return admin_list.SessionList
+    def get_changelist(self, request: HttpRequest, **options: Any) -> type[session_list.SessionList]:
+        return session_list.SessionList
 
     def get_search_results(
         self, request: HttpRequest, queryset: QuerySet[Session], search_term: str
@@ -105,7 +108,7 @@ class SessionAdmin(ExportActions, admin.ModelAdmin):
             return queryset, False
         who, where = audit.staff(request), audit.address_of(request)
         audit.record(audit.Action.LISTED, who, address=where, searched=True)  # for what, is a text
-        return admin_list.search(queryset, text), False
+        return session_list.search(queryset, text), False
 
     @admin.display(description=_("conversation"))
     def conversation(self, session: Session) -> str:
@@ -116,7 +119,7 @@ class SessionAdmin(ExportActions, admin.ModelAdmin):
     @admin.display(description=_("owner"))
     def owner_kind(self, session: Session) -> Any:
         kind = session.owner.partition(":")[0]
-        return admin_list.OWNER_KINDS.get(kind, kind)
+        return session_list.OWNER_KINDS.get(kind, kind)
 
     @admin.display(description=_("tokens"))
     def tokens(self, session: Session) -> int:
@@ -175,7 +178,7 @@ class SessionAdmin(ExportActions, admin.ModelAdmin):
         user: Any = request.user
         LogEntry.objects.log_actions(user.pk, without_text(still_open), CHANGE, str(_("Closed")))
         told(request, audit.Action.CLOSED, still_open)
-        count = housekeeping.close(Session.objects.filter(pk__in=[session.pk for session in still_open]))
+        count = erasure.close(Session.objects.filter(pk__in=[session.pk for session in still_open]))
         said = ngettext("%d session was closed.", "%d sessions were closed.", count) % count
         self.message_user(request, said, messages.SUCCESS)
 
@@ -242,7 +245,7 @@ class SessionAdmin(ExportActions, admin.ModelAdmin):
 
 def erase_after_commit(pks: list[int]) -> None:
     """Django deletes inside a transaction; erasing takes several small ones, and empties the journal after them."""
-    transaction.on_commit(lambda: housekeeping.erase(Session.objects.filter(pk__in=pks)))
+    transaction.on_commit(lambda: erasure.erase(Session.objects.filter(pk__in=pks)))
 
 
 def told(request: HttpRequest, action: str, sessions: Iterable[Session]) -> None:

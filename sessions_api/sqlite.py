@@ -1,7 +1,8 @@
-"""Making SQLite forget the text that was deleted. (PostgreSQL: see docs/operations.md.)"""
+"""What SQLite alone needs: text forgotten that was deleted, little cached, a warning of old versions."""
 
 import contextlib
 import logging
+import sqlite3
 import threading
 import time
 from collections.abc import Iterator
@@ -76,3 +77,20 @@ def _short_waits() -> Iterator[None]:
             yield
         finally:
             cursor.execute(f"PRAGMA busy_timeout = {before}")
+
+
+def keep_little_cached() -> None:
+    """What is read or written once needs no 16 MB of SQLite's pages."""
+    if connection.vendor == "sqlite":
+        with connection.cursor() as cursor:
+            cursor.execute("PRAGMA cache_size = -2000")
+
+
+FIXED = ((3, 51, 3), (3, 50, 7), (3, 44, 6))
+
+
+def has_race() -> bool:
+    """Whether the database is SQLite, and the linked version has that fault."""
+    version = sqlite3.sqlite_version_info
+    fixed = any(version[:2] == good[:2] and version >= good for good in FIXED) or version >= (3, 51, 3)
+    return connection.vendor == "sqlite" and not fixed

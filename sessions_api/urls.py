@@ -1,7 +1,7 @@
 from django.urls import re_path
 
-from sessions_api.export_views import ExportViewSet
-from sessions_api.views import FeedbackViewSet, SessionIdsViewSet, SessionsViewSet
+from sessions_api.api.exports import ExportViewSet
+from sessions_api.api.views import FeedbackViewSet, SessionIdsViewSet, SessionsViewSet
 
 urlpatterns = [
     re_path(r"^api/sessions/?$", SessionIdsViewSet.as_view({"get": "list"}), name="session-ids"),

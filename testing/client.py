@@ -12,8 +12,8 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.service import Service, provider_settings, template
-from tests.upstream import Upstream
+from testing.service import Service, provider_settings, template
+from testing.upstream import Upstream
 
 NO_TLS = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # httpx would load the authorities' certificates for every client
 PATIENCE = 60.0  # seconds; longer than anything here takes, so that a hang is seen as one

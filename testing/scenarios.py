@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from tests.upstream import Exchange
+    from testing.upstream import Exchange
 
 Scenario = Callable[["Exchange"], Awaitable[None]]
 DONE = b"data: [DONE]\n\n"

@@ -20,8 +20,8 @@ from urllib.parse import urlsplit
 
 import psycopg
 
-from tests import postgres
-from tests.environment import ROOT, clean_environment
+from testing import postgres
+from testing.environment import ROOT, clean_environment
 
 START_SECONDS = 60
 STOP_SECONDS = 45

@@ -1,6 +1,6 @@
 """The scripted upstream: an OpenAI-compatible server on loopback that says what a test tells it to, and counts.
 
-In a test: `with Upstream() as upstream: upstream.reply("Olá")`. By hand: `python -m tests.upstream --port 9000`.
+In a test: `with Upstream() as upstream: upstream.reply("Olá")`. By hand: `python -m testing.upstream --port 9000`.
 What it can say is in scenarios.py; what it says unscripted is `scenarios.echo`.
 """
 
@@ -18,8 +18,8 @@ from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any
 
-from tests import scenarios
-from tests.scenarios import Scenario
+from testing import scenarios
+from testing.scenarios import Scenario
 
 REASONS = {200: "OK", 302: "Found"}
 

@@ -13,14 +13,14 @@ from django.core.management.color import no_style
 from django.db import connection
 from django.test import Client, TransactionTestCase
 
-from sessions_api.runner import outages
-from tests.client import service_with
-from tests.environment import leaks
-from tests.operators import logged_in
-from tests.service import Service, provider_settings, template
-from tests.upstream import Upstream
+from sessions_api.store.process import outages
+from testing.client import service_with
+from testing.environment import leaks
+from testing.service import Service, provider_settings, template
+from testing.upstream import Upstream
+from tests.support.operators import logged_in
 
-pytest_plugins = ["tests.browser_fixtures"]
+pytest_plugins = ["tests.support.browser_fixtures"]
 MakeService = Callable[..., Service]
 
 # Of `tuned_service`: the settings that tests want otherwise than they are, and that are in no other test's way.

@@ -16,8 +16,9 @@ from types import FrameType
 
 import pytest
 
-from tests import browser, postgres
-from tests.environment import ROOT, clean_environment
+from testing import postgres
+from testing.environment import ROOT, clean_environment
+from tests.support import browser
 
 HELP = """Without arguments every stage runs, and a table at the end tells how each one ended.
 What this program does not know goes to pytest, and only the three pytest stages run then:

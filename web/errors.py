@@ -17,7 +17,7 @@ from django.views.decorators.csrf import csrf_exempt
 from rest_framework import exceptions
 from rest_framework.response import Response
 
-from bancobot_project.logs import request_id
+from web.logs import request_id
 
 logger = logging.getLogger(__name__)
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from django.core.exceptions import ImproperlyConfigured
 
-from bancobot_project.secrets_filter import mask, mask_all, unmasked
+from web.redaction import mask, mask_all, unmasked
 
 request_id: ContextVar[str] = ContextVar("request_id", default="")
 # What a request's own line in the log shall say beside method, path and status; views add to it.

@@ -1,4 +1,4 @@
-"""What keeps the admin's lists cheap where a table is large."""
+"""What the admin's lists and pages have in common."""
 
 from datetime import timedelta
 from typing import Any
@@ -6,7 +6,7 @@ from typing import Any
 from django.contrib import admin
 from django.core.paginator import Paginator
 from django.db.models import QuerySet
-from django.http import HttpRequest
+from django.http import HttpRequest, HttpResponse
 from django.utils import timezone
 from django.utils.functional import cached_property
 from django.utils.translation import gettext_lazy as _
@@ -42,3 +42,23 @@ class PeriodFilter(admin.SimpleListFilter):
             return queryset
         since = timezone.now() - PERIODS[str(self.value())][0]
         return queryset.filter(**{f"{self.moment}__gte": since})
+
+
+class PageWithMore(admin.ModelAdmin):
+    """A record's page whose template shows more than the record's fields."""
+
+    def more(self, request: HttpRequest, record: Any) -> dict[str, Any]:
+        """For the template's context. There is no `record` (None) while one is added."""
+        raise NotImplementedError
+
+    def render_change_form(
+        self,
+        request: HttpRequest,
+        context: Any,
+        add: bool = False,
+        change: bool = False,
+        form_url: str = "",
+        obj: Any = None,
+    ) -> HttpResponse:
+        context.update(self.more(request, obj))
+        return super().render_change_form(request, context, add, change, form_url, obj)

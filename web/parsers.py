@@ -11,7 +11,7 @@ from typing import IO, Any
 from rest_framework.negotiation import DefaultContentNegotiation
 from rest_framework.parsers import BaseParser
 
-from bancobot_project.errors import ApiError
+from web.errors import ApiError
 
 DEEPEST = 32  # nested arrays and objects
 MOST_VALUES = 10_000  # in all arrays and objects together

@@ -11,8 +11,9 @@ from django.utils.timezone import localtime
 from django.utils.translation import gettext_lazy as _
 
 from access import audit
+from access.admin_site import site
 from access.models import AuditEntry
-from bancobot_project.admin_lists import BoundedPaginator, PeriodFilter
+from web.modeladmin import BoundedPaginator, PeriodFilter
 
 ACTOR_KINDS = ("staff", "client", "byok")
 ACTORS = ("open", "command", audit.SYSTEM)
@@ -42,6 +43,7 @@ class WhenFilter(PeriodFilter):
     moment = "at"
 
 
+@admin.register(AuditEntry, site=site)
 class AuditAdmin(admin.ModelAdmin):
     """To be read and searched, by nobody to be changed."""
 

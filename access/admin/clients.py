@@ -4,7 +4,6 @@ from typing import Any
 
 from django import forms
 from django.contrib import admin, messages
-from django.contrib.auth.models import Group, User
 from django.core.exceptions import PermissionDenied, ValidationError
 from django.db.models import Count, Max, QuerySet
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
@@ -15,12 +14,11 @@ from django.utils.html import format_html
 from django.utils.translation import gettext_lazy as _
 
 from access import audit, clients
-from access.audit_admin import AuditAdmin
+from access.admin_site import site
 from access.callers import usual_limits
 from access.clients import Operator
-from access.models import AuditEntry, Client, Key, Scope, usual_scopes
-from access.users_admin import AuditedGroupAdmin, AuditedUserAdmin
-from bancobot_project.admin_pages import PageWithMore
+from access.models import Client, Key, Scope, usual_scopes
+from web.modeladmin import PageWithMore
 
 MOST_KEYS_SHOWN = 50  # on the page of their client, the newest
 
@@ -53,7 +51,7 @@ class ClientForm(forms.ModelForm):
                 self.fields[name].help_text = said % {"name": f"OWNER_{name.upper()}", "value": shown}
 
 
-@admin.register(Client)
+@admin.register(Client, site=site)
 class ClientAdmin(PageWithMore):
     """A client stays: its sessions and the audit log name it. One that may call no more is made inactive."""
 
@@ -134,7 +132,7 @@ class StateFilter(admin.SimpleListFilter):
         return queryset.filter(clients.in_state(chosen)) if chosen in dict(self.lookup_choices) else queryset
 
 
-@admin.register(Key)
+@admin.register(Key, site=site)
 class KeyAdmin(PageWithMore):
     """Keys are added and revoked. Adding takes the permission to add keys, revoking the one to change them."""
 
@@ -225,9 +223,3 @@ class KeyAdmin(PageWithMore):
         request.current_app = self.admin_site.name  # as Django's own pages do
         context = {**self.admin_site.each_context(request), "opts": self.opts, "media": self.media, "key": key, **more}
         return TemplateResponse(request, f"admin/access/key/{name}.html", context)
-
-
-admin.site.register(AuditEntry, AuditAdmin)
-for model, audited in ((User, AuditedUserAdmin), (Group, AuditedGroupAdmin)):
-    admin.site.unregister(model)
-    admin.site.register(model, audited)

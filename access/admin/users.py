@@ -3,11 +3,13 @@
 from collections.abc import Iterable
 from typing import Any
 
+from django.contrib import admin
 from django.contrib.auth.admin import GroupAdmin, UserAdmin
 from django.contrib.auth.models import Group, User
 from django.http import HttpRequest
 
 from access import audit
+from access.admin_site import site
 
 
 def permissions_of(holder: User | Group) -> list[str]:
@@ -50,9 +52,11 @@ def tell_of(request: HttpRequest, done: str, obj: User | Group, **more: Any) -> 
     )
 
 
+@admin.register(User, site=site)
 class AuditedUserAdmin(Audited, UserAdmin):
     pass
 
 
+@admin.register(Group, site=site)
 class AuditedGroupAdmin(Audited, GroupAdmin):
     pass

@@ -26,13 +26,13 @@ from django.urls import Resolver404, ResolverMatch, resolve
 from django.utils.cache import patch_vary_headers
 from django.utils.module_loading import import_string
 
-from bancobot_project import lifespan
-from bancobot_project.addresses import Proxies, networks
-from bancobot_project.errors import ApiError, as_api_error, json_error
-from bancobot_project.headers import Protection
-from bancobot_project.logs import facts, request_id
-from bancobot_project.spool import Spool
-from bancobot_project.streams import Stream
+from bancobot_project.server import lifespan
+from bancobot_project.server.headers import Protection
+from bancobot_project.server.spool import Spool
+from web.addresses import Proxies, networks
+from web.errors import ApiError, as_api_error, json_error
+from web.logs import facts, request_id
+from web.responses import Stream
 
 logger = logging.getLogger("bancobot.requests")
 
@@ -46,7 +46,6 @@ MOST_PARTS = 10_000  # of a body: a million of a byte each would take the event 
 MOST_PARAMETERS = 100  # of a query; Django takes no more than 1,000
 LONGEST_PATH = 1000  # characters of it in the log
 MOST_THREADS = 16  # and database connections, of requests that take Django's own way: each has one of its own
-ON_THE_LOOP = "bancobot_project.loop_urls"
 
 
 class LoopHandler(ASGIHandler):
@@ -231,7 +230,7 @@ def is_known(host_header: bytes) -> bool:
 @functools.lru_cache(maxsize=64)
 def match_on_the_loop(path: str) -> ResolverMatch | None:
     try:
-        return resolve(path, urlconf=ON_THE_LOOP)
+        return resolve(path, urlconf=settings.LOOP_URLCONF)
     except Resolver404:
         return None
 

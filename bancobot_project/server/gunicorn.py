@@ -11,14 +11,14 @@ from typing import Any
 from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
 from django.db import connection, connections
+from django.utils.module_loading import import_string
 from gunicorn.app.base import BaseApplication
 from gunicorn.glogging import Logger
-from gunicorn.util import import_app
 from gunicorn.workers.gasgi import ASGIWorker
 
-from bancobot_project import lifespan
-from bancobot_project.protocol import Protocol
-from bancobot_project.sqlite_race import has_race
+from bancobot_project.server import lifespan
+from bancobot_project.server.protocol import Protocol
+from sessions_api.sqlite import has_race
 
 logger = logging.getLogger("bancobot.server")
 
@@ -98,7 +98,7 @@ class Server(BaseApplication):
 
     def load(self) -> Any:
         """The application, made after the fork: before that there must be no event loop and no connection."""
-        return import_app("bancobot_project.asgi:application")
+        return import_string(settings.ASGI_APPLICATION)
 
 
 def allow_many_connections() -> None:

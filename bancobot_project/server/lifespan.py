@@ -9,8 +9,8 @@ from typing import Any
 
 from django.conf import settings
 
-from chat.service import get_service
-from sessions_api.maintenance import Maintenance
+from chat.engine.service import get_service
+from sessions_api.retention.maintenance import Maintenance
 
 logger = logging.getLogger(__name__)
 

@@ -9,9 +9,9 @@ from typing import Any
 
 from gunicorn.asgi.protocol import ASGIProtocol
 
-from bancobot_project.errors import ApiError, error_object
-from bancobot_project.headers import protection
-from bancobot_project.logs import request_id
+from bancobot_project.server.headers import protection
+from web.errors import ApiError, error_object
+from web.logs import request_id
 
 logger = logging.getLogger("bancobot.requests")
 

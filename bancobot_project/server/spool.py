@@ -6,7 +6,7 @@ import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import IO, Any, ClassVar, Self
 
-from bancobot_project.errors import ApiError
+from web.errors import ApiError
 
 IN_MEMORY = 1024 * 1024  # bytes of an answer
 MOST_ON_DISK = 1024**3  # bytes of all answers of the process that are waiting

@@ -6,7 +6,7 @@ import time
 from decimal import Decimal, InvalidOperation
 from typing import Any
 
-from access.budgets import Terms
+from access.budgets import Quote
 from access.callers import Limits
 from chat.providers.base import Provider, ProviderError
 
@@ -56,7 +56,7 @@ class Catalogue:
         context = _positive(entry.get("context_length")) or _positive(top.get("context_length")) or default_context
         return context, min(context, _positive(top.get("max_completion_tokens")) or context)
 
-    async def terms(self, model: str, limits: Limits, default_context: int, max_tokens: int) -> Terms:
+    async def quote(self, model: str, limits: Limits, default_context: int, max_tokens: int) -> Quote:
         """On which an owner's turn may begin. Where the provider names no price, its cost can't be foreseen."""
         context, most = await self.limits(model, default_context)
         pricing = self._entry(model).get("pricing")
@@ -64,7 +64,7 @@ class Catalogue:
         priced = prompt is not None and completion is not None
         zero = Decimal(0)
         prices = prompt or zero, completion or zero, request or zero
-        return Terms(limits, context, min(max_tokens, most), *prices, priced)
+        return Quote(limits, context, min(max_tokens, most), *prices, priced)
 
     def _entry(self, model: str) -> dict[str, Any]:
         """What the list says of a model. OpenRouter takes variants of it (“:nitro”) that are not on the list."""

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from itertools import groupby
 
 from chat.providers.base import ChatMessage
-from sessions_api.turns import PastMessage, most_tokens
+from sessions_api.store.messages import PastMessage, most_tokens
 
 
 def fit(

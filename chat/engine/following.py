@@ -8,13 +8,13 @@ from typing import Protocol
 from django.db import Error as DatabaseProblem
 
 from access.keyring import keyring
-from bancobot_project.errors import ApiError, record
-from chat.turns import QUIET_SECONDS
-from sessions_api.housekeeping import interrupt_turns, is_dead
+from chat.engine.turn import QUIET_SECONDS
 from sessions_api.models import Message
-from sessions_api.reading import find_replies
-from sessions_api.turns import Outcome
-from sessions_api.writer import writer
+from sessions_api.retention.dead_turns import interrupt_turns, is_dead
+from sessions_api.store.lookups import find_replies
+from sessions_api.store.messages import Outcome
+from sessions_api.store.writer import writer
+from web.errors import ApiError, record
 
 PATIENCE_SECONDS = 30.0  # with a database that is away: the turn goes on, and waits for it as long
 LOOK_SECONDS = 0.25  # between two looks at a turn that another process runs; its text is stored about once a second

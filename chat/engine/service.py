@@ -8,27 +8,29 @@ import logging
 import weakref
 from collections import Counter
 from dataclasses import replace
+from functools import partial
 
 from django.conf import settings
 from django.db import Error as DatabaseProblem
 from django.utils.translation import gettext as _
 
 from access.keyring import keyring
-from access.limits import Standing
-from bancobot_project.errors import ApiError, record
-from chat.catalogue import Catalogue
-from chat.following import Followed, StoredTurn, find_reply
+from access.limits import LimitStatus
+from chat.engine.catalogue import Catalogue
+from chat.engine.facts import service_facts
+from chat.engine.following import Followed, StoredTurn, find_reply
+from chat.engine.titles import entitle, is_wanted
+from chat.engine.turn import IdempotencyKeyUsed, Turn, TurnOptions
+from chat.engine.upkeep import Upkeep
 from chat.providers import get_provider
-from chat.titles import entitle, is_wanted
-from chat.turns import KeyUsed, Turn, Wishes
-from chat.upkeep import Upkeep
-from sessions_api.housekeeping import interrupt_turns, is_dead
-from sessions_api.lookups import find_keys
+from sessions_api.console.facts import add_source
 from sessions_api.models import Message
-from sessions_api.reading import find_models
-from sessions_api.store import Answer, begin_turns, cancel_turns, request_cancellations
-from sessions_api.turns import BegunTurn, Busy, KnownKey, NewTurn, NoSuchTurn, TooMuchLater
-from sessions_api.writer import writer
+from sessions_api.retention.dead_turns import interrupt_turns, is_dead
+from sessions_api.store.lookups import find_keys, find_models
+from sessions_api.store.messages import BegunTurn, Busy, NewTurn, NoSuchTurn, TooMuchLater, UsedIdempotencyKey
+from sessions_api.store.turns import Answer, begin_turns, cancel_turns, request_cancellations
+from sessions_api.store.writer import writer
+from web.errors import ApiError, record
 
 logger = logging.getLogger(__name__)
 
@@ -53,7 +55,7 @@ class Service:
         self._queues: weakref.WeakValueDictionary[tuple[str, str], asyncio.Lock] = weakref.WeakValueDictionary()
         self._upkeep = asyncio.create_task(Upkeep(self.running, self._unsure).run())
 
-    async def begin(self, new: NewTurn, wishes: Wishes) -> tuple[Followed, bool]:
+    async def begin(self, new: NewTurn, options: TurnOptions) -> tuple[Followed, bool]:
         """A turn whose question is stored by now: a new one, or the one that the idempotency key stands for.
 
         Answers also whether that one had ended before. Raises `ApiError` where nothing was begun.
@@ -66,14 +68,14 @@ class Service:
             if known is None:
                 raise refusal
             return await self._replay(new, known)
-        elif self._crowds(new.owner, wishes.limits.turns_in_flight):
-            self.provider.withdraw()
+        elif self._crowds(new.owner, options.limits.turns_in_flight):
+            self.provider.release()
             raise ApiError("rate_limited", detail_code="turns_in_flight", retry_after=1, limit="turns_in_flight")
         else:
-            turn = self._start(new, wishes)
+            turn = self._start(new, options)
         try:
             await asyncio.shield(turn.started)  # a client that leaves takes nothing with it
-        except KeyUsed as used:
+        except IdempotencyKeyUsed as used:
             return await self._replay(new, used.known)
         return turn, False
 
@@ -81,20 +83,20 @@ class Service:
         """Why no turn may begin now."""
         if self.stopping or len(self.running) >= settings.MAX_TURNS_IN_FLIGHT:
             return ApiError("overloaded", retry_after=1)
-        closed_for = self.provider.knock()
+        closed_for = self.provider.try_acquire()
         return ApiError("provider_unavailable", retry_after=closed_for) if closed_for > 0 else None
 
     def _crowds(self, owner: str, turns_in_flight: int) -> bool:
         """Whether an owner with a limit has so many turns here, most of which wait, that others would find no room."""
         return bool(turns_in_flight) and self._owners[owner] >= turns_in_flight + settings.MAX_TURNS_IN_FLIGHT // 4
 
-    async def _replay(self, new: NewTurn, known: KnownKey) -> tuple[Followed, bool]:
+    async def _replay(self, new: NewTurn, known: UsedIdempotencyKey) -> tuple[Followed, bool]:
         check_same(new, known.fingerprint)
         turn = await self.follow(new.owner, known.turn_id)
         return turn, turn.ended
 
-    def _start(self, new: NewTurn, wishes: Wishes) -> Turn:
-        turn = Turn(new, wishes, self.provider, self.catalogue)
+    def _start(self, new: NewTurn, options: TurnOptions) -> Turn:
+        turn = Turn(new, options, self.provider, self.catalogue)
         self.running[turn.turn_id] = turn
         self._owners[new.owner] += 1
         if new.own_key:
@@ -149,16 +151,16 @@ class Service:
 
     async def _claim(self, turn: Turn) -> BegunTurn:
         """Store the question as soon as the session has no unfinished turn, unless the key is revoked before."""
-        with keyring.watching(turn.wishes.key_id):
+        with keyring.watching(turn.options.key_id):
             return await self._claim_in_turn(turn)
 
     async def _claim_in_turn(self, turn: Turn) -> BegunTurn:
         """Who comes first is served first."""
         new = turn.new
-        deadline = self.loop.time() + turn.wishes.patience
-        if turn.wishes.max_tokens is not None:
+        deadline = self.loop.time() + turn.options.patience
+        if turn.options.max_tokens is not None:
             await self._refuse_used_key(new)
-            await self._check_max_tokens(new, turn.wishes.max_tokens)
+            await self._check_max_tokens(new, turn.options.max_tokens)
         queue = self._queues.setdefault(new.place, asyncio.Lock())
         if queue.locked():
             await self._refuse_used_key(new)
@@ -173,7 +175,7 @@ class Service:
     async def _refuse_used_key(self, new: NewTurn) -> None:
         """The store looks itself; this is for what a repetition must not be asked, or wait for, before."""
         if new.own_key and (known := await writer.run(find_keys, new)):
-            raise KeyUsed(known)
+            raise IdempotencyKeyUsed(known)
 
     async def _check_max_tokens(self, new: NewTurn, wish: int) -> None:
         """Refuse what the model can't write."""
@@ -193,7 +195,7 @@ class Service:
     async def _wait_for_session(self, turn: Turn, deadline: float) -> BegunTurn:
         pause = FIRST_PAUSE
         while True:
-            keyring.refuse_lost(turn.wishes.key_id)
+            keyring.refuse_lost(turn.options.key_id)
             new = turn.new = await self._on_terms(turn)
             try:
                 answer = await _begin(new)
@@ -202,9 +204,9 @@ class Service:
                 raise
             if isinstance(answer, BegunTurn):
                 return answer
-            if isinstance(answer, KnownKey):
-                raise KeyUsed(answer)
-            if isinstance(answer, Standing):
+            if isinstance(answer, UsedIdempotencyKey):
+                raise IdempotencyKeyUsed(answer)
+            if isinstance(answer, LimitStatus):
                 raise answer.error
             if isinstance(answer, NoSuchTurn):
                 raise ApiError("turn_not_found")
@@ -222,13 +224,13 @@ class Service:
 
     async def _on_terms(self, turn: Turn) -> NewTurn:
         """The new turn with what its owner's limits allow to it, as the session is at this moment."""
-        new, wishes = turn.new, turn.wishes
-        if not wishes.limits.of_turns:
+        new, options = turn.new, turn.options
+        if not options.limits.of_turns:
             return new
         model = new.model or await writer.run(find_models, new.place) or self.provider.default_model
-        max_tokens = wishes.max_tokens or wishes.default_max_tokens
-        terms = await self.catalogue.terms(model, wishes.limits, wishes.default_context_length, max_tokens)
-        return replace(new, terms=terms)
+        max_tokens = options.max_tokens or options.default_max_tokens
+        quote = await self.catalogue.quote(model, options.limits, options.default_context_length, max_tokens)
+        return replace(new, quote=quote)
 
     async def _wait_for_turn(self, busy: Busy, pause: float, patience: float) -> None:
         local = self.running.get(busy.turn_id)
@@ -278,4 +280,5 @@ def get_service() -> Service:
     global _service
     if _service is None or _service.loop is not asyncio.get_running_loop():
         _service = Service()
+        add_source("provider", partial(service_facts, _service))
     return _service

@@ -10,13 +10,13 @@ from decimal import Decimal
 
 from django.conf import settings
 
-from access.budgets import Charge
+from access.budgets import Settlement
+from chat.engine.turn import CENT_FRACTION, Turn
 from chat.providers.base import ChatMessage, Options, Piece, Provider, ProviderError, Usage, estimate_tokens
-from chat.turns import CENT_FRACTION, Turn
-from sessions_api.store import store_titles
-from sessions_api.titles import title_of
-from sessions_api.turns import Title
-from sessions_api.writer import writer
+from sessions_api.store.messages import Title
+from sessions_api.store.titles import title_of
+from sessions_api.store.turns import store_titles
+from sessions_api.store.writer import writer
 
 logger = logging.getLogger(__name__)
 
@@ -43,7 +43,7 @@ async def entitle(turn: Turn) -> None:
 
     Nobody waits for it. It is asked for once, and only while the provider is well.
     """
-    if turn.provider.knock() > 0:
+    if turn.provider.try_acquire() > 0:
         return
     messages, options = _request(turn)
     try:
@@ -58,7 +58,7 @@ async def entitle(turn: Turn) -> None:
 def _request(turn: Turn) -> tuple[list[ChatMessage], Options]:
     shown = f"<question>\n{turn.new.question[:EXCERPT]}\n</question>\n<reply>\n{turn.text[:EXCERPT]}\n</reply>"
     model = settings.AUTO_TITLE_MODEL or turn.model
-    options = Options(model, temperature=0, max_tokens=MOST_TOKENS, api_key=turn.wishes.api_key)
+    options = Options(model, temperature=0, max_tokens=MOST_TOKENS, api_key=turn.options.api_key)
     return [ChatMessage("system", PROMPT), ChatMessage("user", shown)], options
 
 
@@ -81,10 +81,10 @@ def _title(turn: Turn, title: str, usage: Usage) -> Title:
     entitled = Title(
         turn.begun.session_pk, title_of(turn.new.question), title, usage.prompt_tokens, usage.completion_tokens, cost
     )
-    if turn.new.terms is None:
+    if turn.new.quote is None:
         return entitled
-    charge = Charge(f"title-{turn.turn_id}"[:32], usage.prompt_tokens + usage.completion_tokens, cost)
-    return replace(entitled, owner=turn.new.owner, charge=charge)
+    settlement = Settlement(f"title-{turn.turn_id}"[:32], usage.prompt_tokens + usage.completion_tokens, cost)
+    return replace(entitled, owner=turn.new.owner, settlement=settlement)
 
 
 def cleaned(text: str) -> str:

@@ -16,15 +16,15 @@ from django.conf import settings
 from django.db import Error as DatabaseProblem
 from django.utils.crypto import salted_hmac
 
-from access.budgets import Charge
+from access.budgets import Settlement
 from access.callers import Limits
-from bancobot_project.errors import ApiError, as_api_error, record
-from chat.catalogue import Catalogue
-from chat.context import fit
+from chat.engine.catalogue import Catalogue
+from chat.engine.context import fit
 from chat.providers.base import ChatMessage, Options, Piece, Provider, ProviderError, Usage, estimate_tokens
-from sessions_api.store import as_cancelled, finish_turns
-from sessions_api.turns import BegunTurn, KnownKey, NewTurn, Outcome
-from sessions_api.writer import writer
+from sessions_api.store.messages import BegunTurn, NewTurn, Outcome, UsedIdempotencyKey
+from sessions_api.store.turns import as_cancelled, finish_turns
+from sessions_api.store.writer import writer
+from web.errors import ApiError, as_api_error, record
 
 logger = logging.getLogger(__name__)
 
@@ -35,16 +35,16 @@ QUIET_SECONDS = 15.0  # after which listeners look up although nothing has happe
 RECORD_PAUSES = (0.1, 0.2, 0.5, 1, 2, 2, 5, 5, 5, 10)  # seconds between the tries to store an outcome
 
 
-class KeyUsed(Exception):
+class IdempotencyKeyUsed(Exception):
     """There is no need for a new turn: the idempotency key stands for one already."""
 
-    def __init__(self, known: KnownKey) -> None:
+    def __init__(self, known: UsedIdempotencyKey) -> None:
         super().__init__(known.turn_id)
         self.known = known
 
 
 @dataclass(frozen=True, slots=True)
-class Wishes:
+class TurnOptions:
     """How the caller wants the reply. `api_key` is the caller's own, if one was brought.
 
     `patience`: seconds to wait for a session that is busy. `limits` and `key_id` are the caller's.
@@ -68,10 +68,10 @@ class Turn:
     as soon as the question is stored, and holds the exception where that was not to be.
     """
 
-    def __init__(self, new: NewTurn, wishes: Wishes, provider: Provider, catalogue: Catalogue) -> None:
+    def __init__(self, new: NewTurn, options: TurnOptions, provider: Provider, catalogue: Catalogue) -> None:
         self.turn_id = new.turn_id
         self.new = new
-        self.wishes = wishes
+        self.options = options
         self.provider = provider
         self.catalogue = catalogue
         self.text = ""
@@ -102,7 +102,7 @@ class Turn:
         except asyncio.CancelledError:
             self._refuse(ApiError("overloaded", retry_after=1))
             return
-        except KeyUsed as used:
+        except IdempotencyKeyUsed as used:
             self._refuse(used)
             return
         except Exception as problem:
@@ -118,9 +118,9 @@ class Turn:
             self.error = ApiError("internal_error", turn_id=self.turn_id)
         self.wake()
 
-    def _refuse(self, why: ApiError | KeyUsed) -> None:
+    def _refuse(self, why: ApiError | IdempotencyKeyUsed) -> None:
         """Nothing was stored, so there is no turn."""
-        self.provider.withdraw()
+        self.provider.release()
         self.started.set_exception(why)
         self.started.exception()  # whether or not anybody still listens
 
@@ -129,7 +129,7 @@ class Turn:
         if self._end_as:  # while the question was being stored
             return ProviderError(self._end_code)
         try:
-            async with asyncio.timeout(self.wishes.deadline_seconds):
+            async with asyncio.timeout(self.options.deadline_seconds):
                 messages, options = await self._request(begun)
                 async with aclosing(self.provider.stream(messages, options)) as pieces:
                     async for piece in pieces:
@@ -146,13 +146,13 @@ class Turn:
         return None
 
     async def _request(self, begun: BegunTurn) -> tuple[list[ChatMessage], Options]:
-        context, most = await self.catalogue.limits(self.model, self.wishes.default_context_length)
-        max_tokens = min(self.wishes.max_tokens or self.wishes.default_max_tokens, most)
+        context, most = await self.catalogue.limits(self.model, self.options.default_context_length)
+        max_tokens = min(self.options.max_tokens or self.options.default_max_tokens, most)
         messages, omitted = fit(begun.history, begun.system_prompt, self.new.question, context, max_tokens)
         self.omitted = begun.unread + omitted
-        wishes = self.wishes
+        options = self.options
         name = name_upstream(self.new.owner, begun.session_id)
-        return messages, Options(self.model, wishes.temperature, max_tokens, name, wishes.api_key)
+        return messages, Options(self.model, options.temperature, max_tokens, name, options.api_key)
 
     def _take(self, piece: Piece) -> None:
         if piece[1:] != NOTHING[1:]:  # what is known of the reply beside its text
@@ -235,24 +235,24 @@ class Turn:
             history_omitted=self.omitted,
             error_code=failure.code if failure and status != CANCELLED else "",
             may_have_been_billed=_maybe_billed(failure),
-            charge=self._charge(usage, unknown=last.usage is None and not self.text and _maybe_billed(failure)),
+            settlement=self._settlement(usage, unknown=last.usage is None and not self.text and _maybe_billed(failure)),
         )
 
-    def _charge(self, usage: Usage, *, unknown: bool) -> Charge | None:
+    def _settlement(self, usage: Usage, *, unknown: bool) -> Settlement | None:
         """What the turn counts for in its owner's limits: what the record says, and a price where it has none.
 
         `unknown`: it had gone upstream, and nobody said what it took. Else one could have prompts read for nothing.
         """
-        terms = self.new.terms
-        if terms is None:
+        quote = self.new.quote
+        if quote is None:
             return None
         if unknown:
-            return Charge(self.turn_id)
+            return Settlement(self.turn_id)
         tokens = usage.prompt_tokens + usage.completion_tokens
         cost = usage.cost
         if cost is None:
-            cost = terms.cost(usage.prompt_tokens, usage.completion_tokens) if tokens else Decimal(0)
-        return Charge(self.turn_id, tokens, cost.quantize(CENT_FRACTION))
+            cost = quote.cost(usage.prompt_tokens, usage.completion_tokens) if tokens else Decimal(0)
+        return Settlement(self.turn_id, tokens, cost.quantize(CENT_FRACTION))
 
     def _estimate(self, begun: BegunTurn, failure: ProviderError | None) -> Usage:
         """What a reply took of which the provider did not say, or could not any more: nothing, where nothing came."""
@@ -267,13 +267,13 @@ class Turn:
             await asyncio.shield(self.task)
 
     async def changed(self) -> None:
-        """Wait for more text, or the end; or for a while in which nothing happens (see `stir`)."""
+        """Wait for more text, or the end; or for a while in which nothing happens (see `keep_alive`)."""
         if not self.ended:
             listener = asyncio.get_running_loop().create_future()
             self._listeners.append(listener)
             await listener
 
-    def stir(self, now: float) -> None:
+    def keep_alive(self, now: float) -> None:
         """Let the listeners look up if they have waited for long. A timer for each of their waits would cost more."""
         if now - self._woken_at >= QUIET_SECONDS:
             self.wake(now)

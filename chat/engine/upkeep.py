@@ -8,11 +8,11 @@ from django.conf import settings
 from django.db import Error as DatabaseProblem
 
 from access.keyring import keyring, read_keys, store_uses
-from bancobot_project.errors import record
-from chat.turns import Turn
-from sessions_api.store import abandon_turns, find_cancellations, save_progress
-from sessions_api.turns import Progress
-from sessions_api.writer import writer
+from chat.engine.turn import Turn
+from sessions_api.store.messages import TurnProgress
+from sessions_api.store.turns import abandon_turns, find_cancellations, save_progress
+from sessions_api.store.writer import writer
+from web.errors import record
 
 BEAT_SECONDS = 0.5  # how often to look what is to be stored or cancelled
 PROGRESS_SECONDS = 1.0  # how often a running turn's text is stored
@@ -36,7 +36,7 @@ class Upkeep:
             await asyncio.sleep(BEAT_SECONDS)
             now = time.monotonic()
             for turn in self._running.values():
-                turn.stir(now)
+                turn.keep_alive(now)
             stored = {turn_id: seen for turn_id, seen in stored.items() if turn_id in self._running}
             due = [turn for turn in self._running.values() if _is_due(turn, stored.get(turn.turn_id), now)]
             stored |= {turn.turn_id: (now, len(turn.text)) for turn in due}
@@ -81,7 +81,7 @@ class Upkeep:
 
     async def _store_progress(self, turn: Turn) -> None:
         if turn.begun is not None:
-            progress = Progress(turn.begun.session_pk, turn.begun.position, turn.text)
+            progress = TurnProgress(turn.begun.session_pk, turn.begun.position, turn.text)
             if not await writer.run(save_progress, progress):
                 turn.interrupt()
 

@@ -112,15 +112,15 @@ class Provider(ABC):
         `api_key` is the caller's own, for a server that has none.
         """
 
-    def knock(self) -> float:
+    def try_acquire(self) -> float:
         """Seconds until the provider may be asked again, after it failed too often; 0.0 where it may be asked now.
 
         For whoever would rather refuse a turn than begin it: `stream` and `models` look for themselves.
         """
         return 0.0
 
-    def withdraw(self) -> None:
-        """After `knock`: the turn was not begun."""
+    def release(self) -> None:
+        """After `try_acquire`: the turn was not begun."""
 
     @property
     def is_down(self) -> bool:

@@ -59,10 +59,10 @@ class Circuit:
         """Seconds until a request may go, 0.0 where it may go now. Lets nobody in: that is `enter`."""
         return 0.0 if self._next_try is None else max(0.0, self._next_try - self._clock())
 
-    def knock(self) -> float:
+    def try_acquire(self) -> float:
         """As `closed_for`, for a turn that is to be stored before its request is sent: lets in one a cool-down.
 
-        All that knock before that request would else be stored, and fail.
+        All that try_acquire before that request would else be stored, and fail.
         """
         wait = self.closed_for()
         if self._next_try is None or wait:
@@ -73,8 +73,8 @@ class Circuit:
         self._door_opens = now + self._cool_down
         return 0.0
 
-    def withdraw(self) -> None:
-        """A knock came to nothing: its turn was not begun. The next one may knock at once."""
+    def release(self) -> None:
+        """A try_acquire came to nothing: its turn was not begun. The next one may try_acquire at once."""
         self._door_opens = 0.0
 
     def enter(self) -> "Ticket":

@@ -117,11 +117,11 @@ class OpenAICompatible(Provider):
             found = await _listed(response)
         return [model for model in found if isinstance(model, dict) and _is_name(model.get("id"))]
 
-    def knock(self) -> float:
-        return self._circuit.knock()
+    def try_acquire(self) -> float:
+        return self._circuit.try_acquire()
 
-    def withdraw(self) -> None:
-        self._circuit.withdraw()
+    def release(self) -> None:
+        self._circuit.release()
 
     @property
     def is_down(self) -> bool:

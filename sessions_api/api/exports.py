@@ -10,12 +10,12 @@ from rest_framework.request import Request
 from access import audit
 from access.callers import caller_of
 from access.models import Scope
-from bancobot_project.downloads import Download
-from bancobot_project.parsers import AcceptHeader
+from sessions_api.api.views import RecordViewSet, find_session, told
 from sessions_api.exports.formats import CLOCKS, FORMATS
 from sessions_api.exports.reading import conversation
-from sessions_api.exports.writing import Wishes, in_pieces
-from sessions_api.views import RecordViewSet, find_session, told
+from sessions_api.exports.writing import ExportOptions, in_pieces
+from web.parsers import AcceptHeader
+from web.responses import Download
 
 
 class FileOrError(AcceptHeader):
@@ -39,7 +39,7 @@ class ExportViewSet(RecordViewSet):
             told(request, audit.Action.EXPORTED, session, format=name)
         chosen = FORMATS[name]
         read = conversation(session, superseded=bool(included) or name == "jsonl")
-        pieces = in_pieces(chosen.write([read], Wishes(clock == "simulated")))
+        pieces = in_pieces(chosen.write([read], ExportOptions(clock == "simulated")))
         return Download(pieces, chosen.content_type, chosen.filename(f"bancobot-{session.session_id}"))
 
 

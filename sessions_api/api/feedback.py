@@ -6,8 +6,8 @@ from typing import Any
 
 from django.utils import timezone
 
-from bancobot_project.errors import ApiError
 from sessions_api.models import Feedback, Message
+from web.errors import ApiError
 
 A_MESSAGE_ID = re.compile(r"([A-Za-z0-9_-]{1,32})\.([0-9]{1,9})")
 

@@ -8,9 +8,9 @@ from typing import Any
 from django.db import IntegrityError, transaction
 from django.utils import timezone
 
-from bancobot_project.errors import ApiError
-from sessions_api import housekeeping
 from sessions_api.models import Message, Session, new_public_id
+from sessions_api.retention import erasure
+from web.errors import ApiError
 
 BATCH = 500  # messages copied in one transaction: no turn waits for long
 UNSEEN = timedelta(hours=1)  # a copy that is not whole is closed from then on: what a crash leaves is purged some day
@@ -34,7 +34,7 @@ def fork(session: Session, after_turn: str | None, session_id: str) -> Session:
         _copy(session, places, copy)
         _open(session, copy)
     except BaseException:
-        housekeeping.erase(Session.objects.filter(pk=copy.pk))
+        erasure.erase(Session.objects.filter(pk=copy.pk))
         raise
     return copy
 
@@ -44,8 +44,8 @@ def _to_copy(session: Session, after_turn: str | None) -> tuple[list[int], str]:
 
     One look at the conversation: a moment later it may go on, or parts of it be superseded.
     """
-    standing = session.messages.filter(superseded_at=None).order_by("position")
-    rows = list(standing.values_list("position", "turn_id", "status"))
+    status_of_limit = session.messages.filter(superseded_at=None).order_by("position")
+    rows = list(status_of_limit.values_list("position", "turn_id", "status"))
     pending = {turn_id for _, turn_id, status in rows if status == Message.Status.PENDING}
     if after_turn == "":
         return [], ""

@@ -7,9 +7,9 @@ from django.conf import settings
 from django.utils.translation import gettext_lazy as _
 from rest_framework import serializers
 
-from bancobot_project.fields import Metadata, SessionId, Text
+from sessions_api.api.usage import stored_error, usage_of
 from sessions_api.models import Feedback, Message, Session
-from sessions_api.usage import stored_error, usage_of
+from web.fields import Metadata, SessionId, Text
 
 MAX_COMMENT_CHARS = 4000
 

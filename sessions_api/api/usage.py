@@ -3,11 +3,11 @@
 from decimal import Decimal
 from typing import Any, Protocol
 
-from bancobot_project.errors import ApiError, error_object
 from sessions_api.models import Message
+from web.errors import ApiError, error_object
 
 
-class Counted(Protocol):
+class ReplyCounts(Protocol):
     """What has a reply's counts: a stored message, or the outcome of a turn."""
 
     @property
@@ -24,7 +24,7 @@ class Counted(Protocol):
     def cost(self) -> Decimal | None: ...
 
 
-def usage_of(counted: Counted) -> dict[str, Any]:
+def usage_of(counted: ReplyCounts) -> dict[str, Any]:
     """Tokens, and `cost` in USD (null: the provider names none); `estimated` where nobody counted."""
     prompt, completion = counted.prompt_tokens or 0, counted.completion_tokens or 0
     usage: dict[str, Any] = {

@@ -16,14 +16,10 @@ from access import audit
 from access.callers import caller_of
 from access.limits import LIMIT_HEADERS
 from access.models import Scope
-from bancobot_project.errors import ApiError, speaking
-from bancobot_project.fields import given
-from bancobot_project.logs import note
-from bancobot_project.parsers import AcceptHeader
-from sessions_api import feedback, housekeeping, paging, search
-from sessions_api.forks import fork
-from sessions_api.models import Message, Session, new_public_id
-from sessions_api.serializers import (
+from sessions_api import search
+from sessions_api.api import feedback, pagination
+from sessions_api.api.forks import fork
+from sessions_api.api.serializers import (
     FeedbackSerializer,
     ForkSerializer,
     MessageSerializer,
@@ -31,6 +27,12 @@ from sessions_api.serializers import (
     SessionPatchSerializer,
     SessionSerializer,
 )
+from sessions_api.models import Message, Session, new_public_id
+from sessions_api.retention import erasure
+from web.errors import ApiError, speaking
+from web.fields import given
+from web.logs import note
+from web.parsers import AcceptHeader
 
 NEWEST_MESSAGES = 20  # shown with a session
 ALL_OWNERS = "*"
@@ -107,9 +109,9 @@ class SessionIdsViewSet(RecordViewSet):
     scopes = {"list": (Scope.READ, Scope.ADMIN)}
 
     def list(self, request: Request) -> Response:
-        limit = paging.limit_of(request, default=1000, most=1000)
+        limit = pagination.limit_of(request, default=1000, most=1000)
         sessions = open_sessions(request)
-        page, following = paging.page_of_sessions(request, sessions.only("session_id", "last_activity_at"), limit)
+        page, following = pagination.page_of_sessions(request, sessions.only("session_id", "last_activity_at"), limit)
         told_of_others(request, len(page))
         ids = [session.session_id for session in page]
         return Response({"sessions": ids, "count": sessions.count(), "next": following})
@@ -128,8 +130,8 @@ class SessionsViewSet(RecordViewSet):
     }
 
     def list(self, request: Request) -> Response:
-        limit = paging.limit_of(request, default=20, most=100)
-        page, following = paging.page_of_sessions(request, self._filtered(request), limit)
+        limit = pagination.limit_of(request, default=20, most=100)
+        page, following = pagination.page_of_sessions(request, self._filtered(request), limit)
         told_of_others(request, len(page))
         return Response({"data": [shown(request, session) for session in page], "next": following})
 
@@ -149,20 +151,20 @@ class SessionsViewSet(RecordViewSet):
         return Response(SessionSerializer(session).data)
 
     def destroy(self, request: Request, session_id: str) -> Response:
-        erasing = paging.flag_of(request, "erase")
+        erasing = pagination.flag_of(request, "erase")
         caller_of(request).require(Scope.ERASE if erasing else Scope.WRITE)
         session = find_session(request, session_id)
         gone = erasing or settings.SESSION_CLOSED_RETENTION_HOURS == 0
         told(request, audit.Action.ERASED if gone else audit.Action.CLOSED, session)
         sessions = Session.objects.filter(pk=session.pk)
-        if not (housekeeping.erase(sessions) if erasing else housekeeping.close(sessions)):
+        if not (erasure.erase(sessions) if erasing else erasure.close(sessions)):
             raise ApiError("session_not_found")
         return Response({"status": "success", "message": f"Sessão {session_id} removida"})
 
     def messages(self, request: Request, session_id: str) -> Response:
-        limit = paging.limit_of(request, default=100, most=100)
+        limit = pagination.limit_of(request, default=100, most=100)
         messages = _messages(request, find_to_read(request, session_id))
-        page, following = paging.page_of_messages(request, messages, limit)
+        page, following = pagination.page_of_messages(request, messages, limit)
         return Response({"data": in_words(page), "next": following})
 
     def fork(self, request: Request, session_id: str) -> Response:
@@ -175,7 +177,7 @@ class SessionsViewSet(RecordViewSet):
 
     def _filtered(self, request: Request) -> QuerySet[Session]:
         sessions = open_sessions(request)
-        since, until = paging.moment_of(request, "since"), paging.moment_of(request, "until")
+        since, until = pagination.moment_of(request, "since"), pagination.moment_of(request, "until")
         if since:
             sessions = sessions.filter(last_activity_at__gte=since)
         if until:
@@ -185,7 +187,7 @@ class SessionsViewSet(RecordViewSet):
         if text := request.query_params.get("q"):
             owner = request.query_params.get("owner") or caller_of(request).owner
             # A page's search begins behind the page before it.
-            sessions = paging.behind_cursor(request, sessions)
+            sessions = pagination.behind_cursor(request, sessions)
             sessions = search.matching(sessions, None if owner == ALL_OWNERS else owner, text)
         return sessions
 

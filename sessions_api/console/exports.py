@@ -10,11 +10,11 @@ from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
 from access import audit
-from bancobot_project.downloads import Download
 from sessions_api.exports.formats import FORMATS
 from sessions_api.exports.reading import conversations
-from sessions_api.exports.writing import Wishes, in_pieces
+from sessions_api.exports.writing import ExportOptions, in_pieces
 from sessions_api.models import Session
+from web.responses import Download
 
 MOST_AT_ONCE = 500  # sessions; manage.py export_sessions knows no limit
 
@@ -51,5 +51,5 @@ def download(name: str, pks: list[int]) -> Download:
     read = conversations(sessions, superseded=name == "jsonl")
     stem = f"bancobot-{timezone.now():%Y-%m-%d}"
     return Download(
-        in_pieces(FORMATS[name].write(read, Wishes())), FORMATS[name].content_type, FORMATS[name].filename(stem)
+        in_pieces(FORMATS[name].write(read, ExportOptions())), FORMATS[name].content_type, FORMATS[name].filename(stem)
     )

@@ -11,9 +11,9 @@ from django.db import connection
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
-from bancobot_project.sqlite_race import has_race
-from sessions_api.console.shown import size
+from sessions_api.console.formatting import size
 from sessions_api.models import Lease
+from sessions_api.sqlite import has_race
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,17 +27,16 @@ class Fact:
 
 
 Source = Callable[[], list[Fact]]
-_sources: list[Source] = []
+_sources: dict[str, Source] = {}
 
 
-def add_source(source: Source) -> Source:
-    """Let the overview show these facts too: for what this layer knows nothing of."""
-    _sources.append(source)
-    return source
+def add_source(name: str, source: Source) -> None:
+    """Let the overview show these facts too, in the place of the source that had this name."""
+    _sources[name] = source
 
 
 def facts() -> list[Fact]:
-    return [fact for source in (_service, _database, _housekeeping, *_sources) for fact in source()]
+    return [fact for source in (_service, _database, _housekeeping, *_sources.values()) for fact in source()]
 
 
 def _service() -> list[Fact]:

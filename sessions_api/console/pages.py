@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from django.contrib import admin, messages
+from django.contrib import messages
 from django.core.exceptions import PermissionDenied
 from django.db.models import Count
 from django.http import HttpRequest, HttpResponse, HttpResponseNotAllowed, HttpResponseRedirect
@@ -16,10 +16,13 @@ from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 from django.views.decorators.cache import never_cache
 
+from access.admin_site import site
 from sessions_api.console import charts, running
 from sessions_api.console.charts import Chart, Series
 from sessions_api.console.facts import facts
-from sessions_api.console.overview import (
+from sessions_api.console.formatting import NONE, age, compact, dollars, duration, durations, money, percent, whole
+from sessions_api.models import Message, Tally
+from sessions_api.statistics.overview import (
     DearSession,
     Line,
     Overview,
@@ -30,8 +33,6 @@ from sessions_api.console.overview import (
     periods,
     ratings,
 )
-from sessions_api.console.shown import NONE, age, compact, dollars, duration, durations, money, percent, whole
-from sessions_api.models import Message, Tally
 
 USUAL_PERIOD = "24h"
 SESSIONS = "admin:sessions_api_session_changelist"
@@ -74,7 +75,7 @@ def overview_page(request: HttpRequest) -> HttpResponse:
     seen = overview(chosen)
     names = step_names(chosen)
     context = {
-        **admin.site.each_context(request),
+        **site.each_context(request),
         "title": _("Overview"),
         "periods": list(offered.values()),
         "seen": seen,
@@ -220,7 +221,7 @@ def running_page(request: HttpRequest) -> HttpResponse:
     }
     if request.GET.get("part") == "table":
         return TemplateResponse(request, "admin/console/running_table.html", context)
-    context |= {**admin.site.each_context(request), "title": _("Running turns")}
+    context |= {**site.each_context(request), "title": _("Running turns")}
     return TemplateResponse(request, "admin/console/running.html", context)
 
 

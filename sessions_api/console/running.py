@@ -11,11 +11,11 @@ from django.http import HttpRequest
 from django.utils import timezone
 
 from access import audit
-from sessions_api.console.overview import client_labels
-from sessions_api.housekeeping import is_dead
 from sessions_api.models import Cancellation, Message
-from sessions_api.statistics import client_of
-from sessions_api.store import request_cancellations
+from sessions_api.retention.dead_turns import is_dead
+from sessions_api.statistics.overview import client_labels
+from sessions_api.statistics.tallies import client_of
+from sessions_api.store.turns import request_cancellations
 
 MOST_SHOWN = 200
 

@@ -12,11 +12,11 @@ from django.utils import timezone
 from django.utils.functional import cached_property
 from django.utils.translation import gettext_lazy as _
 
-from bancobot_project import admin_lists
 from sessions_api.models import Feedback, Message, Session
 from sessions_api.search import matching
+from web import modeladmin
 
-MOST_COUNTED = admin_lists.MOST_COUNTED  # sessions of a list that are counted, added up and can be paged through
+MOST_COUNTED = modeladmin.MOST_COUNTED  # sessions of a list that are counted, added up and can be paged through
 RECENT, MOST_MODELS = 1_000, 20  # the models offered as filters are those most used in so many recent sessions
 
 OWNER_KINDS = {"open": _("open access"), "byok": _("own provider key"), "client": _("client")}
@@ -52,7 +52,7 @@ class SessionList(ChangeList):
         return sessions.defer("system_prompt", "metadata").annotate(newest_status=status)
 
 
-class BoundedPaginator(admin_lists.BoundedPaginator):
+class BoundedPaginator(modeladmin.BoundedPaginator):
     """Also adds up, with the same query."""
 
     @cached_property
@@ -69,7 +69,7 @@ class BoundedPaginator(admin_lists.BoundedPaginator):
         return int(self.totals["sessions"])
 
 
-class ActivityFilter(admin_lists.PeriodFilter):
+class ActivityFilter(modeladmin.PeriodFilter):
     """Yesterday is UTC's, as in the overview."""
 
     title = _("last activity")

@@ -5,19 +5,19 @@ from collections.abc import Iterable, Iterator, Sequence
 from sessions_api.exports.reading import Conversation
 from sessions_api.exports.table import lines
 from sessions_api.exports.timeline import events
-from sessions_api.exports.writing import Wishes, moment
+from sessions_api.exports.writing import ExportOptions, moment
 
 COLUMNS = ("CASE_ID", "EVENT_ID", "ACTIVITY", "START_TIMESTAMP", "END_TIMESTAMP", "RECURSO", "AGENTE")
 
 
-def write(conversations: Iterable[Conversation], wishes: Wishes) -> Iterator[str]:
+def write(conversations: Iterable[Conversation], options: ExportOptions) -> Iterator[str]:
     def rows() -> Iterator[Sequence[str]]:
         for conversation in conversations:
-            before = wishes.tally.messages
-            for event in events(conversation, wishes):
-                wishes.tally.messages += 1
+            before = options.counts.messages
+            for event in events(conversation, options):
+                options.counts.messages += 1
                 start, end = moment(event.start), moment(event.end)
                 yield event.case_id, event.event_id, event.activity, start, end, event.resource, event.agent
-            wishes.tally.count_conversation(written=wishes.tally.messages > before)
+            options.counts.count_conversation(written=options.counts.messages > before)
 
     yield from lines(COLUMNS, rows())

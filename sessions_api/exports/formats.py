@@ -8,7 +8,7 @@ from django.utils.translation import gettext_lazy as _
 
 from sessions_api.exports import events, jsonl, openai, table, xes
 from sessions_api.exports.reading import Conversation
-from sessions_api.exports.writing import Wishes
+from sessions_api.exports.writing import ExportOptions
 
 CLOCKS = ("real", "simulated")
 
@@ -19,7 +19,7 @@ class Format(NamedTuple):
     label: object
     suffix: str
     content_type: str
-    write: Callable[[Iterable[Conversation], Wishes], Iterator[str]]
+    write: Callable[[Iterable[Conversation], ExportOptions], Iterator[str]]
 
     def filename(self, stem: str) -> str:
         """A name that every system takes, and that ends no header."""

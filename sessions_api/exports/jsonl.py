@@ -8,7 +8,7 @@ from operator import attrgetter
 from typing import Any
 
 from sessions_api.exports.reading import Conversation, Said
-from sessions_api.exports.writing import Wishes, moment, one_line
+from sessions_api.exports.writing import ExportOptions, moment, one_line
 
 VERSION = 1
 SESSION_FIELDS = (
@@ -36,14 +36,14 @@ _of_message = attrgetter(*MESSAGE_FIELDS)
 _of_feedback = attrgetter(*FEEDBACK_FIELDS)
 
 
-def write(conversations: Iterable[Conversation], wishes: Wishes) -> Iterator[str]:
+def write(conversations: Iterable[Conversation], options: ExportOptions) -> Iterator[str]:
     for conversation in conversations:
-        wishes.tally.conversations += 1
+        options.counts.conversations += 1
         head = {"version": VERSION, **_named(SESSION_FIELDS, _of_session(conversation.session))}
         yield f'{_object(head, conversation.session.metadata)[:-1]},"messages":['
         separator = ""
         for said in conversation.messages:
-            wishes.tally.messages += 1
+            options.counts.messages += 1
             yield separator + _message(said)
             separator = ","
         yield "]}\n"

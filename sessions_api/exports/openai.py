@@ -6,18 +6,18 @@ from itertools import groupby
 from typing import Any
 
 from sessions_api.exports.reading import Conversation, Said
-from sessions_api.exports.writing import Wishes, one_line
+from sessions_api.exports.writing import ExportOptions, one_line
 from sessions_api.models import Message
 
 _encode = json.JSONEncoder(ensure_ascii=False).encode
 
 
-def write(conversations: Iterable[Conversation], wishes: Wishes) -> Iterator[str]:
+def write(conversations: Iterable[Conversation], options: ExportOptions) -> Iterator[str]:
     """Conversations without a single completed turn are left out, and so is a turn that was not completed."""
     for conversation in conversations:
-        texts = _texts(conversation, wishes)
+        texts = _texts(conversation, options)
         first = next(texts, None)
-        wishes.tally.count_conversation(written=first is not None)
+        options.counts.count_conversation(written=first is not None)
         if first is not None:
             yield '{"messages": ['
             yield first
@@ -25,25 +25,25 @@ def write(conversations: Iterable[Conversation], wishes: Wishes) -> Iterator[str
             yield "]}\n"
 
 
-def _texts(conversation: Conversation, wishes: Wishes) -> Iterator[str]:
+def _texts(conversation: Conversation, options: ExportOptions) -> Iterator[str]:
     prompt, separator = conversation.session.system_prompt, ""
-    for turn in _completed_turns(conversation.messages, wishes):
+    for turn in _completed_turns(conversation.messages, options):
         if prompt:
             yield _line("system", prompt)
             prompt, separator = "", ", "
         for message in turn:
-            wishes.tally.messages += 1
+            options.counts.messages += 1
             yield separator + _line(message.role, message.content)
             separator = ", "
 
 
-def _completed_turns(messages: Iterable[Said], wishes: Wishes) -> Iterator[Sequence[Message]]:
+def _completed_turns(messages: Iterable[Said], options: ExportOptions) -> Iterator[Sequence[Message]]:
     for _, group in groupby(messages, key=lambda said: said.message.turn_id):
         turn = [said.message for said in group]
         if turn[-1].role == Message.Role.ASSISTANT and all(map(_is_whole, turn)):
             yield turn
         else:
-            wishes.tally.messages_left_out += len(turn)
+            options.counts.messages_left_out += len(turn)
 
 
 def _is_whole(message: Message) -> Any:

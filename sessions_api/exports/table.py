@@ -10,7 +10,7 @@ from operator import attrgetter
 from typing import Any
 
 from sessions_api.exports.reading import Conversation, Said
-from sessions_api.exports.writing import Wishes, moment
+from sessions_api.exports.writing import ExportOptions, moment
 
 BYTE_ORDER_MARK = "\ufeff"  # else spreadsheets read UTF-8 as something else
 SESSION_COLUMNS = ("session_id", "owner", "title", "persona_id")
@@ -40,13 +40,13 @@ class _Echo:
         return text
 
 
-def write(conversations: Iterable[Conversation], wishes: Wishes) -> Iterator[str]:
+def write(conversations: Iterable[Conversation], options: ExportOptions) -> Iterator[str]:
     def rows() -> Iterator[Sequence[Any]]:
         for conversation in conversations:
-            wishes.tally.conversations += 1
+            options.counts.conversations += 1
             session = _of_session(conversation.session)
             for said in conversation.messages:
-                wishes.tally.messages += 1
+                options.counts.messages += 1
                 yield _row(conversation.case_id, session, said)
 
     yield BYTE_ORDER_MARK

@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
 
 from sessions_api.exports.reading import Conversation, Said
-from sessions_api.exports.writing import Wishes
+from sessions_api.exports.writing import ExportOptions
 from sessions_api.models import Message, Session
 
 MILLISECONDS_FROM = 1e11  # as seconds, that is in the year 5138
@@ -40,13 +40,13 @@ class Event(NamedTuple):
     said: Said
 
 
-def events(conversation: Conversation, wishes: Wishes) -> Iterator[Event]:
+def events(conversation: Conversation, options: ExportOptions) -> Iterator[Event]:
     """An event for each message, in their order; those that have no place on the simulated clock are left out."""
-    clock = SimulatedClock() if wishes.simulated else RealClock()
+    clock = SimulatedClock() if options.simulated else RealClock()
     for said in conversation.messages:
         start = clock.moment_of(said.message)
         if start is None or said.message.status == Message.Status.PENDING:
-            wishes.tally.messages_left_out += 1
+            options.counts.messages_left_out += 1
             continue
         yield _event(conversation, said, start)
 

@@ -10,7 +10,7 @@ LINE_SEPARATORS = re.compile("[\x85\u2028\u2029]")  # within JSON; some readers 
 
 
 @dataclass
-class Tally:
+class ExportCounts:
     """How many conversations and messages (or events) were written, and how many the format has no place for."""
 
     conversations: int = 0
@@ -26,11 +26,11 @@ class Tally:
 
 
 @dataclass(frozen=True)
-class Wishes:
-    """How events are told: by the real or the simulated clock. The writers count in `tally`."""
+class ExportOptions:
+    """How events are told: by the real or the simulated clock. The writers count in `counts`."""
 
     simulated: bool = False
-    tally: Tally = field(default_factory=Tally)
+    counts: ExportCounts = field(default_factory=ExportCounts)
 
 
 def moment(when: datetime) -> str:

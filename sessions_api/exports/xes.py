@@ -7,7 +7,7 @@ from xml.sax.saxutils import quoteattr
 
 from sessions_api.exports.reading import Conversation
 from sessions_api.exports.timeline import Event, events
-from sessions_api.exports.writing import Wishes, moment
+from sessions_api.exports.writing import ExportOptions, moment
 
 NOT_XML = re.compile("[^\t\n\r -\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")  # what XML 1.0 has no way to write
 HEAD = """<?xml version="1.0" encoding="UTF-8"?>
@@ -36,17 +36,17 @@ HEAD = """<?xml version="1.0" encoding="UTF-8"?>
 """
 
 
-def write(conversations: Iterable[Conversation], wishes: Wishes) -> Iterator[str]:
-    yield HEAD + _attribute("string", "clock", "simulated" if wishes.simulated else "real")
+def write(conversations: Iterable[Conversation], options: ExportOptions) -> Iterator[str]:
+    yield HEAD + _attribute("string", "clock", "simulated" if options.simulated else "real")
     for conversation in conversations:
-        told = events(conversation, wishes)
+        told = events(conversation, options)
         first = next(told, None)
-        wishes.tally.count_conversation(written=first is not None)
+        options.counts.count_conversation(written=first is not None)
         if first is not None:
             yield _beginning(conversation)
-            yield _event(first, wishes)
+            yield _event(first, options)
             for event in told:
-                yield _event(event, wishes)
+                yield _event(event, options)
             yield "</trace>\n"
     yield "</log>\n"
 
@@ -59,8 +59,8 @@ def _beginning(conversation: Conversation) -> str:
     return "<trace>\n" + "".join(_attribute("string", key, value) for key, value in about.items())
 
 
-def _event(event: Event, wishes: Wishes) -> str:
-    wishes.tally.messages += 1
+def _event(event: Event, options: ExportOptions) -> str:
+    options.counts.messages += 1
     parts = [
         _attribute("string", "concept:name", event.activity),
         _attribute("string", "concept:instance", event.event_id),

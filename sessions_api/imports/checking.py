@@ -10,10 +10,10 @@ from django.core.exceptions import ValidationError
 from django.db.models import CharField, Field, Model
 from django.utils import timezone
 
-from bancobot_project.fields import SESSION_ID
-from bancobot_project.parsers import parse_line
 from sessions_api.exports.jsonl import FEEDBACK_FIELDS, MESSAGE_FIELDS, SESSION_FIELDS, VERSION
 from sessions_api.models import Feedback, Message, Session
+from web.fields import SESSION_ID
+from web.parsers import parse_line
 
 Check = Callable[[Any], Any]
 AN_AMOUNT = re.compile(r"[0-9]{1,8}(\.[0-9]{1,12})?", re.ASCII)  # as the columns have room for

@@ -4,7 +4,7 @@ from typing import Any
 
 from django.db import migrations
 
-from sessions_api.titles import title_of
+from sessions_api.store.titles import title_of
 
 BATCH = 1000
 

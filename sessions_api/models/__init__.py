@@ -1,0 +1,25 @@
+"""The tables of the record."""
+
+from .record import (
+    Cancellation,
+    Feedback,
+    IdempotencyKey,
+    Lease,
+    Message,
+    Session,
+    new_public_id,
+)
+from .statistics import CountedUntil, SessionCost, Tally
+
+__all__ = [
+    "Cancellation",
+    "CountedUntil",
+    "Feedback",
+    "IdempotencyKey",
+    "Lease",
+    "Message",
+    "Session",
+    "SessionCost",
+    "Tally",
+    "new_public_id",
+]

@@ -6,10 +6,6 @@ from django.db import models
 from django.db.models import Q
 from django.utils.translation import gettext_lazy as _
 
-from sessions_api.statistics_models import CountedUntil as CountedUntil  # Django looks for models here
-from sessions_api.statistics_models import SessionCost as SessionCost
-from sessions_api.statistics_models import Tally as Tally
-
 
 def new_public_id() -> str:
     """An id that cannot be guessed: 128 random bits, URL-safe, 22 characters."""

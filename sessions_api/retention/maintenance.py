@@ -4,17 +4,21 @@ import logging
 import threading
 import time
 from collections.abc import Callable
+from datetime import timedelta
 
 from django.contrib.sessions.backends.db import SessionStore
 from django.db import Error as DatabaseProblem
 from django.db import connection
+from django.db.models import Q
 from django.utils import timezone
 
-from access import audit, limits
-from bancobot_project import door
-from bancobot_project.errors import record
-from sessions_api import housekeeping, search, statistics
-from sessions_api.runner import outages
+from access import audit, limits, login_throttle
+from sessions_api import search
+from sessions_api.models import Lease
+from sessions_api.retention import dead_turns, erasure, expiry
+from sessions_api.statistics import tallies
+from sessions_api.store.process import outages, this_process
+from web.errors import record
 
 logger = logging.getLogger(__name__)
 
@@ -40,7 +44,7 @@ class Maintenance(threading.Thread):
         self._stopping.set()
 
     def run(self) -> None:
-        self._guarded(housekeeping.interrupt_dead_turns)  # at once: a process that comes back ends what it left behind
+        self._guarded(dead_turns.interrupt_dead_turns)  # at once: a process that comes back ends what it left behind
         while not self._stopping.wait(ROUND_SECONDS):
             self._guarded(self._round)
 
@@ -56,29 +60,38 @@ class Maintenance(threading.Thread):
             connection.close()
 
     def _round(self) -> None:
-        if not housekeeping.take_lease("maintenance", LEASE_SECONDS):
+        if not take_lease("maintenance", LEASE_SECONDS):
             return
-        housekeeping.interrupt_dead_turns()
-        housekeeping.end_lost_reservations()
+        dead_turns.interrupt_dead_turns()
+        expiry.end_lost_reservations()
         search.catch_up(INDEX_SLICE_SECONDS)
         if time.monotonic() >= self._count_at:
-            done = statistics.count_ended(COUNT_SLICE_SECONDS)
+            done = tallies.count_ended(COUNT_SLICE_SECONDS)
             self._count_at = time.monotonic() + COUNT_SECONDS if done else 0.0
         if time.monotonic() >= self._purge_at:
             self._purge()
 
     def _purge(self) -> None:
         began_at = time.monotonic()
-        housekeeping.drop_expired_keys()
+        expiry.drop_expired_keys()
         limits.forget_old(timezone.now())
         audit.purge()
-        door.purge()
-        statistics.purge()
+        login_throttle.purge()
+        tallies.purge()
         SessionStore.clear_expired()
-        expired = housekeeping.expired_sessions(*housekeeping.retention())
-        removed = housekeeping.purge(expired, PURGE_SLICE_SECONDS)
+        expired = expiry.expired_sessions(*expiry.retention())
+        removed = erasure.purge(expired, PURGE_SLICE_SECONDS)
         if any(removed):
             logger.info("expired sessions purged", extra=removed._asdict())
             audit.record(audit.Action.PURGED, audit.SYSTEM, **removed._asdict())
         unfinished = time.monotonic() - began_at >= PURGE_SLICE_SECONDS
         self._purge_at = 0.0 if unfinished else began_at + PURGE_SECONDS
+
+
+def take_lease(name: str, seconds: float) -> bool:
+    """Whether this process may do `name` until then: it holds the lease, or nobody does."""
+    now = timezone.now()
+    until = now + timedelta(seconds=seconds)
+    Lease.objects.get_or_create(name=name, defaults={"holder": this_process(), "expires_at": now})
+    mine_or_nobodys = Q(holder=this_process()) | Q(expires_at__lte=now)
+    return bool(Lease.objects.filter(mine_or_nobodys, name=name).update(holder=this_process(), expires_at=until))

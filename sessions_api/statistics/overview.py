@@ -11,9 +11,19 @@ from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
 from access.models import Client
-from sessions_api.histograms import loaded, percentile
 from sessions_api.models import CountedUntil, Feedback, Session, SessionCost, Tally
-from sessions_api.statistics import BEFORE_ALL, KINDS, Sums, day_of, ended_turns, hour_of, read, sums_of, tallied
+from sessions_api.statistics.histograms import loaded, percentile
+from sessions_api.statistics.tallies import (
+    BEFORE_ALL,
+    KINDS,
+    Sums,
+    day_of,
+    ended_turns,
+    hour_of,
+    read,
+    sums_of,
+    tallied,
+)
 
 MOST_LIVE = 20_000  # turns that are read and added up for a page; more wait for the next rounds of counting
 MOST_LINES = 10  # models, and clients, that are named; the others are one line

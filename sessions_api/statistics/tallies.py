@@ -18,8 +18,8 @@ from django.db import transaction
 from django.db.models import Count, F, QuerySet
 from django.utils import timezone
 
-from sessions_api.histograms import bucket_of, loaded, stored
 from sessions_api.models import CountedUntil, Message, SessionCost, Tally
+from sessions_api.statistics.histograms import bucket_of, loaded, stored
 
 BATCH = 500  # turns in one transaction, or a few more that ended in the same moment
 LATE = timedelta(minutes=2)  # an outcome that the database would not take at once is stored up to 35 s after its moment

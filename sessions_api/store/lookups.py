@@ -1,4 +1,4 @@
-"""What the store looks up before it begins turns: for any number of them in a few statements."""
+"""What turns and the event loop ask the record: for any number of them in a few statements (see writer.py)."""
 
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime, timedelta
@@ -10,7 +10,15 @@ from django.db.models import Max
 from django.utils import timezone
 
 from sessions_api.models import IdempotencyKey, Message, Session
-from sessions_api.turns import BegunTurn, Busy, KnownKey, NewTurn, NoSuchTurn, PastMessage, TooMuchLater
+from sessions_api.store.messages import (
+    BegunTurn,
+    Busy,
+    NewTurn,
+    NoSuchTurn,
+    PastMessage,
+    TooMuchLater,
+    UsedIdempotencyKey,
+)
 
 MOST_LATER = 2_000  # messages that a turn may take the place of: all turns of the process wait for it
 MOST_SUPERSEDED = 20_000  # of a session, after which no more may be: each of its turns has to look past them
@@ -19,13 +27,13 @@ MESSAGES = Message._meta.db_table
 KEYS = IdempotencyKey._meta.db_table
 
 
-def find_keys(turns: Sequence[NewTurn]) -> list[KnownKey | None]:
+def find_keys(turns: Sequence[NewTurn]) -> list[UsedIdempotencyKey | None]:
     """What the turns' idempotency keys stand for already; `None` where a turn has none, or a new one."""
     keys = {turn.own_key for turn in turns if turn.own_key}
     cutoff = oldest_key(timezone.now())
     columns = "k.owner, k.key, k.turn_id, k.fingerprint, k.created_at"
     used = {
-        (owner, key): KnownKey(turn_id, fingerprint)
+        (owner, key): UsedIdempotencyKey(turn_id, fingerprint)
         for owner, key, turn_id, fingerprint, created_at in _select_per_pair(
             columns, f"JOIN {KEYS} k ON k.owner = v.column1 AND k.key = v.column2", keys
         )
@@ -129,3 +137,23 @@ def oldest_key(now: datetime) -> datetime:
 def _datetime(value: datetime) -> datetime:
     """A moment as raw SQL gives it: SQLite's driver knows no time zones, and what is stored is UTC."""
     return value if value.tzinfo else value.replace(tzinfo=UTC)
+
+
+def find_replies(turns: Sequence[tuple[str, str]]) -> list[Message | None]:
+    """The replies of turns that are named by owner and turn id; `None` where the owner has no such turn.
+
+    Those of closed sessions are among them.
+    """
+    replies = Message.objects.filter(
+        turn_id__in=[turn_id for _, turn_id in turns], role=Message.Role.ASSISTANT
+    ).select_related("session")
+    found = {(reply.session.owner, reply.turn_id): reply for reply in replies}
+    return [found.get(turn) for turn in turns]
+
+
+def find_models(sessions: Sequence[tuple[str, str]]) -> list[str]:
+    """The models that sessions, named by owner and session id, remember; empty where there is none."""
+    ids = [session_id for _, session_id in sessions]
+    rows = Session.objects.filter(session_id__in=ids, closed_at=None).values_list("owner", "session_id", "model")
+    found = {(owner, session_id): model for owner, session_id, model in rows}
+    return [found.get(session, "") for session in sessions]

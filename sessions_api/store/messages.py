@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from django.utils import timezone
 
-from access.budgets import Charge, Terms
+from access.budgets import Quote, Settlement
 
 BYTES_PER_TOKEN = 3
 TOKENS_PER_MESSAGE = 6  # role and separators
@@ -24,7 +24,7 @@ class NewTurn:
 
     `default_system_prompt` serves a session that has none, and a new one keeps it. `history_limit`: how many earlier
     messages to read at the most. With an `idempotency_key`, `fingerprint` is what tells this request from others.
-    `terms`: the owner's limits, where there are any. `after_turn`: the turn that this one follows, empty for the
+    `quote`: the owner's limits, where there are any. `after_turn`: the turn that this one follows, empty for the
     conversation's start; what came after that is superseded. `None`: it goes on at the end.
     """
 
@@ -40,7 +40,7 @@ class NewTurn:
     history_limit: int = 100
     idempotency_key: str | None = None
     fingerprint: str = ""
-    terms: Terms | None = None
+    quote: Quote | None = None
     after_turn: str | None = None
 
     @property
@@ -99,7 +99,7 @@ class TooMuchLater:
 
 
 @dataclass(frozen=True, slots=True)
-class KnownKey:
+class UsedIdempotencyKey:
     """The idempotency key has been used before, by that turn."""
 
     turn_id: str
@@ -107,7 +107,7 @@ class KnownKey:
 
 
 @dataclass(frozen=True, slots=True)
-class Progress:
+class TurnProgress:
     """The text of a running turn so far."""
 
     session_pk: int
@@ -119,7 +119,7 @@ class Progress:
 class Title:
     """What a model calls a conversation, in the place of `instead_of`; empty where it had no good idea.
 
-    And what that took: tokens and USD; for an owner with limits also as a `charge`.
+    And what that took: tokens and USD; for an owner with limits also as a `settlement`.
     """
 
     session_pk: int
@@ -129,7 +129,7 @@ class Title:
     completion_tokens: int
     cost: Decimal
     owner: str = ""
-    charge: Charge | None = None
+    settlement: Settlement | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,4 +156,4 @@ class Outcome:
     history_omitted: int = 0
     error_code: str = ""
     may_have_been_billed: bool = False
-    charge: Charge | None = None  # where the turn was begun on terms
+    settlement: Settlement | None = None  # where the turn was begun on quote

@@ -16,9 +16,10 @@ from django.db import Error, connection
 from django.db.models import F
 from django.utils import timezone
 
-from access.budgets import Charge, Claim, charge_ended, reserve, settle
-from access.limits import Standing
-from sessions_api.lookups import (
+from access.budgets import Hold, Settlement, charge_ended, reserve, settle
+from access.limits import LimitStatus
+from sessions_api.models import Cancellation, IdempotencyKey, Message, Session
+from sessions_api.store.lookups import (
     KEYS,
     MESSAGES,
     SESSIONS,
@@ -28,28 +29,27 @@ from sessions_api.lookups import (
     oldest_key,
     read_histories,
 )
-from sessions_api.models import Cancellation, IdempotencyKey, Message, Session
-from sessions_api.runner import this_process
-from sessions_api.titles import title_of
-from sessions_api.turns import (
+from sessions_api.store.messages import (
     BegunTurn,
     Busy,
-    KnownKey,
     NewTurn,
     NoSuchTurn,
     Outcome,
-    Progress,
     Title,
     TooMuchLater,
+    TurnProgress,
+    UsedIdempotencyKey,
     most_tokens,
 )
+from sessions_api.store.process import this_process
+from sessions_api.store.titles import title_of
 
 
 class NotAllAtOnce(Error):
     """Something of a set needs a look of its own, or a second one; the writer then runs each alone, and again."""
 
 
-NO_COLUMNS = ("session_pk", "position", "completed_at", "cost", "charge")
+NO_COLUMNS = ("session_pk", "position", "completed_at", "cost", "settlement")
 OUTCOME_COLUMNS = [name for name in Outcome.__slots__ if name not in NO_COLUMNS]
 RECORD_OUTCOME = (
     f"UPDATE {MESSAGES} SET {', '.join(f'{name} = %s' for name in OUTCOME_COLUMNS)}, cost = %s, completed_at = %s, "
@@ -61,7 +61,7 @@ STILL_OURS = "(status = 'pending' OR status = 'interrupted' AND runner = %s AND 
 CANCELLED_MEANWHILE = "(status = 'cancelled' AND runner = %s AND completed_at <> %s)"
 
 
-Answer = BegunTurn | Busy | KnownKey | NoSuchTurn | TooMuchLater | Standing
+Answer = BegunTurn | Busy | UsedIdempotencyKey | NoSuchTurn | TooMuchLater | LimitStatus
 
 
 def begin_turns(turns: Sequence[NewTurn]) -> list[Answer]:
@@ -99,26 +99,26 @@ def begin_turns(turns: Sequence[NewTurn]) -> list[Answer]:
     return [answers.get(turn.turn_id) or known[turn.place] for turn in turns]
 
 
-def _keep_to_limits(turns: Sequence[NewTurn], known: dict[tuple[str, str], BegunTurn]) -> dict[str, Standing]:
+def _keep_to_limits(turns: Sequence[NewTurn], known: dict[tuple[str, str], BegunTurn]) -> dict[str, LimitStatus]:
     """Set aside what turns with limited owners may take; answers which of them may not begin, and why."""
-    limited = [turn for turn in turns if turn.terms]
-    refusals = reserve([_claim(turn, known.get(turn.place)) for turn in limited])
+    limited = [turn for turn in turns if turn.quote]
+    refusals = reserve([_hold(turn, known.get(turn.place)) for turn in limited])
     return {turn.turn_id: refusal for turn, refusal in zip(limited, refusals, strict=True) if refusal}
 
 
-def _claim(turn: NewTurn, begun: BegunTurn | None) -> Claim:
+def _hold(turn: NewTurn, begun: BegunTurn | None) -> Hold:
     """The most that a turn may take, as far as texts can tell."""
-    assert turn.terms is not None  # noqa: S101 - the caller has looked
+    assert turn.quote is not None  # noqa: S101 - the caller has looked
     kept = begun.system_prompt if begun else ""
     prompt = (kept or turn.default_system_prompt) if turn.system_prompt is None else turn.system_prompt
     texts = [prompt, turn.question, *(message.content for message in (begun.history if begun else ()))]
-    tokens = min(sum(map(most_tokens, texts)), turn.terms.context)
-    reply = turn.terms.max_tokens
-    cost = turn.terms.cost(tokens, reply)
-    return Claim(turn.turn_id, turn.owner, turn.terms.limits, tokens + reply, cost, turn.terms.priced)
+    tokens = min(sum(map(most_tokens, texts)), turn.quote.context)
+    reply = turn.quote.max_tokens
+    cost = turn.quote.cost(tokens, reply)
+    return Hold(turn.turn_id, turn.owner, turn.quote.limits, tokens + reply, cost, turn.quote.priced)
 
 
-def save_progress(turns: Sequence[Progress]) -> list[bool]:
+def save_progress(turns: Sequence[TurnProgress]) -> list[bool]:
     """Keep the text so far and a heartbeat; answers which of the turns still run, for all that the database knows."""
     now = connection.ops.adapt_datetimefield_value(timezone.now())
     with connection.cursor() as cursor:
@@ -137,7 +137,7 @@ def finish_turns(outcomes: Sequence[Outcome]) -> list[str | None]:
 
     Answers the status that stands: another where the turn had been ended by somebody else, none where it was erased.
     """
-    settle([outcome.charge for outcome in outcomes if outcome.charge])
+    settle([outcome.settlement for outcome in outcomes if outcome.settlement])
     with connection.cursor() as cursor:
         cursor.executemany(RECORD_OUTCOME + STILL_OURS, [_outcome_row(outcome) for outcome in outcomes])
         if cursor.rowcount != len(outcomes):
@@ -183,7 +183,7 @@ def _add_to_totals(outcomes: Sequence[Outcome]) -> None:
 
 def store_titles(titles: Sequence[Title]) -> list[None]:
     """Entitle sessions, unless somebody has done so meanwhile, and add what the titles took to the totals."""
-    charge_ended([(title.owner, title.charge) for title in titles if title.charge])
+    charge_ended([(title.owner, title.settlement) for title in titles if title.settlement])
     for title in sorted(titles, key=lambda title: title.session_pk):
         session = Session.objects.filter(pk=title.session_pk)
         took = {name: F(name) + getattr(title, name) for name in ("prompt_tokens", "completion_tokens", "cost")}
@@ -215,7 +215,7 @@ def abandon_turns(turn_ids: Sequence[str]) -> list[None]:
     mine = Message.objects.filter(status=Message.Status.PENDING, runner=this_process(), turn_id__in=turn_ids)
     stored = list(mine.values_list("turn_id", flat=True))
     IdempotencyKey.objects.filter(turn_id__in=stored).delete()
-    settle([Charge(turn_id, 0, Decimal()) for turn_id in stored])
+    settle([Settlement(turn_id, 0, Decimal()) for turn_id in stored])
     mine.update(
         status=Message.Status.FAILED,
         error_code="database_unavailable",

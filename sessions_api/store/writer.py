@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 from django.db import Error, InterfaceError, OperationalError, connection, transaction
 
-from sessions_api.runner import outages
+from sessions_api.store.process import outages
 
 logger = logging.getLogger(__name__)
 

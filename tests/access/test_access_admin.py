@@ -13,7 +13,20 @@ from django.utils import timezone
 from access import clients, keyring
 from access.keyring import A_KEY, matches, read_keys
 from access.models import Account, AuditEntry, Client, Key, RequestWindow, Reservation
-from tests.operators import AUDIT, CLIENTS, DAY, KEYS, NOBODY, WHOLE, add_key, form, made, newest_entry, page_of, text
+from tests.support.operators import (
+    AUDIT,
+    CLIENTS,
+    DAY,
+    KEYS,
+    NOBODY,
+    WHOLE,
+    add_key,
+    form,
+    made,
+    newest_entry,
+    page_of,
+    text,
+)
 
 pytestmark = pytest.mark.django_db(transaction=True)
 

@@ -4,13 +4,26 @@ import re
 from typing import Any
 
 import pytest
-from django.contrib import admin
 from django.contrib.auth.models import User
 from django.test import Client as Browser
 
 from access import clients
+from access.admin_site import site
 from access.models import Key
-from tests.operators import AUDIT, CLIENTS, KEYS, NOBODY, WHOLE, add_key, entry, form, made, page_of, staff, text
+from tests.support.operators import (
+    AUDIT,
+    CLIENTS,
+    KEYS,
+    NOBODY,
+    WHOLE,
+    add_key,
+    entry,
+    form,
+    made,
+    page_of,
+    staff,
+    text,
+)
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -100,5 +113,5 @@ def test_what_operators_and_callers_write_is_never_executed(operator: Browser) -
 
 
 def test_what_the_admin_shows_of_access_is_clients_keys_and_the_log() -> None:
-    shown = {model.__name__ for model in admin.site._registry if model._meta.app_label == "access"}
+    shown = {model.__name__ for model in site._registry if model._meta.app_label == "access"}
     assert shown == {"Client", "Key", "AuditEntry"}

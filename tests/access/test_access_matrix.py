@@ -13,11 +13,11 @@ from typing import Any, NamedTuple
 import httpx
 import pytest
 
-from tests import scenarios
-from tests.client import Caller, good, new_id, problem, service_with, wait_until
-from tests.keys import BAD_KEY, NOBODY, Client, Credential, Key, credentials_of
-from tests.service import Service
-from tests.upstream import Upstream
+from testing import scenarios
+from testing.client import Caller, good, new_id, problem, service_with, wait_until
+from testing.service import Service
+from testing.upstream import Upstream
+from tests.support.keys import BAD_KEY, NOBODY, Client, Credential, Key, credentials_of
 
 MODES = ["open", "keys", "byok", "keys+byok"]
 OWNERS = ["open", "byok", "client"]  # there is something of each to be had

@@ -17,15 +17,13 @@ from django.http import HttpRequest
 from django.test import Client
 from django.utils import timezone
 
-from access.models import AuditEntry
-from bancobot_project import door
-from bancobot_project.admin_config import locked_out
-from bancobot_project.models import PasswordTries
-from tests.client import NO_TLS, PATIENCE, service_with, wait_until
+from access import login_throttle
+from access.models import AuditEntry, LoginAttempts
+from testing.client import NO_TLS, PATIENCE, service_with, wait_until
+from testing.service import Service
+from testing.upstream import Upstream
 from tests.conftest import MakeService
-from tests.operators import superuser
-from tests.service import Service
-from tests.upstream import Upstream
+from tests.support.operators import superuser
 
 LOGIN = "/admin/login/"
 PASSWORD = "Uma-senha-boa-81723"
@@ -252,7 +250,7 @@ def test_a_login_ends_when_its_hours_are_over(quick: Any) -> None:
 
 # The signals and the purge
 
-NAMES = {user_logged_in: "login", user_logged_out: "logout", user_login_failed: "failed", locked_out: "locked"}
+NAMES = {user_logged_in: "login", user_logged_out: "logout", user_login_failed: "failed"}
 
 
 @pytest.mark.django_db
@@ -276,7 +274,8 @@ def test_listeners_hear_what_happened(quick: Any) -> None:
     finally:
         for signal in NAMES:
             signal.disconnect(listen)
-    assert heard == ["login", "logout", "failed", "locked"]
+    assert heard == ["login", "logout", "failed"]
+    assert AuditEntry.objects.filter(action=AuditEntry.Action.LOGIN_LOCKED).count() == 1
 
 
 @pytest.mark.django_db
@@ -310,21 +309,21 @@ def test_addresses_of_one_ipv6_network_share_their_tries(quick: Any) -> None:
 @pytest.mark.django_db
 def test_forgotten_tries_are_purged_and_others_kept() -> None:
     now = timezone.now()
-    PasswordTries.objects.create(who="old", tries=5, until=now - timedelta(seconds=1))
-    PasswordTries.objects.create(who="new", tries=5, until=now + timedelta(minutes=1))
-    assert door.purge() == 1
-    assert PasswordTries.objects.get().who == "new"
+    LoginAttempts.objects.create(who="old", tries=5, until=now - timedelta(seconds=1))
+    LoginAttempts.objects.create(who="new", tries=5, until=now + timedelta(minutes=1))
+    assert login_throttle.purge() == 1
+    assert LoginAttempts.objects.get().who == "new"
 
 
 @pytest.mark.django_db
-def test_the_old_password_is_no_second_door(client: Client, quick: Any) -> None:
+def test_the_old_password_is_throttled_too(client: Client, quick: Any) -> None:
     quick.ADMIN_LOGIN_TRIES = 2
     user = User.objects.create_superuser("ana", password=PASSWORD)
     client.force_login(user)
     wrong = {"old_password": WRONG, "new_password1": "Outra-boa-31", "new_password2": "Outra-boa-31"}
     statuses = [client.post("/admin/password_change/", wrong).status_code for _ in range(4)]
     assert statuses == [200, 200, 429, 429]
-    PasswordTries.objects.all().delete()
+    LoginAttempts.objects.all().delete()
     assert client.post("/admin/password_change/", wrong | {"old_password": PASSWORD}).status_code == 302
     told = AuditEntry.objects.filter(action="user.changed", actor="staff:ana", target="user:ana")
     assert [(entry.address, entry.details) for entry in told] == [("127.0.0.1", {"fields": ["password"]})]

@@ -18,15 +18,15 @@ from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from access import audit
-from access.audit_admin import search
+from access.admin.audit import search
 from access.models import AuditEntry
-from tests.client import NO_TLS, Caller, good, new_id, problem
+from testing.client import NO_TLS, Caller, good, new_id, problem
+from testing.service import Service
+from testing.upstream import Upstream
 from tests.conftest import MakeService
-from tests.keys import Client
-from tests.operators import superuser
-from tests.records import make_session
-from tests.service import Service
-from tests.upstream import Upstream
+from tests.support.keys import Client
+from tests.support.operators import superuser
+from tests.support.records import make_session
 
 SCOPES = ("chat", "sessions:read", "sessions:write", "sessions:erase", "admin:read")
 DAY = timedelta(days=1)

@@ -6,8 +6,8 @@ from django.test import Client as Browser
 from django.utils import timezone
 
 from access.models import AuditEntry
-from bancobot_project import admin_lists
-from tests.operators import AUDIT, DAY, entry, newest_entry, text, told
+from tests.support.operators import AUDIT, DAY, entry, newest_entry, text, told
+from web import modeladmin
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -64,11 +64,11 @@ def test_nobody_can_add_change_or_delete_an_entry(operator: Browser) -> None:
 
 def test_long_logs_are_counted_up_to_a_bound(operator: Browser) -> None:
     AuditEntry.objects.bulk_create(
-        (AuditEntry(actor="open", action="session.read") for _ in range(admin_lists.MOST_COUNTED + 20)), batch_size=1000
+        (AuditEntry(actor="open", action="session.read") for _ in range(modeladmin.MOST_COUNTED + 20)), batch_size=1000
     )
     response = operator.get(AUDIT)
     text(response)
-    assert response.context["cl"].result_count == admin_lists.MOST_COUNTED
+    assert response.context["cl"].result_count == modeladmin.MOST_COUNTED
 
 
 # Users and groups

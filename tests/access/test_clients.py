@@ -13,9 +13,9 @@ from django.utils import timezone
 from access import clients
 from access.keyring import A_KEY, matches, read_keys
 from access.models import AuditEntry, Client, Key, Scope
-from tests.client import Caller, good, problem
+from testing.client import Caller, good, problem
+from testing.upstream import Upstream
 from tests.conftest import MakeService
-from tests.upstream import Upstream
 
 pytestmark = pytest.mark.django_db(transaction=True)
 

@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 
-from tests import scenarios
-from tests.client import Caller, good, new_id, problem, service_with, wait_until
-from tests.keys import Client
-from tests.service import Service
-from tests.upstream import Upstream
+from testing import scenarios
+from testing.client import Caller, good, new_id, problem, service_with, wait_until
+from testing.service import Service
+from testing.upstream import Upstream
+from tests.support.keys import Client
 
 TURN: dict[str, Any] = {"message": "Oi", "model": "scripted/small", "max_tokens": 100}
 SET_ASIDE = 112  # tokens

@@ -9,12 +9,12 @@ from typing import Any
 
 import pytest
 
-from tests import scenarios
-from tests.client import Caller, good, new_id, problem, service_with, wait_until
+from testing import scenarios
+from testing.client import Caller, good, new_id, problem, service_with, wait_until
+from testing.service import Service
+from testing.upstream import Upstream
 from tests.conftest import MakeService
-from tests.keys import Answer, Client, burst, made_up_key, statuses, two_workers
-from tests.service import Service
-from tests.upstream import Upstream
+from tests.support.keys import Answer, Client, burst, made_up_key, statuses, two_workers
 
 AT_ONCE = 200
 # A turn that says "Oi" sets aside 12 tokens for its prompt, and max_tokens; it takes 30 tokens, or 0.0003 USD.

@@ -12,10 +12,10 @@ from typing import Any
 import pytest
 from django.db import connection, transaction
 
-from access.budgets import Charge, Claim, settle
+from access.budgets import Hold, Settlement, settle
 from access.callers import Limits
 from access.models import Account, Reservation
-from tests.test_limits_store import FLIGHT, ask, claim, counted, end
+from tests.access.test_limits_store import FLIGHT, ask, counted, end, hold
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -41,7 +41,7 @@ def test_whatever_happens_at_once_no_more_is_given_than_there_is(seed: int) -> N
     lock = threading.Lock()
 
     def work(number: int) -> None:
-        dice, running = random.Random(f"{seed}-{number}"), list[Claim]()
+        dice, running = random.Random(f"{seed}-{number}"), list[Hold]()
         for _ in range(25):
             if running and dice.random() < 0.5:
                 one = running.pop(dice.randrange(len(running)))
@@ -51,18 +51,18 @@ def test_whatever_happens_at_once_no_more_is_given_than_there_is(seed: int) -> N
                 for _ in range(dice.choice((1, 1, 2))):
                     end(one, tokens, str(Decimal(tokens) / 100))
                 continue
-            claims = []
+            holds = []
             for _ in range(dice.randint(1, 4)):
                 tokens = dice.randint(1, 60)
-                claims.append(claim(tokens, str(Decimal(tokens) / 100), dice.choice(owners), limits))
-            names = ask(*claims)
-            running += [one for one, name in zip(claims, names, strict=True) if not name]
+                holds.append(hold(tokens, str(Decimal(tokens) / 100), dice.choice(owners), limits))
+            names = ask(*holds)
+            running += [one for one, name in zip(holds, names, strict=True) if not name]
             check_invariant(limits)
 
     in_threads(4, work)
     for owner in owners:
         Reservation.objects.filter(owner=owner, ended=False).delete()
-        ask(claim(0, owner=owner, limits=Limits()))
+        ask(hold(0, owner=owner, limits=Limits()))
         account = Account.objects.get(owner=owner)
         assert account.tokens == taken[owner] <= 300
         assert account.cost == Decimal(taken[owner]) / 100
@@ -101,10 +101,10 @@ def before(words: str, work: Callable[[], None]) -> Iterator[None]:
 @pytest.mark.skipif("connection.vendor == 'sqlite'", reason="on SQLite nobody else writes in between")
 @pytest.mark.parametrize("words", ["INSERT INTO access_account", "DELETE FROM access_reservation", "SUM("])
 def test_a_turn_that_ends_at_any_moment_is_not_overlooked(words: str) -> None:
-    one = claim(60)
+    one = hold(60)
     ask(one)
     with before(words, lambda: end(one, tokens=60)):
-        assert ask(claim(60)) == ["tokens_per_day"]
+        assert ask(hold(60)) == ["tokens_per_day"]
 
 
 def test_sets_in_any_order_do_not_block_one_another() -> None:
@@ -115,13 +115,13 @@ def test_sets_in_any_order_do_not_block_one_another() -> None:
         for _ in range(6):
             some = dice.sample(names, 6)
             counted(*((name, 1000) for name in some))
-            assert set(ask(*(claim(0, owner=name, limits=FLIGHT) for name in some))) <= {"", "turns_in_flight"}
+            assert set(ask(*(hold(0, owner=name, limits=FLIGHT) for name in some))) <= {"", "turns_in_flight"}
             end_some(dice, some)
 
     def end_some(dice: random.Random, some: Sequence[str]) -> None:
         mine = list(Reservation.objects.filter(owner__in=some, ended=False).order_by("turn_id")[:5])
         with transaction.atomic():
-            settle([Charge(one.turn_id, dice.randint(0, 5), Decimal(0)) for one in mine])
+            settle([Settlement(one.turn_id, dice.randint(0, 5), Decimal(0)) for one in mine])
 
     in_threads(4, work)
     running = Reservation.objects.filter(ended=False).order_by("owner").values_list("owner", flat=True)

@@ -8,15 +8,16 @@ import pytest
 from django.db import transaction
 from django.utils import timezone
 
-from access.budgets import Charge, Claim, Terms, reserve, settle
+from access.budgets import Hold, Quote, Settlement, reserve, settle
 from access.callers import Caller, Limits
-from access.limits import Counted, Standing, count_requests, counted_for, forget_old, network_of
+from access.limits import CountedRequest, LimitStatus, count_requests, counted_for, forget_old, network_of
 from access.models import Account, RequestWindow, Reservation
-from bancobot_project.errors import ApiError
-from sessions_api.housekeeping import end_lost_reservations, interrupt_dead_turns
 from sessions_api.models import Message, new_public_id
-from sessions_api.store import abandon_turns, begin_turns
-from sessions_api.turns import BegunTurn, NewTurn
+from sessions_api.retention.dead_turns import interrupt_dead_turns
+from sessions_api.retention.expiry import end_lost_reservations
+from sessions_api.store.messages import BegunTurn, NewTurn
+from sessions_api.store.turns import abandon_turns, begin_turns
+from web.errors import ApiError
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -25,29 +26,29 @@ COST = Limits(cost_per_month=Decimal("1.00"))
 FLIGHT = Limits(turns_in_flight=2)
 
 
-def claim(tokens: int = 10, cost: str = "0", owner: str = "a", limits: Limits = TOKENS, turn: str = "") -> Claim:
-    return Claim(turn or new_public_id(), owner, limits, tokens, Decimal(cost))
+def hold(tokens: int = 10, cost: str = "0", owner: str = "a", limits: Limits = TOKENS, turn: str = "") -> Hold:
+    return Hold(turn or new_public_id(), owner, limits, tokens, Decimal(cost))
 
 
-def ask(*claims: Claim) -> list[str]:
+def ask(*holds: Hold) -> list[str]:
     """The name of the limit that refuses each, or nothing."""
     with transaction.atomic():
-        return [standing.name if standing else "" for standing in reserve(claims)]
+        return [status_of_limit.name if status_of_limit else "" for status_of_limit in reserve(holds)]
 
 
-def refused(one: Claim) -> Standing:
+def refused(one: Hold) -> LimitStatus:
     with transaction.atomic():
-        [standing] = reserve([one])
-    assert standing is not None
-    return standing
+        [status_of_limit] = reserve([one])
+    assert status_of_limit is not None
+    return status_of_limit
 
 
-def end(one: Claim, tokens: int = 0, cost: str = "0") -> None:
+def end(one: Hold, tokens: int = 0, cost: str = "0") -> None:
     with transaction.atomic():
-        settle([Charge(one.turn_id, tokens, Decimal(cost))])
+        settle([Settlement(one.turn_id, tokens, Decimal(cost))])
 
 
-def began(one: Claim, moment: datetime) -> None:
+def began(one: Hold, moment: datetime) -> None:
     """As if the turn had begun then."""
     Reservation.objects.filter(turn_id=one.turn_id).update(began_at=moment)
 
@@ -57,8 +58,8 @@ def began(one: Claim, moment: datetime) -> None:
 
 def counted(*requests: tuple[str, int]) -> list[tuple[int, int, bool]]:
     with transaction.atomic():
-        standings = count_requests([Counted(*request) for request in requests])
-    return [(int(one.limit), int(one.remaining), one.refused) for one in standings]
+        statuses = count_requests([CountedRequest(*request) for request in requests])
+    return [(int(one.limit), int(one.remaining), one.refused) for one in statuses]
 
 
 def test_a_set_is_counted_in_the_order_in_which_it_came() -> None:
@@ -81,11 +82,11 @@ def test_the_reset_is_the_rest_of_the_minute() -> None:
     counted(("a", 1))
     RequestWindow.objects.update(began_at=timezone.now() - timedelta(seconds=40))
     with transaction.atomic():
-        [standing] = count_requests([Counted("a", 1)])
-    assert 10 < standing.reset <= 20
-    assert standing.headers["RateLimit-Remaining"] == "0"
-    assert standing.error.code == "rate_limited"
-    assert standing.error.retry_after == standing.reset
+        [status_of_limit] = count_requests([CountedRequest("a", 1)])
+    assert 10 < status_of_limit.reset <= 20
+    assert status_of_limit.headers["RateLimit-Remaining"] == "0"
+    assert status_of_limit.error.code == "rate_limited"
+    assert status_of_limit.error.retry_after == status_of_limit.reset
 
 
 @pytest.mark.parametrize("address, network", [
@@ -111,33 +112,33 @@ def test_who_is_counted(settings: Any) -> None:
 
 
 def test_what_runs_and_what_was_taken_count_together() -> None:
-    first, second = claim(60), claim(40)
-    assert ask(first, second, claim(1)) == ["", "", "tokens_per_day"]
+    first, second = hold(60), hold(40)
+    assert ask(first, second, hold(1)) == ["", "", "tokens_per_day"]
     end(first, tokens=20)
-    assert ask(claim(41), claim(40), claim(1)) == ["tokens_per_day", "", "tokens_per_day"]
+    assert ask(hold(41), hold(40), hold(1)) == ["tokens_per_day", "", "tokens_per_day"]
     end(second, tokens=0)
-    assert ask(claim(40)) == [""]
+    assert ask(hold(40)) == [""]
 
 
 @pytest.mark.parametrize("limits, small, large", [
     (TOKENS, {"tokens": 40}, {"tokens": 61}), (COST, {"cost": "0.40"}, {"cost": "0.600000000001"}),
 ])  # fmt: skip
 def test_a_claim_that_does_not_fit_leaves_room_for_one_that_does(limits: Limits, small: Any, large: Any) -> None:
-    assert ask(claim(limits=limits, **small), claim(limits=limits, **large), claim(limits=limits, **small)) == [
+    assert ask(hold(limits=limits, **small), hold(limits=limits, **large), hold(limits=limits, **small)) == [
         "", "tokens_per_day" if limits is TOKENS else "cost_per_month", "",
     ]  # fmt: skip
 
 
 def test_only_so_many_run_at_once() -> None:
-    one, two, three = (claim(limits=FLIGHT) for _ in range(3))
+    one, two, three = (hold(limits=FLIGHT) for _ in range(3))
     assert ask(one, two, three) == ["", "", "turns_in_flight"]
     end(one, tokens=10**9)
-    assert ask(three, claim(limits=FLIGHT)) == ["", "turns_in_flight"]
+    assert ask(three, hold(limits=FLIGHT)) == ["", "turns_in_flight"]
 
 
 def test_owners_have_nothing_to_do_with_one_another() -> None:
-    claims = [claim(60, owner=owner) for owner in "cabcab"]
-    assert ask(*claims) == ["", "", "", *["tokens_per_day"] * 3]
+    holds = [hold(60, owner=owner) for owner in "cabcab"]
+    assert ask(*holds) == ["", "", "", *["tokens_per_day"] * 3]
     assert set(Account.objects.values_list("owner", flat=True)) == set("abc")
 
 
@@ -145,8 +146,8 @@ def test_a_turn_that_is_begun_again_is_let_in_again_and_counts_once() -> None:
     """As when the answer to its first beginning was lost."""
     turn = begin("x" * 150)  # 56 tokens, 6 for no system prompt, and 20 for the reply
     assert begin_again(turn) == [BegunTurn]
-    assert ask(claim(19)) == ["tokens_per_day"]
-    assert ask(claim(18)) == [""]
+    assert ask(hold(19)) == ["tokens_per_day"]
+    assert ask(hold(18)) == [""]
     assert begin_again(turn) == [BegunTurn]
 
 
@@ -156,33 +157,33 @@ def begin_again(turn: NewTurn) -> list[type]:
 
 
 def test_a_turn_that_ends_twice_is_charged_once() -> None:
-    one = claim(60)
+    one = hold(60)
     ask(one)
     for _ in range(2):
         end(one, tokens=30)
-    assert ask(claim(71), claim(70)) == ["tokens_per_day", ""]
+    assert ask(hold(71), hold(70)) == ["tokens_per_day", ""]
     end(one, tokens=30)  # after it had been added to the account
     assert Account.objects.get().tokens == 30
 
 
 def test_when_it_is_worth_asking_again() -> None:
-    one = claim(60)
+    one = hold(60)
     ask(one)
-    assert refused(claim(41)).reset == 1  # it may leave something
-    assert refused(claim(101)).reset > 1  # not enough in any case
+    assert refused(hold(41)).reset == 1  # it may leave something
+    assert refused(hold(101)).reset > 1  # not enough in any case
     end(one, tokens=60)
-    standing, now = refused(claim(41)), timezone.now()
+    status_of_limit, now = refused(hold(41)), timezone.now()
     midnight = datetime.combine(now.date() + timedelta(days=1), datetime.min.time(), UTC)
-    assert abs(now + timedelta(seconds=standing.reset) - midnight) < timedelta(seconds=30)
-    assert standing.error.code == "budget_exhausted"
+    assert abs(now + timedelta(seconds=status_of_limit.reset) - midnight) < timedelta(seconds=30)
+    assert status_of_limit.error.code == "budget_exhausted"
 
 
 def test_what_costs_nothing_is_refused_where_nothing_is_left() -> None:
     """No price was known beforehand; what it then cost counts."""
-    free = claim(limits=COST)
+    free = hold(limits=COST)
     assert ask(free) == [""]
     end(free, cost="1.00")
-    assert ask(claim(limits=COST)) == ["cost_per_month"]
+    assert ask(hold(limits=COST)) == ["cost_per_month"]
 
 
 # Days and months
@@ -190,33 +191,33 @@ def test_what_costs_nothing_is_refused_where_nothing_is_left() -> None:
 
 def test_a_new_day_begins_with_all_of_its_tokens_and_the_month_goes_on() -> None:
     both = Limits(tokens_per_day=100, cost_per_month=Decimal(1))
-    one = claim(90, "0.50", limits=both)
+    one = hold(90, "0.50", limits=both)
     ask(one)
     end(one, tokens=90, cost="0.50")
-    assert ask(claim(20, limits=both)) == ["tokens_per_day"]
+    assert ask(hold(20, limits=both)) == ["tokens_per_day"]
     today = timezone.now().date()
     Account.objects.update(day=today - timedelta(days=1))
-    assert ask(claim(100, "0.51", limits=both), claim(100, "0.50", limits=both)) == ["cost_per_month", ""]
+    assert ask(hold(100, "0.51", limits=both), hold(100, "0.50", limits=both)) == ["cost_per_month", ""]
     Account.objects.update(month=date(2020, 1, 1), day=date(2020, 1, 31))
     Reservation.objects.all().delete()
-    assert ask(claim(100, "1.00", limits=both)) == [""]
+    assert ask(hold(100, "1.00", limits=both)) == [""]
 
 
 def test_a_turn_counts_in_the_day_and_the_month_in_which_it_began() -> None:
     both = Limits(tokens_per_day=100, cost_per_month=Decimal(1))
-    old = claim(90, "0.90", limits=both)
+    old = hold(90, "0.90", limits=both)
     ask(old)
     began(old, timezone.now() - timedelta(days=40))
-    assert ask(claim(20, limits=both)) == ["tokens_per_day"]  # as long as it runs it may take from today's
+    assert ask(hold(20, limits=both)) == ["tokens_per_day"]  # as long as it runs it may take from today's
     end(old, tokens=90, cost="0.90")
-    assert ask(claim(100, "1.00", limits=both)) == [""]
+    assert ask(hold(100, "1.00", limits=both)) == [""]
     assert not Reservation.objects.filter(turn_id=old.turn_id).exists()
 
 
 def test_what_counts_no_more_is_forgotten() -> None:
     now = timezone.now()
     for owner in ("idle", "running", "present"):
-        ask(claim(owner=owner))
+        ask(hold(owner=owner))
     counted(("old", 1), ("new", 1))
     Reservation.objects.exclude(owner="running").delete()
     Account.objects.exclude(owner="present").update(month=date(2020, 1, 1))
@@ -230,11 +231,11 @@ def test_what_counts_no_more_is_forgotten() -> None:
 
 
 def begin(text: str = "Oi") -> NewTurn:
-    terms = Terms(TOKENS, context=1000, max_tokens=20)
-    turn = NewTurn("a", new_public_id(), new_public_id(), text, terms=terms)
+    quote = Quote(TOKENS, context=1000, max_tokens=20)
+    turn = NewTurn("a", new_public_id(), new_public_id(), text, quote=quote)
     with transaction.atomic():
         [answer] = begin_turns([turn])
-    if isinstance(answer, Standing):
+    if isinstance(answer, LimitStatus):
         raise answer.error
     return turn
 
@@ -248,7 +249,7 @@ def test_a_lost_turn_is_charged_with_what_was_set_aside_for_it() -> None:
     interrupt_dead_turns(timezone.now())
     Message.objects.filter(turn_id=turn.turn_id).update(completed_at=timezone.now() - timedelta(minutes=1))
     assert end_lost_reservations() == 1
-    ask(claim(1))
+    ask(hold(1))
     assert Account.objects.get().tokens == 32  # 12 for the prompt, 20 for the reply
 
 
@@ -256,7 +257,7 @@ def test_a_turn_that_was_never_sent_is_charged_with_nothing() -> None:
     turn = begin()
     with transaction.atomic():
         abandon_turns([turn.turn_id])
-    assert ask(claim(100)) == [""]
+    assert ask(hold(100)) == [""]
 
 
 def test_a_refused_turn_leaves_nothing_behind() -> None:

@@ -7,13 +7,13 @@ import pytest
 from django.core.exceptions import ImproperlyConfigured
 from pytest_django.fixtures import Settings
 
-from bancobot_project.server import check_open_access
-from tests import scenarios
-from tests.client import Caller, events, good, new_id, problem, service_with
+from bancobot_project.server.gunicorn import check_open_access
+from testing import scenarios
+from testing.client import Caller, events, good, new_id, problem, service_with
+from testing.service import Service
+from testing.upstream import Upstream
 from tests.conftest import MakeService
-from tests.keys import Client, made_up_key
-from tests.service import Service
-from tests.upstream import Upstream
+from tests.support.keys import Client, made_up_key
 
 TAKEN = {  # who is somebody in which mode
     "open": {"nobody", "provider", "client"},

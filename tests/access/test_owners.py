@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
-from tests import scenarios
-from tests.client import Caller, good, new_id, problem
+from testing import scenarios
+from testing.client import Caller, good, new_id, problem
+from testing.service import Service
+from testing.upstream import Upstream
 from tests.conftest import MakeService
-from tests.service import Service
-from tests.upstream import Upstream
 
 CALLERS = ["open", "a", "b"]
 

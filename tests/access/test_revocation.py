@@ -16,11 +16,11 @@ from access.authentication import CallerAuthentication
 from access.keyring import new_key
 from access.models import Client as ClientRow
 from chat.views import ModelsViewSet
-from sessions_api.writer import writer
-from tests.client import Caller, good, problem, wait_until
-from tests.keys import WAYS, Client, Key, two_workers
-from tests.service import Service
-from tests.upstream import Upstream
+from sessions_api.store.writer import writer
+from testing.client import Caller, good, problem, wait_until
+from testing.service import Service
+from testing.upstream import Upstream
+from tests.support.keys import WAYS, Client, Key, two_workers
 
 BELIEVED_SECONDS = 1.0  # for so long a worker may still take the key
 REVOKED = (401, "invalid_api_key")

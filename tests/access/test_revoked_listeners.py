@@ -10,11 +10,11 @@ from typing import Any
 import httpx
 import pytest
 
-from tests import scenarios
-from tests.client import Caller, Event, events, new_id, problem, wait_until
-from tests.keys import WAYS, Client, two_workers
-from tests.service import Service
-from tests.upstream import Exchange, Upstream
+from testing import scenarios
+from testing.client import Caller, Event, events, new_id, problem, wait_until
+from testing.service import Service
+from testing.upstream import Exchange, Upstream
+from tests.support.keys import WAYS, Client, two_workers
 
 CUT_OFF_SECONDS = 5.0  # after so many nobody listens with a revoked key any more
 REVOKED = (401, "invalid_api_key")

@@ -9,10 +9,10 @@ import pytest
 
 from access.models import usual_scopes
 from chat.views import ChatViewSet, ModelsViewSet, TurnsViewSet
-from tests.client import Caller, good, new_id, problem, service_with
-from tests.keys import ALL_SCOPES, Client, made_up_key
-from tests.service import Service
-from tests.upstream import Upstream
+from testing.client import Caller, good, new_id, problem, service_with
+from testing.service import Service
+from testing.upstream import Upstream
+from tests.support.keys import ALL_SCOPES, Client, made_up_key
 
 ADMIN = "admin:read"
 NEEDED = {  # one of these is enough

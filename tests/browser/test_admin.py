@@ -6,12 +6,12 @@ import secrets
 import pytest
 from playwright.sync_api import expect
 
-from tests import scenarios
-from tests.browser import PHONE, Watch, barriers
-from tests.browser_fixtures import OpenAdmin
-from tests.client import Caller, good, new_id
-from tests.service import Service
-from tests.upstream import Upstream
+from testing import scenarios
+from testing.client import Caller, good, new_id
+from testing.service import Service
+from testing.upstream import Upstream
+from tests.support.browser import PHONE, Watch, barriers
+from tests.support.browser_fixtures import OpenAdmin
 
 pytestmark = pytest.mark.browser
 

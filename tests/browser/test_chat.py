@@ -6,13 +6,13 @@ import threading
 import pytest
 from playwright.sync_api import Page, Route, expect
 
-from tests import scenarios
-from tests.browser import Watch
-from tests.chat_page import Chat
-from tests.client import Caller, new_id, wait_until
-from tests.lines import BreakingLine
-from tests.service import Service
-from tests.upstream import Upstream
+from testing import scenarios
+from testing.client import Caller, new_id, wait_until
+from testing.service import Service
+from testing.upstream import Upstream
+from tests.support.browser import Watch
+from tests.support.chat_page import Chat
+from tests.support.lines import BreakingLine
 
 pytestmark = pytest.mark.browser
 

@@ -11,14 +11,14 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Page, expect
 
-from tests import scenarios
-from tests.browser import Watch
-from tests.browser_fixtures import SITE, SITE_PORT
-from tests.environment import ROOT
-from tests.keys import Client
-from tests.lines import BreakingLine
-from tests.service import Service
-from tests.upstream import Upstream
+from testing import scenarios
+from testing.environment import ROOT
+from testing.service import Service
+from testing.upstream import Upstream
+from tests.support.browser import Watch
+from tests.support.browser_fixtures import SITE, SITE_PORT
+from tests.support.keys import Client
+from tests.support.lines import BreakingLine
 
 pytestmark = [pytest.mark.browser, pytest.mark.usefixtures("web_site")]
 

@@ -3,8 +3,8 @@
 import pytest
 from playwright.sync_api import Page, expect
 
-from tests.browser import Watch
-from tests.service import Service
+from testing.service import Service
+from tests.support.browser import Watch
 
 pytestmark = pytest.mark.browser
 

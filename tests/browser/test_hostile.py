@@ -9,17 +9,17 @@ from urllib.parse import quote
 import pytest
 from playwright.sync_api import Browser, Page, StorageState, expect
 
-from tests import scenarios
-from tests.browser import Tabs, Watch
-from tests.browser_fixtures import log_in
-from tests.chat_page import Chat
-from tests.client import Caller, good, service_with
-from tests.hostile import ALL, HOSTILE, IDS, LONG
-from tests.keys import Client
-from tests.upstream import Upstream
+from testing import scenarios
+from testing.client import Caller, good, service_with
+from testing.upstream import Upstream
+from tests.support.browser import Tabs, Watch
+from tests.support.browser_fixtures import log_in
+from tests.support.chat_page import Chat
+from tests.support.hostile import ALL, HOSTILE, IDS, LONG
+from tests.support.keys import Client
 
 if TYPE_CHECKING:
-    from tests.upstream import Exchange
+    from testing.upstream import Exchange
 
 pytestmark = pytest.mark.browser
 

@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import expect
 
-from tests.chat_page import Chat
-from tests.client import new_id, problem
-from tests.upstream import Upstream
+from testing.client import new_id, problem
+from testing.upstream import Upstream
+from tests.support.chat_page import Chat
 
 pytestmark = pytest.mark.browser
 

@@ -5,12 +5,12 @@ import re
 import pytest
 from playwright.sync_api import Page, expect
 
-from tests import scenarios
-from tests.browser import PHONE, Tabs, barriers
-from tests.chat_page import Chat
-from tests.client import Caller, new_id
-from tests.service import Service
-from tests.upstream import Upstream
+from testing import scenarios
+from testing.client import Caller, new_id
+from testing.service import Service
+from testing.upstream import Upstream
+from tests.support.browser import PHONE, Tabs, barriers
+from tests.support.chat_page import Chat
 
 pytestmark = pytest.mark.browser
 

@@ -5,13 +5,13 @@ import threading
 import pytest
 from playwright.sync_api import Page, expect
 
-from tests import scenarios
-from tests.browser import Watch
-from tests.chat_page import Chat
-from tests.client import Caller, new_id
-from tests.keys import Client, made_up_key
-from tests.service import Service
-from tests.upstream import Upstream
+from testing import scenarios
+from testing.client import Caller, new_id
+from testing.service import Service
+from testing.upstream import Upstream
+from tests.support.browser import Watch
+from tests.support.chat_page import Chat
+from tests.support.keys import Client, made_up_key
 
 pytestmark = pytest.mark.browser
 

@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from tests import scenarios
-from tests.client import Caller, good, new_id, problem, service_with, wait_until
-from tests.service import Service
-from tests.upstream import Upstream
+from testing import scenarios
+from testing.client import Caller, good, new_id, problem, service_with, wait_until
+from testing.service import Service
+from testing.upstream import Upstream
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ import pytest
 
 from chat.providers import ProviderError
 from chat.providers.circuit import COOL_DOWN, THRESHOLD, Circuit, Ticket
-from tests.clock import Clock
+from tests.support.clock import Clock
 
 pytestmark = pytest.mark.no_database
 
@@ -50,28 +50,28 @@ def test_it_opens_when_so_many_in_a_row_have_failed(circuit: Circuit) -> None:
 
 
 def test_the_door_lets_in_one_a_cool_down(circuit: Circuit, clock: Clock) -> None:
-    """Between the door and the request lies a commit, in which many may knock."""
-    assert [circuit.knock() for _ in range(3)] == [0, 0, 0]
+    """Between the door and the request lies a commit, in which many may try_acquire."""
+    assert [circuit.try_acquire() for _ in range(3)] == [0, 0, 0]
     opened(circuit)
-    assert circuit.knock() == COOL_DOWN
+    assert circuit.try_acquire() == COOL_DOWN
     clock.now += COOL_DOWN
-    assert [circuit.knock() for _ in range(3)] == [0, COOL_DOWN, COOL_DOWN]
+    assert [circuit.try_acquire() for _ in range(3)] == [0, COOL_DOWN, COOL_DOWN]
     clock.now += COOL_DOWN
-    assert circuit.knock() == 0
+    assert circuit.try_acquire() == 0
     circuit.enter().succeeded()
-    assert [circuit.knock() for _ in range(3)] == [0, 0, 0]
+    assert [circuit.try_acquire() for _ in range(3)] == [0, 0, 0]
 
 
 def test_a_knock_that_comes_to_nothing_shuts_nobody_out(circuit: Circuit, clock: Clock) -> None:
     """Its turn was refused for another reason, such as its owner's budget."""
     opened(circuit)
     clock.now += COOL_DOWN
-    assert circuit.knock() == 0
-    assert circuit.knock() > 0
-    circuit.withdraw()
-    assert circuit.knock() == 0
+    assert circuit.try_acquire() == 0
+    assert circuit.try_acquire() > 0
+    circuit.release()
+    assert circuit.try_acquire() == 0
     circuit.enter().end(UNKNOWN)  # which tells nothing of the provider
-    assert circuit.knock() == 0
+    assert circuit.try_acquire() == 0
 
 
 def test_a_success_begins_the_count_again(circuit: Circuit) -> None:
@@ -138,7 +138,7 @@ def test_a_probe_that_tells_nothing_gives_its_place_to_the_next(
 def test_a_probe_whose_key_is_refused_lets_all_others_in(circuit: Circuit, clock: Clock, code: str) -> None:
     """The provider answers. A crowd with made-up keys would else send each probe, and keep good keys out."""
     probing(opened(circuit), clock).end(ProviderError(code))
-    assert [circuit.knock() for _ in range(3)] == [0, 0, 0]
+    assert [circuit.try_acquire() for _ in range(3)] == [0, 0, 0]
     assert not any(circuit.enter().is_probe for _ in range(3))
     circuit.enter().succeeded()
     fail(circuit, THRESHOLD - 1)

@@ -5,10 +5,10 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests import scenarios
-from tests.client import Caller, new_id, problem, service_with
-from tests.service import Service
-from tests.upstream import Exchange, Upstream
+from testing import scenarios
+from testing.client import Caller, new_id, problem, service_with
+from testing.service import Service
+from testing.upstream import Exchange, Upstream
 
 AN_HOUR = "3600"  # seconds; so nothing but the deadline can end a turn here
 

@@ -7,7 +7,7 @@ import pytest
 
 from chat.providers import ChatMessage, Options, make_provider
 from chat.providers.demo_answers import DEMONSTRATION, TOPICS
-from tests.replies import Answer, ask, collect, list_models
+from tests.support.replies import Answer, ask, collect, list_models
 
 pytestmark = pytest.mark.no_database
 

@@ -4,10 +4,10 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests import scenarios
-from tests.client import Caller, good, new_id, service_with
-from tests.service import Service
-from tests.upstream import Upstream
+from testing import scenarios
+from testing.client import Caller, good, new_id, service_with
+from testing.service import Service
+from testing.upstream import Upstream
 
 SMALL = {"model": "scripted/small"}  # 8,192 tokens of context, says the provider's list
 LONG = "palavra " * 600  # about 1,600 tokens, counted on the safe side

@@ -5,11 +5,11 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from tests import scenarios
-from tests.client import Caller, good, problem
+from testing import scenarios
+from testing.client import Caller, good, problem
+from testing.service import Service
+from testing.upstream import Exchange, Upstream
 from tests.conftest import MakeService
-from tests.service import Service
-from tests.upstream import Exchange, Upstream
 
 
 @pytest.mark.parametrize("path", ["/models", "/models/"])

@@ -11,8 +11,8 @@ import pytest
 import requests
 
 from chat.page_texts import TEXTS
-from tests.environment import ROOT
-from tests.service import Service
+from testing.environment import ROOT
+from testing.service import Service
 
 pytestmark = pytest.mark.no_database
 

@@ -17,11 +17,11 @@ import psycopg
 import pytest
 from django.db import connection, transaction
 
-from tests import scenarios
-from tests.client import Caller, good, new_id, problem, service_with, wait_until
+from testing import scenarios
+from testing.client import Caller, good, new_id, problem, service_with, wait_until
+from testing.service import Service
+from testing.upstream import Upstream
 from tests.conftest import MakeService
-from tests.service import Service
-from tests.upstream import Upstream
 
 PENDING = "SELECT count(*) FROM sessions_api_message WHERE status = 'pending'"
 SQLITE_ONLY = pytest.mark.skipif(connection.vendor != "sqlite", reason="SQLite's own")

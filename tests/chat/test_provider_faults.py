@@ -12,9 +12,9 @@ import pytest
 
 from chat.providers import ChatMessage, Options, ProviderError
 from chat.providers.errors import parse_retry_after
-from tests import scenarios
-from tests.replies import ask, collect, list_models, provider_for
-from tests.upstream import Exchange, Upstream
+from testing import scenarios
+from testing.upstream import Exchange, Upstream
+from tests.support.replies import ask, collect, list_models, provider_for
 
 WORDS = "the provider's own words"
 

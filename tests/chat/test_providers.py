@@ -11,9 +11,9 @@ import pytest
 
 from chat.providers import PROVIDERS, ChatMessage, Options, Piece, Provider, make_provider
 from chat.providers.openai_compatible import OpenAICompatible
-from tests import scenarios
-from tests.replies import ask, collect, list_models, provider_for
-from tests.upstream import Exchange, Upstream
+from testing import scenarios
+from testing.upstream import Exchange, Upstream
+from tests.support.replies import ask, collect, list_models, provider_for
 
 pytestmark = pytest.mark.no_database
 

@@ -11,11 +11,11 @@ from typing import Any
 import httpx
 import pytest
 
-from tests import scenarios
-from tests.client import Caller, Event, events, good, new_id, problem, service_with, wait_until
+from testing import scenarios
+from testing.client import Caller, Event, events, good, new_id, problem, service_with, wait_until
+from testing.service import Service
+from testing.upstream import Upstream
 from tests.conftest import MakeService
-from tests.service import Service
-from tests.upstream import Upstream
 
 TEXT = "Ação 🙂 e reação"
 

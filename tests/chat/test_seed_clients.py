@@ -15,11 +15,11 @@ from typing import Any
 import pytest
 import requests
 
-from tests import scenarios
+from testing import scenarios
+from testing.environment import clean_environment
+from testing.service import Service
+from testing.upstream import Request, Upstream
 from tests.conftest import MakeService
-from tests.environment import clean_environment
-from tests.service import Service
-from tests.upstream import Request, Upstream
 
 CLIENTS = Path(__file__).parent / "seed_clients"
 KEY = "Bearer sua_chave_openrouter"

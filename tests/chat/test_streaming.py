@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from tests import scenarios
-from tests.client import Caller, Event, events, good, new_id, problem, wait_until
-from tests.service import Service
-from tests.upstream import Upstream
+from testing import scenarios
+from testing.client import Caller, Event, events, good, new_id, problem, wait_until
+from testing.service import Service
+from testing.upstream import Upstream
 
 BOTH = pytest.mark.parametrize("path", ["/chat", "/api/message"])
 EMOJI = ["Olá ", "🙂", "👨‍👩‍👧", " e", "\u0301 fim \u2028 sim", "\n\ndata: x\r\n"]

@@ -7,14 +7,14 @@ import pytest
 from django.apps import apps
 from django.utils import timezone
 
-from chat.titles import cleaned
+from chat.engine.titles import cleaned
 from sessions_api.models import Message, Session
-from sessions_api.titles import LONGEST, title_of
-from tests import scenarios
-from tests.client import Caller, good, new_id, service_with, wait_until
-from tests.keys import Client
-from tests.service import Service
-from tests.upstream import Upstream
+from sessions_api.store.titles import LONGEST, title_of
+from testing import scenarios
+from testing.client import Caller, good, new_id, service_with, wait_until
+from testing.service import Service
+from testing.upstream import Upstream
+from tests.support.keys import Client
 
 LONG = "Gostaria de saber como faço para aumentar o limite do meu cartão de crédito sem pagar anuidade"
 

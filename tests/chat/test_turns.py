@@ -5,10 +5,10 @@ from datetime import datetime
 
 import pytest
 
-from tests import scenarios
-from tests.client import Caller, good, problem
-from tests.service import Service
-from tests.upstream import Upstream
+from testing import scenarios
+from testing.client import Caller, good, problem
+from testing.service import Service
+from testing.upstream import Upstream
 
 BOTH = pytest.mark.parametrize("path", ["/chat", "/api/message"])
 

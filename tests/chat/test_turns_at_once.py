@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 
-from tests import scenarios
-from tests.client import Caller, good, new_id, problem, wait_until
+from testing import scenarios
+from testing.client import Caller, good, new_id, problem, wait_until
+from testing.service import Service
+from testing.upstream import Upstream
 from tests.conftest import MakeService
-from tests.service import Service
-from tests.upstream import Upstream
 
 
 @pytest.fixture

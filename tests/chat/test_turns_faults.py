@@ -2,10 +2,10 @@
 
 import pytest
 
-from tests import scenarios
-from tests.client import Caller, problem
-from tests.service import Service
-from tests.upstream import Upstream
+from testing import scenarios
+from testing.client import Caller, problem
+from testing.service import Service
+from testing.upstream import Upstream
 
 
 @pytest.fixture

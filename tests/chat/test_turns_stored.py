@@ -6,10 +6,10 @@ from decimal import Decimal
 
 import pytest
 
-from tests import scenarios
-from tests.client import Caller, good, new_id, problem
-from tests.service import Service
-from tests.upstream import Upstream
+from testing import scenarios
+from testing.client import Caller, good, new_id, problem
+from testing.service import Service
+from testing.upstream import Upstream
 
 
 @pytest.fixture

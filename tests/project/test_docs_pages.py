@@ -8,7 +8,7 @@ import pytest
 import requests
 import yaml
 
-from tests.service import Service
+from testing.service import Service
 
 pytestmark = pytest.mark.no_database
 

@@ -16,17 +16,17 @@ from django.core.management import get_commands
 from django.urls import URLPattern, URLResolver, get_resolver
 
 from bancobot_project import settings as project_settings
-from bancobot_project.errors import CODES
 from sessions_api.exports.events import COLUMNS as EVENT_COLUMNS
-from tests.client import Caller
+from testing.client import Caller
+from testing.environment import ROOT, clean_environment
 from tests.conftest import MakeService
-from tests.environment import ROOT, clean_environment
+from web.errors import CODES
 
 pytestmark = pytest.mark.no_database
 
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
 OUR_APPS = {"access", "sessions_api", "chat", "bancobot_project"}
-IN_FILES = ("requirements.in", "requirements-dev.in", "bench/requirements.in", "tests/pm4py/requirements.in")
+IN_FILES = ("requirements.in", "requirements-dev.in", "trials/bench/requirements.in", "trials/mining/requirements.in")
 COMPOSE_ONLY = {"POSTGRES_PASSWORD"}
 WRITTEN_IN_WORDS = {"DATA_DIR", "DATABASE_URL", "BANCOBOT_SYSTEM_PROMPT"}  # defaults that are no plain value
 DERIVED = {"SECRET_KEY", "OWNER_HASH_KEY", "LLM_PROVIDER"}  # empty means that something else decides

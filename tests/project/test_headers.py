@@ -6,11 +6,11 @@ from typing import Any
 import httpx
 import pytest
 
-from tests import scenarios
-from tests.client import Caller
-from tests.service import Service
-from tests.test_wall import HOST, on_the_wire
-from tests.upstream import Upstream
+from testing import scenarios
+from testing.client import Caller
+from testing.service import Service
+from testing.upstream import Upstream
+from tests.project.test_wall import HOST, on_the_wire
 
 pytestmark = pytest.mark.no_database
 

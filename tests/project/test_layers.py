@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.environment import ROOT
+from testing.environment import ROOT
 
 pytestmark = pytest.mark.no_database
 
@@ -90,7 +90,7 @@ def test_what_a_provider_speaks_knows_no_django() -> None:
 
 def test_the_check_sees_what_it_should(tmp_path: Path) -> None:
     """A check that finds nothing may be blind."""
-    assert "chat.turns" in set(imports(ROOT / "chat" / "service.py"))
+    assert "chat.engine.turn" in set(imports(ROOT / "chat" / "service.py"))
     assert "chat.providers.base" in set(imports(ROOT / "chat" / "providers" / "openrouter.py"))
     hidden = tmp_path / "hidden.py"
     hidden.write_text("def late():\n    from chat import turns\n    import chat.views\n")

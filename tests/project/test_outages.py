@@ -9,13 +9,13 @@ import pytest
 
 from chat.providers import ChatMessage, Options, Piece, Provider, ProviderError, make_provider
 from chat.providers.circuit import COOL_DOWN, THRESHOLD, Circuit
-from tests import scenarios
-from tests.client import Caller, problem, wait_until
-from tests.clock import Clock
+from testing import scenarios
+from testing.client import Caller, problem, wait_until
+from testing.service import free_port
+from testing.upstream import Exchange, Upstream
 from tests.conftest import MakeService
-from tests.replies import Answer, ask, collect, list_models, provider_for
-from tests.service import free_port
-from tests.upstream import Exchange, Upstream
+from tests.support.clock import Clock
+from tests.support.replies import Answer, ask, collect, list_models, provider_for
 
 
 @pytest.fixture
@@ -34,7 +34,7 @@ def taken_down(upstream: Upstream, clock: Clock, **settings: Any) -> Provider:
     upstream.otherwise = scenarios.status(500)
     for _ in range(THRESHOLD):
         assert ask(provider).failure.code == "provider_error"
-    assert provider.knock() == COOL_DOWN
+    assert provider.try_acquire() == COOL_DOWN
     upstream.clear()
     return provider
 
@@ -109,7 +109,7 @@ def test_what_one_caller_s_key_or_request_brings_about_never_keeps_others_out(
     upstream.otherwise = answer
     for _ in range(2 * THRESHOLD):
         assert ask(provider, api_key="callers-key").error is not None
-    assert provider.knock() == 0
+    assert provider.try_acquire() == 0
     assert upstream.count == 2 * THRESHOLD
 
 
@@ -125,7 +125,7 @@ def test_it_is_found_again_with_one_request(upstream: Upstream, clock: Clock) ->
     provider = taken_down(upstream, clock)
     clock.now += COOL_DOWN
     assert ask(provider).text == "Eco (1): Oi"
-    assert provider.knock() == 0
+    assert provider.try_acquire() == 0
     assert ask(provider).text == "Eco (1): Oi"
 
 
@@ -175,11 +175,11 @@ def test_the_first_words_of_a_probe_are_enough(upstream: Upstream, clock: Clock)
         async with aclosing(begun(provider)) as pieces:
             assert (await anext(pieces)).text == "Olá, "
             await anext(pieces)
-            assert provider.knock() == 0
+            assert provider.try_acquire() == 0
         await provider.aclose()
 
     asyncio.run(run())
-    assert provider.knock() == 0
+    assert provider.try_acquire() == 0
 
 
 def test_comments_alone_are_no_sign_of_life(upstream: Upstream, clock: Clock) -> None:
@@ -188,7 +188,7 @@ def test_comments_alone_are_no_sign_of_life(upstream: Upstream, clock: Clock) ->
     error = scenarios.event({"error": {"code": 502, "message": "…"}})
     upstream.script(scenarios.raw(b": OPENROUTER PROCESSING\n\n", b"data: : keepalive\n\n", error))
     assert ask(provider).failure.code == "provider_error"
-    assert provider.knock() == COOL_DOWN
+    assert provider.try_acquire() == COOL_DOWN
 
 
 @pytest.mark.parametrize("scenario", [scenarios.hang(), scenarios.trickle()])
@@ -201,10 +201,10 @@ def test_a_cancelled_probe_gives_its_place_back(upstream: Upstream, clock: Clock
         probe = asyncio.create_task(collect(provider, [ChatMessage("user", "Oi")], Options("m")))
         while not upstream.count:
             await asyncio.sleep(0.01)
-        assert provider.knock() == COOL_DOWN
+        assert provider.try_acquire() == COOL_DOWN
         probe.cancel()
         await asyncio.wait([probe])
-        assert provider.knock() == 0
+        assert provider.try_acquire() == 0
         answer = await collect(provider, [ChatMessage("user", "Oi")], Options("m"))
         await provider.aclose()
         return answer
@@ -216,7 +216,7 @@ def test_a_key_that_cannot_be_sent_takes_no_probe_s_place(upstream: Upstream, cl
     provider = taken_down(upstream, clock)
     clock.now += COOL_DOWN
     assert ask(provider, api_key="a\nb").failure.code == "invalid_request"
-    assert provider.knock() == 0
+    assert provider.try_acquire() == 0
 
 
 def test_the_list_of_models_is_behind_the_same_circuit(upstream: Upstream, clock: Clock) -> None:
@@ -226,7 +226,7 @@ def test_the_list_of_models_is_behind_the_same_circuit(upstream: Upstream, clock
     assert (refused.value.code, len(upstream.model_requests)) == ("provider_unavailable", 0)
     clock.now += COOL_DOWN
     assert len(list_models(provider)) == 2
-    assert provider.knock() == 0
+    assert provider.try_acquire() == 0
 
 
 @pytest.mark.parametrize("fault", [scenarios.status(500), scenarios.reset(), scenarios.models({"data": "nada"})])
@@ -236,7 +236,7 @@ def test_failures_of_the_list_count_too(upstream: Upstream, clock: Clock, fault:
     for _ in range(THRESHOLD):
         with pytest.raises(ProviderError):
             list_models(provider)
-    assert provider.knock() == COOL_DOWN
+    assert provider.try_acquire() == COOL_DOWN
     assert ask(provider).failure.code == "provider_unavailable"
     assert upstream.count == 0
 
@@ -247,7 +247,7 @@ def test_two_providers_have_a_circuit_each(upstream: Upstream, clock: Clock) -> 
 
 
 def test_the_demonstration_is_never_down() -> None:
-    assert make_provider("demo").knock() == 0
+    assert make_provider("demo").try_acquire() == 0
 
 
 # The service in front of it

@@ -11,7 +11,7 @@ from django.apps import apps
 from django.db import connection
 
 from chat.providers import ChatMessage, Options, Provider
-from tests.environment import ROOT
+from testing.environment import ROOT
 from tests.run import STAGES
 
 READMES = ["README.md", "README.pt-BR.md"]

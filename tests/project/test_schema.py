@@ -8,12 +8,12 @@ import pytest
 import requests
 from jsonschema import Draft202012Validator  # type: ignore[import-untyped] # comes without hints
 
-from bancobot_project.errors import CODES, ApiError, error_object
-from tests import scenarios
+from testing import scenarios
+from testing.scenarios import Scenario
+from testing.service import Service
+from testing.upstream import Upstream
 from tests.conftest import MakeService
-from tests.scenarios import Scenario
-from tests.service import Service
-from tests.upstream import Upstream
+from web.errors import CODES, ApiError, error_object
 
 OPERATIONS = {
     "POST /api/message": "createMessage",

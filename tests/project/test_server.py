@@ -16,12 +16,12 @@ import httpx
 import pytest
 from django.db import connection
 
-from tests import scenarios
-from tests.client import NO_TLS, Caller, good, problem, wait_until
+from testing import scenarios
+from testing.client import NO_TLS, Caller, good, problem, wait_until
+from testing.environment import ROOT, clean_environment
+from testing.service import Service, free_port, provider_settings
+from testing.upstream import Upstream
 from tests.conftest import MakeService
-from tests.environment import ROOT, clean_environment
-from tests.service import Service, free_port, provider_settings
-from tests.upstream import Upstream
 
 PAGE = "http://localhost:5173"
 

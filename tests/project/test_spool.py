@@ -10,11 +10,11 @@ from django.http import HttpResponse
 from django.test import override_settings
 from django.urls import path
 
-from bancobot_project import spool
-from bancobot_project.application import Application
-from bancobot_project.downloads import Download
-from bancobot_project.spool import IN_MEMORY, Spool
-from tests.client import problem
+from bancobot_project.server import spool
+from bancobot_project.server.application import Application
+from bancobot_project.server.spool import IN_MEMORY, Spool
+from testing.client import problem
+from web.responses import Download
 
 pytestmark = pytest.mark.no_database
 

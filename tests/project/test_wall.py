@@ -13,13 +13,13 @@ from typing import Any
 import httpx
 import pytest
 
-from bancobot_project.errors import ApiError
-from bancobot_project.parsers import DEEPEST, LONGEST_NUMBER, MOST_VALUES, parse_json
-from tests import scenarios
-from tests.client import Caller, good, problem
+from testing import scenarios
+from testing.client import Caller, good, problem
+from testing.service import Service
+from testing.upstream import Upstream
 from tests.conftest import MakeService
-from tests.service import Service
-from tests.upstream import Upstream
+from web.errors import ApiError
+from web.parsers import DEEPEST, LONGEST_NUMBER, MOST_VALUES, parse_json
 
 pytestmark = pytest.mark.no_database
 

@@ -6,17 +6,17 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
-from django.contrib import admin
 from django.contrib.admin.models import LogEntry
 from django.contrib.auth.models import Permission, User
 from django.db import connection
 from django.test import Client
 from django.utils import timezone, translation
 
+from access.admin_site import site
 from sessions_api.admin import MOST_AT_ONCE, TRANSCRIPT_PAGE
-from sessions_api.admin_list import MOST_COUNTED, RECENT
+from sessions_api.console.session_list import MOST_COUNTED, RECENT
 from sessions_api.models import Feedback, IdempotencyKey, Lease, Message, Session
-from tests.records import add_turns, make_many, make_session
+from tests.support.records import add_turns, make_many, make_session
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -115,9 +115,9 @@ def test_nobody_can_add_or_edit_a_session(operator: Client) -> None:
 
 
 def test_sessions_are_all_that_the_admin_shows_of_the_record() -> None:
-    assert admin.site.is_registered(Session)
-    assert not admin.site.is_registered(Message)
-    assert not admin.site.is_registered(Lease)
+    assert site.is_registered(Session)
+    assert not site.is_registered(Message)
+    assert not site.is_registered(Lease)
 
 
 # The list

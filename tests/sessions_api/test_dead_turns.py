@@ -6,12 +6,12 @@ from datetime import timedelta
 import pytest
 from django.utils import timezone
 
-from sessions_api.housekeeping import interrupt_dead_turns, interrupt_turns
 from sessions_api.models import Message
-from sessions_api.runner import is_gone, outages, this_process
-from sessions_api.store import finish_turns, save_progress
-from sessions_api.turns import BegunTurn, Progress
-from tests.stored_turns import begin, outcome, question, rows
+from sessions_api.retention.dead_turns import interrupt_dead_turns, interrupt_turns
+from sessions_api.store.messages import BegunTurn, TurnProgress
+from sessions_api.store.process import is_gone, outages, this_process
+from sessions_api.store.turns import finish_turns, save_progress
+from tests.support.stored_turns import begin, outcome, question, rows
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -24,7 +24,7 @@ def age(begun: BegunTurn, runner: str, seconds: float) -> None:
 
 def test_a_turn_without_a_heartbeat_is_interrupted_and_keeps_its_text() -> None:
     begun = begin(question())
-    save_progress([Progress(begun.session_pk, 1, "Até aqui")])
+    save_progress([TurnProgress(begun.session_pk, 1, "Até aqui")])
     age(begun, "outra-maquina/1:1:1", 3600)
     assert interrupt_dead_turns() == 1
     reply = Message.objects.get(position=1)

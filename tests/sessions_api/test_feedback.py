@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from tests.client import Caller, good, new_id, problem
-from tests.service import Service
+from testing.client import Caller, good, new_id, problem
+from testing.service import Service
 
 
 @pytest.fixture

@@ -18,16 +18,16 @@ import pytest
 from django.db import Error, connection, transaction
 from django.utils import timezone
 
-from sessions_api import housekeeping
 from sessions_api.models import Lease, Message, Session, new_public_id
-from sessions_api.runner import this_process
-from sessions_api.store import begin_turns, finish_turns, save_progress
-from sessions_api.turns import BegunTurn, NewTurn, Outcome, Progress
-from tests.client import Caller
+from sessions_api.retention import dead_turns, erasure, expiry, maintenance
+from sessions_api.store.messages import BegunTurn, NewTurn, Outcome, TurnProgress
+from sessions_api.store.process import this_process
+from sessions_api.store.turns import begin_turns, finish_turns, save_progress
+from testing.client import Caller
+from testing.environment import ROOT
+from testing.service import Service
 from tests.conftest import MakeService
-from tests.environment import ROOT
-from tests.records import add_turns, make_session
-from tests.service import Service
+from tests.support.records import add_turns, make_session
 
 pytestmark = pytest.mark.django_db(transaction=True)
 on_sqlite = pytest.mark.skipif("connection.vendor != 'sqlite'", reason="SQLite's file")
@@ -42,7 +42,7 @@ def begin(session_id: str, question: str = "Oi") -> BegunTurn:
 
 
 def idle(length: timedelta = DAY) -> Any:
-    return housekeeping.expired_sessions(length, None)
+    return expiry.expired_sessions(length, None)
 
 
 @contextlib.contextmanager
@@ -70,7 +70,7 @@ def in_a_thread(work: Callable[[], object]) -> Iterator[threading.Thread]:
 def test_closing_counts_what_was_open_and_keeps_the_text() -> None:
     make_session("a")
     make_session("b", closed_at=timezone.now())
-    assert housekeeping.close(Session.objects.all()) == 1
+    assert erasure.close(Session.objects.all()) == 1
     assert Session.objects.filter(closed_at=None).count() == 0
     assert Message.objects.count() == 4
 
@@ -78,7 +78,7 @@ def test_closing_counts_what_was_open_and_keeps_the_text() -> None:
 def test_closing_erases_at_once_where_nothing_is_to_be_retained(settings: Any) -> None:
     settings.SESSION_CLOSED_RETENTION_HOURS = 0
     make_session("a")
-    assert housekeeping.close(Session.objects.all()) == 1
+    assert erasure.close(Session.objects.all()) == 1
     assert (Session.objects.count(), Message.objects.count()) == (0, 0)
 
 
@@ -86,14 +86,14 @@ def test_erasing_takes_the_chosen_sessions_alone() -> None:
     make_session("a", turns=300)
     make_session("b", turns=2)
     make_session("c")
-    assert housekeeping.erase(Session.objects.exclude(session_id="b")) == 2
+    assert erasure.erase(Session.objects.exclude(session_id="b")) == 2
     assert (Session.objects.get().session_id, Message.objects.count()) == ("b", 4)
 
 
 def test_erasing_ends_what_a_running_turn_could_still_write() -> None:
     begun = begin("ocupada")
-    assert housekeeping.erase(Session.objects.all()) == 1
-    assert save_progress([Progress(begun.session_pk, begun.position, "mais texto")]) == [False]
+    assert erasure.erase(Session.objects.all()) == 1
+    assert save_progress([TurnProgress(begun.session_pk, begun.position, "mais texto")]) == [False]
     assert finish_turns([Outcome(begun.session_pk, begun.position, "o texto todo", "completed")]) == [None]
     assert (Session.objects.count(), Message.objects.count()) == (0, 0)
 
@@ -102,8 +102,8 @@ def test_erasing_waits_for_a_turn_that_is_just_being_written() -> None:
     begun = begin("ocupada")
     removed: list[int] = []
     with contextlib.ExitStack() as stack, transaction.atomic():
-        save_progress([Progress(begun.session_pk, begun.position, "um pouco")])
-        stack.enter_context(in_a_thread(lambda: removed.append(housekeeping.erase(Session.objects.all())))).join(0.3)
+        save_progress([TurnProgress(begun.session_pk, begun.position, "um pouco")])
+        stack.enter_context(in_a_thread(lambda: removed.append(erasure.erase(Session.objects.all())))).join(0.3)
     assert removed == [1]
     assert Message.objects.count() == 0
 
@@ -115,7 +115,7 @@ def test_a_session_that_becomes_active_during_a_purge_stays_whole() -> None:
     make_session("volta", age=2 * DAY, turns=3)
     with contextlib.ExitStack() as stack, transaction.atomic():
         begin("volta", "Voltei")
-        stack.enter_context(in_a_thread(lambda: housekeeping.purge(idle()))).join(0.3)
+        stack.enter_context(in_a_thread(lambda: erasure.purge(idle()))).join(0.3)
     assert Session.objects.get().message_count == 8
     assert Message.objects.filter(content="Voltei").exists()
     assert Message.objects.count() == 8
@@ -131,7 +131,7 @@ def test_a_turn_that_begins_during_the_purge_of_its_session_gets_a_new_one() -> 
                 return
 
     with contextlib.ExitStack() as stack, transaction.atomic():
-        assert housekeeping._remove_some(idle()) == (1, 2)
+        assert erasure._remove_some(idle()) == (1, 2)
         stack.enter_context(in_a_thread(begin_again_if_need_be)).join(0.3)
     new = Session.objects.get()
     assert new.pk != old.pk
@@ -151,7 +151,7 @@ def test_sessions_can_be_erased_while_their_turns_are_being_written() -> None:
                     begun = begin_turns([NewTurn("open", n, new_public_id(), "Oi") for n in order.sample(names, 4)])
                 running = [turn for turn in begun if isinstance(turn, BegunTurn)]
                 with transaction.atomic():
-                    save_progress([Progress(turn.session_pk, turn.position, "abc") for turn in running])
+                    save_progress([TurnProgress(turn.session_pk, turn.position, "abc") for turn in running])
                 for turn in running:
                     with transaction.atomic():
                         finish_turns([Outcome(turn.session_pk, turn.position, "abcd", "completed")])
@@ -163,7 +163,7 @@ def test_sessions_can_be_erased_while_their_turns_are_being_written() -> None:
     with in_a_thread(lambda: talk(1)), in_a_thread(lambda: talk(2)), contextlib.ExitStack() as stack:
         stack.callback(stop.set)
         for _round in range(15):
-            housekeeping.erase(Session.objects.all())
+            erasure.erase(Session.objects.all())
     assert problems == []
     assert not Message.objects.exclude(session__in=Session.objects.all()).exists()
 
@@ -195,7 +195,7 @@ def grow_conversations(marks: list[str], turns: int, seed: int) -> None:
             text = ""
             for _beat in range(order.randrange(1, 6)):
                 text += mark * order.randrange(5, 50)
-                save_progress([Progress(begun.session_pk, begun.position, text)])
+                save_progress([TurnProgress(begun.session_pk, begun.position, text)])
             finish_turns([Outcome(begun.session_pk, begun.position, text, "completed")])
 
 
@@ -205,8 +205,8 @@ def test_nothing_of_an_erased_text_is_left_in_the_files(seed: int) -> None:
     marks = [f"CANARY{number:03d}" for number in range(60)]
     grow_conversations(marks, 600, seed)
     with another_connection():
-        housekeeping.purge(Session.objects.filter(session_id__in=marks[:20]))  # which moves what stays
-        housekeeping.erase(Session.objects.filter(session_id__in=marks[20:40]))
+        erasure.purge(Session.objects.filter(session_id__in=marks[:20]))  # which moves what stays
+        erasure.erase(Session.objects.filter(session_id__in=marks[20:40]))
         found = raw_bytes()
     assert [mark for mark in marks[:40] if mark.encode() in found] == []
     assert all(mark.encode() in found for mark in marks[40:])
@@ -219,7 +219,7 @@ def test_nothing_of_a_purged_text_is_left_in_the_files() -> None:
     add_turns(session, 900, canary + " {}", canary * 3)
     with another_connection():
         assert canary.encode() in raw_bytes()
-        assert housekeeping.purge(idle()) == (1, 1800)
+        assert erasure.purge(idle()) == (1, 1800)
         assert canary.encode() not in raw_bytes()
 
 
@@ -230,7 +230,7 @@ def test_a_reader_in_an_old_snapshot_delays_the_wiping_but_not_the_turns() -> No
     with another_connection() as other:
         other.execute("BEGIN")
         other.execute("SELECT content FROM sessions_api_message").fetchone()
-        with in_a_thread(lambda: housekeeping.erase(Session.objects.filter(session_id="a"))):
+        with in_a_thread(lambda: erasure.erase(Session.objects.filter(session_id="a"))):
             for number in range(20):
                 begin(f"b{number}")
             other.rollback()
@@ -255,7 +255,7 @@ def test_a_client_can_have_a_session_erased_without_a_trace(service: Service) ->
 @contextlib.contextmanager
 def another_process() -> Iterator[tuple[str, subprocess.Popen[str]]]:
     """A process like those that run turns, and its name."""
-    program = "from sessions_api.runner import this_process; print(this_process(), flush=True); input()"
+    program = "from sessions_api.store.process import this_process; print(this_process(), flush=True); input()"
     with subprocess.Popen(
         [sys.executable, "-c", program], cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     ) as process:
@@ -268,7 +268,7 @@ def another_process() -> Iterator[tuple[str, subprocess.Popen[str]]]:
 
 def run_by(name: str, text: str = "Até aqui") -> Message:
     begun = begin(new_public_id())
-    save_progress([Progress(begun.session_pk, begun.position, text)])
+    save_progress([TurnProgress(begun.session_pk, begun.position, text)])
     Message.objects.filter(session=begun.session_pk, status="pending").update(runner=name)
     return Message.objects.get(session=begun.session_pk, position=begun.position)
 
@@ -276,10 +276,10 @@ def run_by(name: str, text: str = "Até aqui") -> Message:
 def test_the_turns_of_a_process_that_is_gone_end_at_once_with_their_text() -> None:
     with another_process() as (name, process):
         reply = run_by(name)
-        assert housekeeping.interrupt_dead_turns() == 0
+        assert dead_turns.interrupt_dead_turns() == 0
         process.kill()
         process.wait()
-        assert housekeeping.interrupt_dead_turns() == 1
+        assert dead_turns.interrupt_dead_turns() == 1
     reply.refresh_from_db()
     assert (reply.status, reply.content, reply.error_code) == ("interrupted", "Até aqui", "turn_interrupted")
     assert reply.may_have_been_billed
@@ -290,13 +290,13 @@ def test_the_turns_of_a_process_that_is_gone_end_at_once_with_their_text() -> No
 def test_a_process_that_got_the_pid_of_another_is_not_taken_for_it() -> None:
     namespace, pid, started = this_process().rsplit(":", 2)
     run_by(f"{namespace}:{pid}:{int(started) - 1}")
-    assert housekeeping.interrupt_dead_turns() == 1
+    assert dead_turns.interrupt_dead_turns() == 1
 
 
 @pytest.mark.parametrize("name", [this_process(), "another-machine/4026531836:17:4711", ""], ids=["own", "far", "none"])
 def test_living_turns_are_left_alone(name: str) -> None:
     reply = run_by(name)
-    assert housekeeping.interrupt_dead_turns() == 0
+    assert dead_turns.interrupt_dead_turns() == 0
     reply.refresh_from_db()
     assert reply.status == "pending"
 
@@ -305,14 +305,14 @@ def test_a_turn_without_a_heartbeat_ends_wherever_it_ran(settings: Any) -> None:
     silent, beating = run_by("another-machine/1:17:4711"), run_by("another-machine/1:17:4711")
     late = timezone.now() - timedelta(seconds=settings.TURN_LEASE_SECONDS + 1)
     Message.objects.filter(session=silent.session_id, status="pending").update(heartbeat_at=late)
-    assert housekeeping.interrupt_dead_turns() == 1
+    assert dead_turns.interrupt_dead_turns() == 1
     assert Message.objects.get(status="pending").session_id == beating.session_id
 
 
 def test_an_interrupted_turn_cannot_be_finished_any_more_and_frees_its_session() -> None:
     reply = run_by("another-machine/1:17:4711")
     later = timezone.now() + timedelta(seconds=1)
-    assert housekeeping.interrupt_dead_turns(cutoff=later) == 1
+    assert dead_turns.interrupt_dead_turns(cutoff=later) == 1
     assert finish_turns([Outcome(reply.session_id, reply.position, "tarde demais", "completed")]) == ["interrupted"]
     assert begin(reply.session.session_id).position == reply.position + 2
 
@@ -321,28 +321,28 @@ def test_only_turns_that_are_dead_are_ended_by_name(settings: Any) -> None:
     dead, living = run_by("elsewhere:1:1"), run_by("elsewhere:1:1")
     late = timezone.now() - timedelta(seconds=settings.TURN_LEASE_SECONDS + 1)
     Message.objects.filter(session=dead.session_id, status="pending").update(heartbeat_at=late)
-    assert housekeeping.interrupt_turns([dead.turn_id, living.turn_id, "nobody's"]) == [1, 0, 0]
+    assert dead_turns.interrupt_turns([dead.turn_id, living.turn_id, "nobody's"]) == [1, 0, 0]
 
 
 # The lease
 
 
 def test_a_lease_has_one_holder_who_renews_it() -> None:
-    assert housekeeping.take_lease("maintenance", 60)
-    assert housekeeping.take_lease("maintenance", 60)
+    assert maintenance.take_lease("maintenance", 60)
+    assert maintenance.take_lease("maintenance", 60)
     assert Lease.objects.get().holder == this_process()
 
 
 def test_a_lease_of_another_is_respected_until_it_expires() -> None:
     Lease.objects.create(name="maintenance", holder="another", expires_at=timezone.now() + timedelta(seconds=60))
-    assert not housekeeping.take_lease("maintenance", 60)
+    assert not maintenance.take_lease("maintenance", 60)
     Lease.objects.update(expires_at=timezone.now())
-    assert housekeeping.take_lease("maintenance", 60)
+    assert maintenance.take_lease("maintenance", 60)
     assert Lease.objects.get().holder == this_process()
 
 
 def test_of_several_who_want_a_lease_at_once_one_gets_it(service: Service) -> None:
-    program = "from sessions_api.housekeeping import take_lease; print(take_lease('test', 60))"
+    program = "from sessions_api.retention.maintenance import take_lease; print(take_lease('test', 60))"
     with ThreadPoolExecutor() as pool:
         runs = [pool.submit(service.manage, "shell", "--no-imports", "-c", program) for _ in range(3)]
     assert sorted(run.result().stdout.strip() for run in runs) == ["False", "False", "True"]

@@ -13,13 +13,13 @@ from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from access.models import Client as AccessClient
-from sessions_api import statistics
 from sessions_api.console import charts, facts
 from sessions_api.console.charts import Series
-from sessions_api.console.overview import MOST_SESSIONS
 from sessions_api.models import Feedback, Lease
-from tests.ended import add_ended, add_random
-from tests.records import make_session
+from sessions_api.statistics import tallies
+from sessions_api.statistics.overview import MOST_SESSIONS
+from tests.support.ended import add_ended, add_random
+from tests.support.records import make_session
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -94,10 +94,10 @@ def test_it_says_how_many_turns_there_were_and_what_they_took() -> None:
 
 
 def test_yesterdays_most_expensive_conversation_is_two_clicks_away() -> None:
-    yesterday = statistics.day_of(timezone.now()) - HOUR
+    yesterday = tallies.day_of(timezone.now()) - HOUR
     for number in range(MOST_SESSIONS + 5):
         add_ended(make_session(f"s{number}", turns=0, title=f"T{number}"), yesterday, cost=Decimal(number))
-    statistics.count_ended()
+    tallies.count_ended()
     client = staff("view")
     assert "?period=yesterday" in text(client)
     page = text(client, "yesterday")
@@ -112,7 +112,7 @@ def test_the_number_of_queries_does_not_depend_on_what_there_is(period: str) -> 
     client, counts = staff("view"), []
     for seed in (1, 2):
         add_random(60 * seed, timezone.now(), 20 * DAY, seed)
-        statistics.count_ended()
+        tallies.count_ended()
         add_random(20 * seed, timezone.now(), HOUR, seed + 10)
         with CaptureQueriesContext(connection) as queries:
             text(client, period)
@@ -139,7 +139,7 @@ def test_names_that_others_chose_are_shown_and_never_executed() -> None:
         assert "<img src=x" not in page
         assert page.count("&lt;script&gt;") >= 3
         assert "{{ 7|add:7 }}" in page
-        statistics.count_ended()
+        tallies.count_ended()
     assert "&lt;script&gt;alert(1)" in rows(page, "By model")[0][0]
 
 

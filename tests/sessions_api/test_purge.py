@@ -9,7 +9,7 @@ from django.core.management import CommandError, call_command
 from django.utils import timezone
 
 from sessions_api.models import Message, Session
-from tests.records import make_session
+from tests.support.records import make_session
 
 pytestmark = pytest.mark.django_db(transaction=True)
 

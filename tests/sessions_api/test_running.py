@@ -18,11 +18,11 @@ from access.models import AuditEntry
 from access.models import Client as AccessClient
 from sessions_api.console import running
 from sessions_api.models import Cancellation, Message, Session, new_public_id
-from tests import scenarios
-from tests.client import NO_TLS, PATIENCE, Caller, wait_until
-from tests.records import make_session
-from tests.service import Service
-from tests.upstream import Upstream
+from testing import scenarios
+from testing.client import NO_TLS, PATIENCE, Caller, wait_until
+from testing.service import Service
+from testing.upstream import Upstream
+from tests.support.records import make_session
 
 PAGE = "/admin/running/"
 TABLE = f"{PAGE}?part=table"

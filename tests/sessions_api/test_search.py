@@ -14,13 +14,14 @@ from django.utils import timezone
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from sessions_api import housekeeping, search
+from sessions_api import search
 from sessions_api.models import Message, Session, new_public_id
-from sessions_api.store import begin_turns, finish_turns, save_progress
-from sessions_api.turns import BegunTurn, NewTurn, Outcome, Progress
-from tests.client import Caller, good
-from tests.records import make_many, make_session
-from tests.service import Service
+from sessions_api.retention import dead_turns, erasure
+from sessions_api.store.messages import BegunTurn, NewTurn, Outcome, TurnProgress
+from sessions_api.store.turns import begin_turns, finish_turns, save_progress
+from testing.client import Caller, good
+from testing.service import Service
+from tests.support.records import make_many, make_session
 
 pytestmark = pytest.mark.django_db(transaction=True)
 on_sqlite = pytest.mark.skipif("connection.vendor != 'sqlite'", reason="SQLite's file")
@@ -107,7 +108,7 @@ def test_no_text_in_a_query_or_a_message_is_an_error() -> None:
         saying(f"s{number}", text, title=text[:200])
         found(text)
         found(text, "client:'\\ \"*")
-    housekeeping.erase(Session.objects.all())
+    erasure.erase(Session.objects.all())
     assert found("a", None) == []
 
 
@@ -122,7 +123,7 @@ def test_a_message_of_very_many_words_is_stored_and_found() -> None:
 
 def test_a_question_is_found_at_once_and_a_reply_when_it_has_ended() -> None:
     begun = begin("a", "pergunta")
-    save_progress([Progress(begun.session_pk, begun.position, "resposta")])
+    save_progress([TurnProgress(begun.session_pk, begun.position, "resposta")])
     assert (found("pergunta "), found("resposta ")) == (["a"], [])
     finish_turns([Outcome(begun.session_pk, begun.position, "resposta inteira", "completed")])
     assert found("resposta inteira ") == ["a"]
@@ -130,8 +131,8 @@ def test_a_question_is_found_at_once_and_a_reply_when_it_has_ended() -> None:
 
 def test_what_comes_after_a_turn_was_taken_for_dead_is_found() -> None:
     begun = begin("a", "pergunta")
-    save_progress([Progress(begun.session_pk, begun.position, "metade")])
-    housekeeping.interrupt_dead_turns(timezone.now() + timedelta(hours=1))
+    save_progress([TurnProgress(begun.session_pk, begun.position, "metade")])
+    dead_turns.interrupt_dead_turns(timezone.now() + timedelta(hours=1))
     assert found("metade ") == ["a"]
     finish_turns([Outcome(begun.session_pk, begun.position, "tudo", "completed")])
     assert (found("metade "), found("tudo ")) == ([], ["a"])
@@ -161,7 +162,7 @@ def test_nothing_is_found_of_what_was_erased(searched_before: bool) -> None:
     saying("a", "segredo", title="segredo")
     saying("b", "segredo")
     assert not searched_before or found("segredo ") == ["a", "b"]
-    housekeeping.erase(Session.objects.filter(session_id="a"))
+    erasure.erase(Session.objects.filter(session_id="a"))
     assert found("segredo ", None) == ["b"]
     if connection.vendor == "postgresql":
         with connection.cursor() as cursor:
@@ -177,7 +178,7 @@ def test_no_word_of_an_erased_conversation_is_left_in_the_index() -> None:
     saying("b", "Isto fica")
     search.catch_up(60)
     assert canary.encode() in _raw(database)
-    housekeeping.erase(Session.objects.filter(pk=erased.pk))
+    erasure.erase(Session.objects.filter(pk=erased.pk))
     assert canary.encode() not in _raw(database)
     assert found("fica ") == ["b"]
 
@@ -198,7 +199,7 @@ def test_the_index_stays_sound_when_rows_go_in_another_order() -> None:
         cursor.execute("PRAGMA foreign_keys = ON")
         assert len(found("palavra ")) == 10
         cursor.execute("INSERT INTO sessions_api_words(sessions_api_words) VALUES ('integrity-check')")
-    housekeeping.erase(Session.objects.all())
+    erasure.erase(Session.objects.all())
     saying("nova", "palavra")
     assert found("palavra ", None) == ["nova"]
 
@@ -288,7 +289,7 @@ def test_nobody_can_write_the_word_of_an_owner() -> None:
     assert found("comum ", None) == ["alheia", "minha"]
     alien.messages.filter(position=0).update(content="nada")  # what is in the index already
     assert among([alien, mine], own) == [mine.pk]
-    housekeeping.erase(Session.objects.all())
+    erasure.erase(Session.objects.all())
     assert among([alien, mine], "comum") == []
 
 

@@ -9,10 +9,10 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
-from tests import scenarios
-from tests.client import Caller, good, new_id, problem, service_with
-from tests.service import Service
-from tests.upstream import Upstream
+from testing import scenarios
+from testing.client import Caller, good, new_id, problem, service_with
+from testing.service import Service
+from testing.upstream import Upstream
 
 
 @pytest.fixture

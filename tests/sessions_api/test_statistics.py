@@ -13,15 +13,15 @@ from django.utils import timezone
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sessions_api import housekeeping, maintenance, statistics
-from sessions_api.console import overview
-from sessions_api.console.overview import Line, Period, active_sessions, dearest_sessions, periods, ratings
-from sessions_api.histograms import bucket_of, percentile
-from sessions_api.maintenance import Maintenance
 from sessions_api.models import CountedUntil, Feedback, Message, Session, SessionCost, Tally
-from tests.client import wait_until
-from tests.ended import add_ended, add_random
-from tests.records import make_session
+from sessions_api.retention import erasure, maintenance
+from sessions_api.retention.maintenance import Maintenance
+from sessions_api.statistics import overview, tallies
+from sessions_api.statistics.histograms import bucket_of, percentile
+from sessions_api.statistics.overview import Line, Period, active_sessions, dearest_sessions, periods, ratings
+from testing.client import wait_until
+from tests.support.ended import add_ended, add_random
+from tests.support.records import make_session
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -75,7 +75,7 @@ def check(turns: list[Message], name: str) -> None:
     assert models == {name: numbers(t for t in mine if t.model == name) for name in names}
     clients = {line.name: told(line) for line in seen.clients}
     owners = dict(Session.objects.values_list("pk", "owner"))
-    of = {turn.pk: statistics.client_of(owners[turn.session_id]) for turn in mine}
+    of = {turn.pk: tallies.client_of(owners[turn.session_id]) for turn in mine}
     assert clients == {name: numbers(t for t in mine if of[t.pk] == name) for name in set(of.values())}
     errors = {line.name: line.sums.turns for line in seen.errors}
     codes = [turn.error_code for turn in mine if turn.error_code]
@@ -83,22 +83,22 @@ def check(turns: list[Message], name: str) -> None:
 
 
 def test_every_turn_is_counted_once_before_and_after_the_tallies_are_moved_on(monkeypatch: Any) -> None:
-    monkeypatch.setattr(statistics, "BATCH", 70)
+    monkeypatch.setattr(tallies, "BATCH", 70)
     turns = add_random(600, timezone.now(), 8 * DAY)
     for name in ("24h", "yesterday", "7d", "30d"):
         check(turns, name)
-    assert statistics.count_ended()
+    assert tallies.count_ended()
     counted = Tally.objects.filter(grain="day", dimension="all")
     assert 0 < sum(counted.values_list("turns", flat=True)) < 600 + 1
     for name in ("24h", "yesterday", "7d", "30d"):
         check(turns, name)
-    tallies = list(Tally.objects.order_by("pk").values())
-    assert statistics.count_ended()
-    assert list(Tally.objects.order_by("pk").values()) == tallies
+    before = list(Tally.objects.order_by("pk").values())
+    assert tallies.count_ended()
+    assert list(Tally.objects.order_by("pk").values()) == before
 
 
 def test_two_processes_that_count_at_once_count_every_turn_once(monkeypatch: Any) -> None:
-    monkeypatch.setattr(statistics, "BATCH", 20)
+    monkeypatch.setattr(tallies, "BATCH", 20)
     now = timezone.now()
     turns = add_random(300, now - LONG_ENOUGH, DAY)
     together = threading.Barrier(3)  # and the test itself: the pool has four connections
@@ -106,7 +106,7 @@ def test_two_processes_that_count_at_once_count_every_turn_once(monkeypatch: Any
     def count() -> None:
         together.wait()
         try:
-            statistics.count_ended()
+            tallies.count_ended()
         finally:
             connection.close()
 
@@ -115,7 +115,7 @@ def test_two_processes_that_count_at_once_count_every_turn_once(monkeypatch: Any
         thread.start()
     for thread in threads:
         thread.join()
-    statistics.count_ended()
+    tallies.count_ended()
     for grain in ("hour", "day"):
         counted = Tally.objects.filter(grain=grain, dimension="all")
         assert sum(counted.values_list("turns", flat=True)) == 300
@@ -137,11 +137,11 @@ def test_the_housekeeping_of_a_running_service_counts(monkeypatch: Any) -> None:
 def test_a_dead_turn_that_ends_well_after_all_is_counted_once() -> None:
     session, now = make_session(turns=0), timezone.now()
     reply = add_ended(session, now - timedelta(minutes=4), status="interrupted", error_code="turn_interrupted")
-    statistics.count_ended()
+    tallies.count_ended()
     assert overview.overview(period("30d")).whole.sums.failed == 1
     late = {"status": "completed", "error_code": "", "completed_at": now - timedelta(seconds=10)}
     Message.objects.filter(pk=reply.pk).update(**late)
-    statistics.count_ended()
+    tallies.count_ended()
     whole = overview.overview(period("30d")).whole.sums
     assert (whole.turns, whole.failed) == (1, 0)
 
@@ -149,37 +149,37 @@ def test_a_dead_turn_that_ends_well_after_all_is_counted_once() -> None:
 def test_an_outcome_that_is_stored_late_is_counted() -> None:
     session, now = make_session(turns=0), timezone.now()
     add_ended(session, now)
-    statistics.count_ended()
+    tallies.count_ended()
     add_ended(session, now - timedelta(seconds=60))
-    statistics.count_ended()
+    tallies.count_ended()
     assert overview.overview(period("30d")).whole.sums.turns == 2
 
 
 def test_what_was_copied_or_imported_is_no_turn() -> None:
     session = make_session(turns=0)
     add_ended(session, timezone.now() - HOUR, runner="")
-    statistics.count_ended()
+    tallies.count_ended()
     assert overview.overview(period("30d")).whole.sums.turns == 0
 
 
 def test_what_an_erased_session_took_stays_counted_and_nothing_else_of_it() -> None:
     session = make_session(turns=0)
     add_ended(session, timezone.now() - HOUR, cost=Decimal("0.5"))
-    statistics.count_ended()
+    tallies.count_ended()
     assert [dear.session for dear in dearest_sessions(period("30d"))] == [session]
-    housekeeping.erase(Session.objects.all())
+    erasure.erase(Session.objects.all())
     assert overview.overview(period("30d")).whole.sums.cost == Decimal("0.5")
     assert dearest_sessions(period("30d")) == []
     assert not SessionCost.objects.exists()
 
 
 def test_the_dearest_sessions_are_those_of_the_period() -> None:
-    today = statistics.day_of(timezone.now())
+    today = tallies.day_of(timezone.now())
     dear, cheap = make_session("cara", turns=0), make_session("barata", turns=0)
     for moment, cost in ((today - HOUR, "0.25"), (today - 20 * HOUR, "0.5"), (today - 3 * DAY, "9")):
         add_ended(dear, moment, cost=Decimal(cost), prompt_tokens=10, completion_tokens=1)
     add_ended(cheap, today - HOUR, cost=Decimal("0.3"))
-    statistics.count_ended()
+    tallies.count_ended()
     found = [(one.session, one.cost, one.turns, one.tokens) for one in dearest_sessions(period("yesterday"))]
     assert found == [(dear, Decimal("0.75"), 2, 22), (cheap, Decimal("0.3"), 1, 0)]
     assert [one.cost for one in dearest_sessions(period("30d"))] == [Decimal("9.75"), Decimal("0.3")]
@@ -188,17 +188,17 @@ def test_the_dearest_sessions_are_those_of_the_period() -> None:
 def test_where_there_are_no_prices_those_with_most_tokens_come_first() -> None:
     for name, tokens in (("a", 10), ("b", 30), ("c", 20)):
         add_ended(make_session(name, turns=0), timezone.now() - HOUR, prompt_tokens=tokens)
-    statistics.count_ended()
+    tallies.count_ended()
     assert [one.session.session_id for one in dearest_sessions(period("30d"))] == ["b", "c", "a"]
 
 
 def test_of_hours_long_past_the_dearest_sessions_are_kept(monkeypatch: Any) -> None:
-    monkeypatch.setattr(statistics, "COSTS_PER_HOUR", 2)
-    then = statistics.hour_of(timezone.now()) - 3 * DAY
+    monkeypatch.setattr(tallies, "COSTS_PER_HOUR", 2)
+    then = tallies.hour_of(timezone.now()) - 3 * DAY
     for number in range(5):
         add_ended(make_session(f"s{number}", turns=0), then, cost=Decimal(number))
-    statistics.count_ended()
-    statistics.purge()
+    tallies.count_ended()
+    tallies.purge()
     assert sorted(SessionCost.objects.values_list("cost", flat=True)) == [3, 4]
 
 
@@ -207,8 +207,8 @@ def test_old_tallies_are_removed() -> None:
     session = make_session(turns=0)
     for age in (HOUR, 5 * DAY, 500 * DAY):
         add_ended(session, now - age)
-    statistics.count_ended()
-    statistics.purge()
+    tallies.count_ended()
+    tallies.purge()
     left = Tally.objects.filter(dimension="all").order_by("grain", "start").values_list("grain", "turns")
     assert list(left) == [("day", 1), ("day", 1), ("hour", 1)]
 
@@ -219,7 +219,7 @@ def test_a_long_backlog_is_shown_as_far_as_it_was_read(monkeypatch: Any) -> None
     seen = overview.overview(period("7d"))
     moments = sorted(turn.completed_at for turn in turns if turn.completed_at)
     assert (seen.whole.sums.turns, seen.counted_until) == (50, moments[49])
-    statistics.count_ended()
+    tallies.count_ended()
     assert overview.overview(period("7d")).counted_until is None
 
 
@@ -232,18 +232,18 @@ def test_who_has_most_turns_is_named_and_the_others_are_one_line(monkeypatch: An
         lines = overview.overview(period("30d")).models
         assert [(line.name, line.sums.turns) for line in lines] == [("um", 3), ("dois", 2), ("", 2)]
         assert "2" in str(lines[2].label)
-        statistics.count_ended()
+        tallies.count_ended()
 
 
 def test_of_many_models_in_a_day_the_rest_has_no_name_and_none_is_lost(monkeypatch: Any) -> None:
-    monkeypatch.setattr(statistics, "MOST_MODELS", 4)
-    monkeypatch.setattr(statistics, "BATCH", 2)
-    session, noon = make_session(turns=0), statistics.day_of(timezone.now()) - DAY / 2
+    monkeypatch.setattr(tallies, "MOST_MODELS", 4)
+    monkeypatch.setattr(tallies, "BATCH", 2)
+    session, noon = make_session(turns=0), tallies.day_of(timezone.now()) - DAY / 2
     invented = [(f"x{number}", "failed") for number in range(5)]
     real = [(name, "completed") for name in ("a", "b", "c", "a", "b")]
     for number, (model, status) in enumerate(invented + real):
         add_ended(session, noon + timedelta(minutes=number), model=model, status=status)
-    statistics.count_ended()
+    tallies.count_ended()
     for grain in ("day", "hour"):
         of_models = Tally.objects.filter(grain=grain, dimension="model").values_list("name", "turns")
         assert dict(of_models) == {"x0": 1, "x1": 1, "": 4, "a": 2, "b": 2}
@@ -254,7 +254,7 @@ def test_what_ended_before_a_model_answered_is_counted_under_no_name() -> None:
     add_ended(make_session(turns=0, model="inventado"), timezone.now() - HOUR, status="interrupted")
     for _ in range(2):
         assert [line.name for line in overview.overview(period("30d")).models] == [""]
-        statistics.count_ended()
+        tallies.count_ended()
 
 
 def test_active_sessions_and_ratings_are_those_of_the_period() -> None:
@@ -268,7 +268,7 @@ def test_active_sessions_and_ratings_are_those_of_the_period() -> None:
 
 
 def test_the_index_of_ends_answers_what_is_read() -> None:
-    turns = statistics.ended_turns().filter(completed_at__gt=timezone.now() - HOUR)
+    turns = tallies.ended_turns().filter(completed_at__gt=timezone.now() - HOUR)
     if connection.vendor == "postgresql":
         with connection.cursor() as cursor:
             cursor.execute("SET enable_seqscan = off")
@@ -280,9 +280,9 @@ def test_the_index_of_ends_answers_what_is_read() -> None:
 
 
 def test_where_nothing_has_ended_nothing_is_written() -> None:
-    statistics.count_ended()
+    tallies.count_ended()
     before = list(CountedUntil.objects.order_by("kind").values_list("kind", "moment"))
-    statistics.count_ended()
+    tallies.count_ended()
     assert list(CountedUntil.objects.order_by("kind").values_list("kind", "moment")) == before
 
 

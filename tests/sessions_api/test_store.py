@@ -1,4 +1,4 @@
-"""sessions_api/store.py: what is kept when a turn begins, goes on and ends; each operation may be run again."""
+"""sessions_api/store/turns.py: what is kept when a turn begins, goes on and ends; each operation may be run again."""
 
 from dataclasses import replace
 from datetime import timedelta
@@ -9,21 +9,14 @@ import pytest
 from django.db import IntegrityError, transaction
 from django.utils import timezone
 
-from sessions_api.housekeeping import close, drop_expired_keys
-from sessions_api.lookups import find_keys
 from sessions_api.models import IdempotencyKey, Message, Session
-from sessions_api.reading import find_replies
-from sessions_api.runner import this_process
-from sessions_api.store import (
-    NotAllAtOnce,
-    abandon_turns,
-    begin_turns,
-    cancel_turns,
-    finish_turns,
-    save_progress,
-)
-from sessions_api.turns import BegunTurn, Busy, KnownKey, Outcome, Progress
-from tests.stored_turns import begin, outcome, question, rows, say
+from sessions_api.retention.erasure import close
+from sessions_api.retention.expiry import drop_expired_keys
+from sessions_api.store.lookups import find_keys, find_replies
+from sessions_api.store.messages import BegunTurn, Busy, Outcome, TurnProgress, UsedIdempotencyKey
+from sessions_api.store.process import this_process
+from sessions_api.store.turns import NotAllAtOnce, abandon_turns, begin_turns, cancel_turns, finish_turns, save_progress
+from tests.support.stored_turns import begin, outcome, question, rows, say
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -139,22 +132,26 @@ def test_the_database_itself_allows_one_open_session_an_id_and_owner() -> None:
     Session.objects.create(owner="open", session_id="s", created_at=now, last_activity_at=now, closed_at=now)
 
 
-# Progress and outcome
+# TurnProgress and outcome
 
 
 def test_progress_is_kept_while_the_turn_runs_and_not_after() -> None:
     begun = begin(question())
-    assert save_progress([Progress(begun.session_pk, 1, "Olá, tu")]) == [True]
+    assert save_progress([TurnProgress(begun.session_pk, 1, "Olá, tu")]) == [True]
     assert rows()[1] == (1, "assistant", "Olá, tu", "pending")
     finish_turns([outcome(begun, "Olá, tudo bem?")])
-    assert save_progress([Progress(begun.session_pk, 1, "Olá")]) == [False]
+    assert save_progress([TurnProgress(begun.session_pk, 1, "Olá")]) == [False]
     assert rows()[1][2] == "Olá, tudo bem?"
 
 
 def test_of_a_set_only_the_ended_turns_are_told_so() -> None:
     running, ended = begin(question("a")), begin(question("b"))
     finish_turns([outcome(ended)])
-    progress = [Progress(ended.session_pk, 1, "x"), Progress(running.session_pk, 1, "y"), Progress(10**9, 1, "z")]
+    progress = [
+        TurnProgress(ended.session_pk, 1, "x"),
+        TurnProgress(running.session_pk, 1, "y"),
+        TurnProgress(10**9, 1, "z"),
+    ]
     assert save_progress(progress) == [False, True, False]
     assert rows("a")[1][2] == "y"
 
@@ -169,7 +166,7 @@ def test_an_outcome_is_recorded_and_totalled() -> None:
     assert finish_turns([recorded]) == ["completed"]
     reply = Message.objects.get(position=1)
     for name in Outcome.__slots__:
-        if name not in ("session_pk", "charge"):
+        if name not in ("session_pk", "settlement"):
             assert getattr(reply, name) == getattr(recorded, name), name
     assert reply.heartbeat_at is None
     assert reply.completed_at is not None
@@ -259,7 +256,7 @@ def test_a_key_outlives_its_running_turn(settings: Any) -> None:
     turn = question(idempotency_key="k", fingerprint="f")
     begin(turn)
     IdempotencyKey.objects.update(created_at=timezone.now() - timedelta(hours=1))
-    assert find_keys([turn]) == [KnownKey(turn.turn_id, "f")]
+    assert find_keys([turn]) == [UsedIdempotencyKey(turn.turn_id, "f")]
     assert drop_expired_keys() == 0
     IdempotencyKey.objects.update(created_at=timezone.now() - timedelta(hours=3))
     assert find_keys([turn]) == [None]

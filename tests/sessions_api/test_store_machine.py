@@ -23,18 +23,12 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from sessions_api.housekeeping import close, erase, interrupt_dead_turns, interrupt_turns
-from sessions_api.lookups import find_keys
 from sessions_api.models import IdempotencyKey, Message, Session, new_public_id
-from sessions_api.store import (
-    NotAllAtOnce,
-    abandon_turns,
-    begin_turns,
-    cancel_turns,
-    finish_turns,
-    save_progress,
-)
-from sessions_api.turns import BegunTurn, Busy, KnownKey, NewTurn, Outcome, Progress
+from sessions_api.retention.dead_turns import interrupt_dead_turns, interrupt_turns
+from sessions_api.retention.erasure import close, erase
+from sessions_api.store.lookups import find_keys
+from sessions_api.store.messages import BegunTurn, Busy, NewTurn, Outcome, TurnProgress, UsedIdempotencyKey
+from sessions_api.store.turns import NotAllAtOnce, abandon_turns, begin_turns, cancel_turns, finish_turns, save_progress
 
 ENDED = ("completed", "failed", "cancelled", "interrupted")
 
@@ -107,8 +101,8 @@ class Store(RuleBasedStateMachine):
     def _check_begun(self, turn: NewTurn, answer: Any, running: dict[tuple[str, str], Known]) -> Known | None:
         """Its own key comes first; but of one set, who comes second may only hear that the session is busy."""
         used = self.keys.get(turn.own_key) if turn.own_key else None
-        if used is not None and isinstance(answer, KnownKey):
-            assert answer == KnownKey(used.turn.turn_id, used.turn.fingerprint)
+        if used is not None and isinstance(answer, UsedIdempotencyKey):
+            assert answer == UsedIdempotencyKey(used.turn.turn_id, used.turn.fingerprint)
         elif turn.place in running:
             assert isinstance(answer, Busy)
             assert answer.turn_id == running[turn.place].turn.turn_id
@@ -143,14 +137,14 @@ class Store(RuleBasedStateMachine):
     def _check_repeated(self, asked: list[NewTurn], answers: list[Any]) -> None:
         for first, second in zip(answers, perform(begin_turns, asked), strict=True):
             if isinstance(first, Busy):  # the key of its own, which was new in that set, may be known by now
-                assert isinstance(second, KnownKey) or second.turn_id == first.turn_id
+                assert isinstance(second, UsedIdempotencyKey) or second.turn_id == first.turn_id
             else:
                 assert second == first
 
     @precondition(lambda self: bool(self.known))
     @rule(some=st.lists(turns, max_size=3).map(each_once), text=st.sampled_from(["Até", "Até aqui"]))
     def progress(self, some: list[Known], text: str) -> None:
-        running = perform(save_progress, [Progress(one.begun.session_pk, one.begun.position, text) for one in some])
+        running = perform(save_progress, [TurnProgress(one.begun.session_pk, one.begun.position, text) for one in some])
         assert running == [one.runs for one in some]
         for one in some:
             if one.runs:
@@ -270,7 +264,7 @@ class Store(RuleBasedStateMachine):
         assert sorted(rows) == sorted(expected)
         for (owner, key), known in self.keys.items():
             asked = replace(known.turn, owner=owner, idempotency_key=key, turn_id=new_public_id())
-            assert find_keys([asked]) == [KnownKey(known.turn.turn_id, known.turn.fingerprint)]
+            assert find_keys([asked]) == [UsedIdempotencyKey(known.turn.turn_id, known.turn.fingerprint)]
 
 
 @pytest.mark.django_db(transaction=True)

@@ -1,4 +1,4 @@
-"""sessions_api/writer.py: what waits goes into one transaction, and each gets its own result."""
+"""sessions_api/store/writer.py: what waits goes into one transaction, and each gets its own result."""
 
 import asyncio
 import threading
@@ -9,10 +9,10 @@ import pytest
 from django.db import IntegrityError, OperationalError, connection
 
 from sessions_api.models import Message, Session
-from sessions_api.store import begin_turns, finish_turns
-from sessions_api.turns import BegunTurn
-from sessions_api.writer import MOST_JOBS, Writer
-from tests.stored_turns import begin, outcome, question, rows
+from sessions_api.store.messages import BegunTurn
+from sessions_api.store.turns import begin_turns, finish_turns
+from sessions_api.store.writer import MOST_JOBS, Writer
+from tests.support.stored_turns import begin, outcome, question, rows
 
 pytestmark = pytest.mark.django_db(transaction=True)
 

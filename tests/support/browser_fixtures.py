@@ -7,11 +7,11 @@ import pytest
 from django.contrib.auth.hashers import make_password
 from playwright.sync_api import Browser, Page, StorageState, expect
 
-from tests.browser import MISSING, PROGRAM, Tabs, Watch, chromium
-from tests.chat_page import Chat
-from tests.client import Caller, service_with
-from tests.service import Service, free_port
-from tests.upstream import Upstream
+from testing.client import Caller, service_with
+from testing.service import Service, free_port
+from testing.upstream import Upstream
+from tests.support.browser import MISSING, PROGRAM, Tabs, Watch, chromium
+from tests.support.chat_page import Chat
 
 OpenAdmin = Callable[..., Page]
 SITE_PORT = free_port()

@@ -4,7 +4,7 @@ from urllib.parse import quote
 
 from playwright.sync_api import Locator, Page, expect
 
-from tests.client import Caller
+from testing.client import Caller
 
 KEY_OF_THE_TAB = "sessionStorage.getItem('bancobot.key') ?? sessionStorage.setItem('bancobot.key', {key!r})"
 

@@ -10,7 +10,7 @@ from typing import Any
 from sessions_api.exports.formats import FORMATS
 from sessions_api.exports.reading import conversations
 from sessions_api.exports.selection import Selection
-from sessions_api.exports.writing import Wishes, in_pieces
+from sessions_api.exports.writing import ExportOptions, in_pieces
 from sessions_api.models import Feedback, Message, Session
 
 THEN = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
@@ -77,9 +77,9 @@ def rate(session: Session, position: int, comment: str = "") -> None:
     Feedback.objects.create(session=session, position=position, rating="up", comment=comment, created_at=THEN)
 
 
-def exported(name: str, wishes: Wishes | None = None, *, superseded: bool = False, **selection: Any) -> str:
+def exported(name: str, options: ExportOptions | None = None, *, superseded: bool = False, **selection: Any) -> str:
     read = conversations(Selection(**selection).sessions(), superseded=superseded or name == "jsonl")
-    return b"".join(in_pieces(FORMATS[name].write(read, wishes or Wishes()))).decode()
+    return b"".join(in_pieces(FORMATS[name].write(read, options or ExportOptions()))).decode()
 
 
 def objects(text: str) -> list[dict[str, Any]]:

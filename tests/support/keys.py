@@ -15,9 +15,9 @@ from typing import Any
 import aiohttp
 import pytest
 
-from tests.client import Caller, service_with
-from tests.service import Service
-from tests.upstream import Upstream
+from testing.client import Caller, service_with
+from testing.service import Service
+from testing.upstream import Upstream
 
 CLIENTS, KEYS = "access_client", "access_key"
 ALL_SCOPES = ("chat", "sessions:read", "sessions:write", "sessions:erase", "admin:read")

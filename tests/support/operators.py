@@ -11,7 +11,7 @@ from django.test import Client as Browser
 
 from access import clients
 from access.models import AuditEntry, Client, Key
-from tests.service import Service
+from testing.service import Service
 
 CLIENTS, KEYS, AUDIT = "/admin/access/client/", "/admin/access/key/", "/admin/access/auditentry/"
 DAY = timedelta(days=1)

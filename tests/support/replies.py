@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from chat.providers import ChatMessage, Options, Piece, Provider, ProviderError, Usage, make_provider
-from tests.upstream import Upstream
+from testing.upstream import Upstream
 
 
 @dataclass

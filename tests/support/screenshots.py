@@ -10,15 +10,15 @@ from typing import Any
 
 from playwright.sync_api import Browser, Page, expect
 
-from tests import scenarios
-from tests.browser import PHONE, chromium
-from tests.browser_fixtures import log_in
-from tests.chat_page import Chat
-from tests.client import Caller, good, new_id, wait_until
-from tests.environment import ROOT
-from tests.keys import Client
-from tests.service import Service, provider_settings
-from tests.upstream import Upstream
+from testing import scenarios
+from testing.client import Caller, good, new_id, wait_until
+from testing.environment import ROOT
+from testing.service import Service, provider_settings
+from testing.upstream import Upstream
+from tests.support.browser import PHONE, chromium
+from tests.support.browser_fixtures import log_in
+from tests.support.chat_page import Chat
+from tests.support.keys import Client
 
 IMAGES = ROOT / "docs" / "images"
 MOST_BYTES = 150_000

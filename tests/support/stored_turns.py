@@ -3,8 +3,8 @@
 from typing import Any
 
 from sessions_api.models import Message, new_public_id
-from sessions_api.store import begin_turns, finish_turns
-from sessions_api.turns import BegunTurn, NewTurn, Outcome
+from sessions_api.store.messages import BegunTurn, NewTurn, Outcome
+from sessions_api.store.turns import begin_turns, finish_turns
 
 
 def question(session_id: str = "s", text: str = "Oi", **more: Any) -> NewTurn:

@@ -10,15 +10,16 @@ import psycopg
 import pytest
 from django.db import connection
 
-from bench import checks, sampler, streams
-from bench.chart import Chart
-from bench.drip import SAMPLE
-from bench.fill import Filling, fill_postgresql, fill_sqlite
-from bench.load import Tally, percentile
-from bench.wire import StreamedAnswer, answer, chunk
 from sessions_api.models import Message, Session
-from sessions_api.store import begin_turns
-from sessions_api.turns import BegunTurn, NewTurn
+from sessions_api.store.messages import BegunTurn, NewTurn
+from sessions_api.store.turns import begin_turns
+from testing.environment import ROOT
+from trials.bench import checks, sampler, streams
+from trials.bench.document.chart import Chart
+from trials.bench.drip import SAMPLE
+from trials.bench.fill import Filling, fill_postgresql, fill_sqlite
+from trials.bench.load import CallCounts, percentile
+from trials.bench.wire import StreamedAnswer, answer, chunk
 
 HEAD = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
 COMPLETED = {("user", "completed"): 5, ("assistant", "completed"): 5}
@@ -48,7 +49,7 @@ def test_joined_pieces_each_have_their_moment_of_sending() -> None:
 
 
 def test_a_window_counts_only_what_came_while_the_clock_ran() -> None:
-    tally = Tally(turns=[(0.9, 0.1, 0), (1.5, 0.2, 2), (2.0, 0.3, 4)])
+    tally = CallCounts(turns=[(0.9, 0.1, 0), (1.5, 0.2, 2), (2.0, 0.3, 4)])
     tally.pieces.extend((0.9, 5.0, 1.1, 7.0, 1.2, 6.0))
     window = tally.between(1.0, 2.0)
     assert (window.turns_per_second, window.latencies, window.delays) == (1.0, [0.2], [6.0, 7.0])
@@ -76,8 +77,8 @@ def test_a_turn_that_left_its_reply_pending_is_a_problem() -> None:
     [
         ("/venv/lib/python3.11/site-packages/httpx/_client.py", "httpx"),
         ("/usr/lib/python3.11/json/decoder.py", None),  # works for whoever called it
-        (f"{sampler.ROOT}/chat/providers/sse.py", "chat.providers"),
-        (f"{sampler.ROOT}/manage.py", None),
+        (f"{ROOT}/chat/providers/sse.py", "chat.providers"),
+        (f"{ROOT}/manage.py", None),
     ],
 )
 def test_a_file_counts_for_its_package(file: str, package: str | None) -> None:

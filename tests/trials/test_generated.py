@@ -2,10 +2,10 @@
 
 import pytest
 
-from fuzz.run import PASSES, complaints, try_service
-from tests import scenarios
+from testing import scenarios
+from testing.upstream import Upstream
 from tests.conftest import MakeService
-from tests.upstream import Upstream
+from trials.fuzz.run import PASSES, complaints, try_service
 
 pytestmark = pytest.mark.no_database
 

@@ -7,14 +7,14 @@ from pathlib import Path
 
 import pytest
 
+from testing.service import Service
+from testing.upstream import Request, Upstream
 from tests.conftest import MakeService
-from tests.service import Service
-from tests.upstream import Request, Upstream
-from torture import report
-from torture.base import Finding, World
-from torture.ledger import Asked, Ledger, Row, check, check_database, check_rows, sent_again
-from torture.report import Result
-from torture.talk import answering, reply_to, talking
+from trials.torture import report
+from trials.torture.base import Finding, World
+from trials.torture.ledger import Asked, Ledger, Row, check, check_database, check_rows, sent_again
+from trials.torture.report import Result
+from trials.torture.talk import answering, reply_to, talking
 
 pytestmark = pytest.mark.no_database
 
@@ -238,7 +238,7 @@ def test_the_report_names_what_broke_and_keeps_the_prose_around_it(tmp_path: Pat
     results = [Result("crashes", "sqlite", 60.0, [good, bad])]
     path = tmp_path / "reliability.md"
     path.write_text("# Reliability\n\nBefore.\n\n" + report.BEGIN + "\nold\n" + report.END + "\n\nAfter.\n")
-    report.write(path, report.render(results, [("seed", "1")], "python -m torture --seed 1"))
+    report.write(path, report.render(results, [("seed", "1")], "python -m trials.torture --seed 1"))
     text = path.read_text()
     assert text.startswith("# Reliability\n\nBefore.")
     assert text.endswith("\n\nAfter.\n")

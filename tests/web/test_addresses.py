@@ -5,10 +5,10 @@ from typing import Any
 import pytest
 from django.core.exceptions import ImproperlyConfigured
 
-from bancobot_project.addresses import Proxies, networks
-from tests.client import Caller
+from testing.client import Caller
 from tests.conftest import MakeService
-from tests.test_server import settings_error
+from tests.project.test_server import settings_error
+from web.addresses import Proxies, networks
 
 pytestmark = pytest.mark.no_database
 

@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from tests.client import Caller, good, new_id, problem
-from tests.service import Service
-from tests.upstream import Upstream
+from testing.client import Caller, good, new_id, problem
+from testing.service import Service
+from testing.upstream import Upstream
 
 STORED = "SELECT (SELECT count(*) FROM sessions_api_session), (SELECT count(*) FROM sessions_api_message)"
 BOTH = pytest.mark.parametrize("path", ["/chat", "/api/message"])

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.client import Caller, service_with
-from tests.environment import ROOT, clean_environment
-from tests.service import Service, free_port
-from tests.upstream import Upstream
+from testing.client import Caller, service_with
+from testing.environment import ROOT, clean_environment
+from testing.service import Service, free_port
+from testing.upstream import Upstream
 
 pytestmark = pytest.mark.no_database
 

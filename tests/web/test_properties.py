@@ -16,19 +16,19 @@ from rest_framework import serializers
 from rest_framework.request import Request
 from rest_framework.test import APIRequestFactory
 
-from bancobot_project.addresses import Proxies, address, networks
 from bancobot_project.environment import Environment
-from bancobot_project.errors import ApiError
-from bancobot_project.fields import MAX_METADATA_BYTES, Flag, Metadata, Number, Text, Whole
-from bancobot_project.parsers import DEEPEST, parse_json
-from chat.context import fit
+from chat.engine.context import fit
 from chat.providers.sse import EventParser
 from chat.serializers import ChatSerializer, MessageSerializer
-from sessions_api import paging
+from sessions_api.api import pagination
 from sessions_api.models import Message, Session
-from sessions_api.turns import PastMessage, most_tokens
-from tests.environment import ROOT
-from tests.records import add_turns, make_session
+from sessions_api.store.messages import PastMessage, most_tokens
+from testing.environment import ROOT
+from tests.support.records import add_turns, make_session
+from web.addresses import Proxies, address, networks
+from web.errors import ApiError
+from web.fields import MAX_METADATA_BYTES, Flag, Metadata, Number, Text, Whole
+from web.parsers import DEEPEST, parse_json
 
 tried = settings(max_examples=100, derandomize=True, database=None, deadline=None)
 tried_on_the_database = settings(tried, max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -194,9 +194,9 @@ def test_every_event_arrives_as_it_was_sent(sent: list[Any], places: list[int], 
 # Lists and their parameters
 
 TRYING: list[tuple[str, Callable[[Request], Any], Callable[[Any], bool]]] = [
-    ("limit", lambda request: paging.limit_of(request, 20, 100), lambda limit: 1 <= limit <= 100),
-    ("since", lambda request: paging.moment_of(request, "since"), lambda at: at is None or at.tzinfo is UTC),
-    ("erase", lambda request: paging.flag_of(request, "erase"), lambda flag: isinstance(flag, bool)),
+    ("limit", lambda request: pagination.limit_of(request, 20, 100), lambda limit: 1 <= limit <= 100),
+    ("since", lambda request: pagination.moment_of(request, "since"), lambda at: at is None or at.tzinfo is UTC),
+    ("erase", lambda request: pagination.flag_of(request, "erase"), lambda flag: isinstance(flag, bool)),
 ]
 odd = texts | st.integers().map(str) | st.datetimes(timezones=st.timezones() | st.none()).map(str) | st.text("0١٣9.-")
 
@@ -217,7 +217,7 @@ def test_a_parameter_is_good_or_its_refusal_names_it(name: str, read: Any, is_go
 def test_a_moment_means_the_same_in_every_zone(at: datetime) -> None:
     offset = at.utcoffset()
     if 2 <= at.year <= 9998 and offset is not None and not offset.seconds % 60:  # ISO 8601 writes no seconds of it
-        assert paging.moment_of(request_with(since=at.isoformat()), "since") == at.astimezone(UTC)
+        assert pagination.moment_of(request_with(since=at.isoformat()), "since") == at.astimezone(UTC)
 
 
 moments = st.integers(-2, 2).map(lambda seconds: datetime(2026, 11, 22, tzinfo=UTC) + timedelta(seconds=seconds))
@@ -235,7 +235,7 @@ def test_the_pages_of_sessions_hold_each_of_them_once(active: list[datetime], li
     found: list[Session] = []
     cursor: str | None = ""
     while cursor is not None:
-        page, url = paging.page_of_sessions(request_with(q=filtered, cursor=cursor), Session.objects.all(), limit)
+        page, url = pagination.page_of_sessions(request_with(q=filtered, cursor=cursor), Session.objects.all(), limit)
         found += page
         assert url is None or (len(page) == limit and kept(url, "q") == filtered)
         cursor = kept(url, "cursor") if url else None
@@ -252,7 +252,9 @@ def test_the_pages_of_messages_hold_each_of_them_once(turns: int, limit: int, or
     found: list[int] = []
     place: str | None = ""
     while place is not None:
-        page, url = paging.page_of_messages(request_with(order=order, **{name: place}), session.messages.all(), limit)
+        page, url = pagination.page_of_messages(
+            request_with(order=order, **{name: place}), session.messages.all(), limit
+        )
         found += [message.position for message in page]
         place = kept(url, name) if url else None
     assert (
@@ -272,7 +274,7 @@ def kept(url: str, name: str) -> str:
 @pytest.mark.django_db
 def test_a_strange_cursor_is_a_page_or_a_refusal(cursor: str) -> None:
     try:
-        page, _ = paging.page_of_sessions(request_with(cursor=cursor), Session.objects.all(), 1)
+        page, _ = pagination.page_of_sessions(request_with(cursor=cursor), Session.objects.all(), 1)
         assert len(list(page)) <= 1
     except serializers.ValidationError as problem:
         assert isinstance(problem.detail, dict)

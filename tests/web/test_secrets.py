@@ -11,20 +11,20 @@ import pytest
 from django.db import connection
 
 from access.callers import bringing
-from bancobot_project.logs import JSONFormatter, trace_of
-from bancobot_project.secrets_filter import hide, mask
+from chat.engine.turn import TurnOptions
 from chat.providers import Options, ProviderError
-from chat.turns import Wishes
-from tests import scenarios
-from tests.client import Caller
+from testing import scenarios
+from testing.client import Caller
+from testing.scenarios import Scenario
+from testing.service import Service
+from testing.upstream import Exchange, Upstream
+from tests.access.test_owners import everything_stored
 from tests.conftest import MakeService
-from tests.keys import Client, Key, made_up_key
-from tests.replies import ask, provider_for
-from tests.scenarios import Scenario
-from tests.service import Service
-from tests.test_owners import everything_stored
-from tests.test_server import run
-from tests.upstream import Exchange, Upstream
+from tests.project.test_server import run
+from tests.support.keys import Client, Key, made_up_key
+from tests.support.replies import ask, provider_for
+from web.logs import JSONFormatter, trace_of
+from web.redaction import hide, mask
 
 TEXT = "CANARIO-texto"
 CALLERS_KEY = "sk-CANARIO-do-cliente-0123456789"
@@ -201,7 +201,7 @@ def assert_nothing_of_ours_went_upstream(watched: Watched) -> None:
 
 def test_no_repr_and_no_traceback_shows_a_key(upstream: Upstream) -> None:
     options = Options(model="m", api_key=CALLERS_KEY)
-    shown = [repr(bringing(CALLERS_KEY)), repr(options), repr(Wishes(api_key=CALLERS_KEY))]
+    shown = [repr(bringing(CALLERS_KEY)), repr(options), repr(TurnOptions(api_key=CALLERS_KEY))]
     for failure in failures():
         upstream.otherwise = failure
         provider = provider_for(upstream, retries=0, read_timeout=0.2)

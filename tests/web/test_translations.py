@@ -13,11 +13,11 @@ from django.utils.translation import gettext as translate
 from django.utils.translation import override
 from django.utils.translation import template as template_translation
 
-from tests import scenarios
-from tests.client import Caller
-from tests.environment import ROOT
-from tests.service import Service
-from tests.upstream import Upstream
+from testing import scenarios
+from testing.client import Caller
+from testing.environment import ROOT
+from testing.service import Service
+from testing.upstream import Upstream
 
 pytestmark = pytest.mark.no_database
 

@@ -1,4 +1,4 @@
-"""`python -m bench`: measures BancoBot next to a FastAPI baseline and writes docs/performance.md. Linux only."""
+"""`python -m trials.bench`: measures BancoBot next to a FastAPI baseline and writes docs/performance.md. Linux only."""
 
 import argparse
 import asyncio
@@ -14,12 +14,23 @@ import tempfile
 import time
 from pathlib import Path
 
-from bench import databases, measure, report, services, sizes
-from bench.results import Results
-from bench.scenarios import BASELINE, PREFILL_MESSAGES, STREAM_SECONDS, UPSTREAM_SECONDS, Bench, Contestant, Plan, Run
-from tests import postgres
+from testing import measure, postgres
+from testing.environment import ROOT
+from trials.bench import databases, services, sizes
+from trials.bench.document import report
+from trials.bench.results import Results
+from trials.bench.scenarios import (
+    BASELINE,
+    PREFILL_MESSAGES,
+    STREAM_SECONDS,
+    UPSTREAM_SECONDS,
+    Bench,
+    Contestant,
+    Plan,
+    Run,
+)
 
-OUTPUT = services.ROOT / "docs" / "performance.md"
+OUTPUT = ROOT / "docs" / "performance.md"
 STARTED = time.monotonic()
 NO_REACH = "1000000000"
 ACCESS: dict[str, tuple[str, ...] | None] = {
@@ -34,13 +45,13 @@ SCENARIOS = ("throughput", "single", "in-flight", "streams", "history", "table",
 
 
 def parse_arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m trials.bench", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="one short round of everything, printed, not written")
     parser.add_argument("--only", choices=SCENARIOS, help="one scenario, printed, not written")
     parser.add_argument("--seconds", type=float, help="how long a throughput run is measured (default 6)")
     parser.add_argument("--pairs", type=int, help="rounds of the throughput scenario (default 3)")
     parser.add_argument("--database", choices=("sqlite", "postgres", "both"), default="both")
-    parser.add_argument("--output", type=Path, help=f"the file to write (default {OUTPUT.relative_to(services.ROOT)})")
+    parser.add_argument("--output", type=Path, help=f"the file to write (default {OUTPUT.relative_to(ROOT)})")
     arguments = parser.parse_args()
     arguments.seconds = arguments.seconds or (2.0 if arguments.quick else 6.0)
     arguments.pairs = arguments.pairs or (1 if arguments.quick else 3)
@@ -158,11 +169,11 @@ def main() -> int:
         entrants, version, notes = contestants(arguments.database, scratch, stack)
         machine = measure.machine(scratch, version)
         port = services.free_port()
-        command = [sys.executable, "-m", "bench.upstream", "--port", str(port)]
+        command = [sys.executable, "-m", "trials.bench.upstream", "--port", str(port)]
         ready = f"http://127.0.0.1:{port}/v1/models"
         stack.enter_context(services.running(command, {}, cores.others, ready, scratch / "upstream.log"))
         results = run_all(Bench(cores, scratch, port), arguments, entrants)
-    text = report.render(results, machine, shlex.join(["python", "-m", "bench", *sys.argv[1:]]), notes)
+    text = report.render(results, machine, shlex.join(["python", "-m", "trials.bench", *sys.argv[1:]]), notes)
     if arguments.output is None:
         print(text)
     else:

@@ -4,15 +4,15 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
 
-from bench.load import Tally
+from trials.bench.load import CallCounts
 
 EXCEPTION = re.compile(r"[\w.]+(Error|Exception)\b")  # the last line of a traceback
 Counts = Mapping[tuple[str, str], int]  # messages by role and status
 
 
-def total(tallies: Iterable[Tally]) -> Tally:
+def total(tallies: Iterable[CallCounts]) -> CallCounts:
     """One tally of all; without the single turns and pieces."""
-    whole = Tally()
+    whole = CallCounts()
     for tally in tallies:
         whole.acknowledged += tally.acknowledged
         whole.messages += tally.messages
@@ -21,7 +21,7 @@ def total(tallies: Iterable[Tally]) -> Tally:
     return whole
 
 
-def told_problems(tally: Tally, calls: int, messages: int) -> list[str]:
+def told_problems(tally: CallCounts, calls: int, messages: int) -> list[str]:
     """What the clients were told, against what the upstream saw."""
     problems = []
     if tally.failures:

@@ -1,4 +1,4 @@
-"""`python -m bench.console`: how long the operator's overview takes with 10^6 messages, on both databases.
+"""`python -m trials.bench.console`: how long the operator's overview takes with 10^6 messages, on both databases.
 
 500,000 turns of the last 30 days, of 200 clients and 10 models; once in 20,000 sessions, once in 250,000. It times the
 counting of them all, and each page as Django's test client gets it: login, rights, queries and template.
@@ -12,10 +12,10 @@ import sys
 import tempfile
 from pathlib import Path
 
-from bench import databases
-from bench.services import ROOT
+from testing.environment import ROOT
+from trials.bench import databases
 
-INSIDE = "import django; django.setup(); from bench.pages import main; main({sessions})"
+INSIDE = "import django; django.setup(); from trials.bench.pages import main; main({sessions})"
 SESSIONS = (20_000, 250_000)
 
 
@@ -33,7 +33,7 @@ def measure(url: str, scratch: Path, sessions: int) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m bench.console", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m trials.bench.console", description=__doc__)
     parser.add_argument("--database", choices=("sqlite", "postgres", "both"), default="both")
     parser.add_argument("--sessions", type=int, action="append", help=f"default: {SESSIONS}")
     options = parser.parse_args()

@@ -10,8 +10,8 @@ from typing import Any
 
 import psycopg
 
-from bench.fill import Filling, fill_postgresql, fill_sqlite
-from tests import postgres
+from testing import postgres
+from trials.bench.fill import Filling, fill_postgresql, fill_sqlite
 
 COUNT = "SELECT role, status, count(*) FROM sessions_api_message GROUP BY role, status"
 

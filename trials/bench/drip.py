@@ -8,7 +8,7 @@ import asyncio
 import re
 import time
 
-from bench.wire import chunk
+from trials.bench.wire import chunk
 
 PIECES = 50
 PAUSE = 0.02

@@ -7,8 +7,8 @@ from typing import Any
 
 import psycopg
 
-from bench.load import QUESTION
-from bench.upstream import MODEL, REPLY
+from trials.bench.load import QUESTION
+from trials.bench.upstream import MODEL, REPLY
 
 OWNER = "open"  # who calls without a key
 SECONDS_LATER = {

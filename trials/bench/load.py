@@ -13,8 +13,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Self
 
-from bench.upstream import MODEL, REPLY
-from bench.wire import HttpMessage, Reader, request
+from trials.bench.upstream import MODEL, REPLY
+from trials.bench.wire import HttpMessage, Reader, request
 
 CONVERSATION_TURNS = 21
 QUESTION = "Qual é o limite do Pix à noite, e como peço um limite maior no aplicativo?"
@@ -80,7 +80,7 @@ async def ask_once(port: int, method: str, path: str, body: object = None) -> di
 
 
 @dataclass
-class Tally:
+class CallCounts:
     """What the clients were told. `messages` is what the upstream must have been sent for the acknowledged turns."""
 
     acknowledged: int = 0
@@ -129,7 +129,7 @@ class Client:
 
     connection_class: type[Connection] = Connection
 
-    def __init__(self, port: int, tally: Tally, *, path: str = "/chat", most_sent: int | None = None) -> None:
+    def __init__(self, port: int, tally: CallCounts, *, path: str = "/chat", most_sent: int | None = None) -> None:
         self.key = ""  # of a client, where the service asks for one
         self.port = port
         self.tally = tally

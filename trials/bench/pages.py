@@ -1,4 +1,4 @@
-"""What `bench.console` runs in a process of its own, in which Django is set up for the database to measure."""
+"""What `trials.bench.console` runs in a process of its own, in which Django is set up for the database to measure."""
 
 import statistics as averages
 import sys
@@ -9,7 +9,7 @@ from django.core.management import call_command
 from django.db import connection
 from django.test import Client
 
-from sessions_api import statistics
+from sessions_api.statistics import tallies
 
 MESSAGES = 1_000_000
 DAYS, CLIENTS, MODELS, ROUNDS = 30, 200, 10, 15
@@ -77,10 +77,10 @@ def main(sessions: int) -> None:
     client = Client()
     client.force_login(User.objects.create_superuser("bench"))
     began = time.perf_counter()
-    while not statistics.count_ended():
+    while not tallies.count_ended():
         pass
     seconds = time.perf_counter() - began
-    statistics.purge()
+    tallies.purge()
     print(f"{connection.vendor}, {sessions:,} sessions: all turns counted in {seconds:.1f} s (half of it waiting)")
     for page in PAGES:
         taken = milliseconds(client, page)

@@ -3,9 +3,9 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
-from bench.load import Window, percentile
-from bench.scenarios import BASELINE, Plan, Run, median
-from bench.sizes import Histories, Tables
+from trials.bench.load import Window, percentile
+from trials.bench.scenarios import BASELINE, Plan, Run, median
+from trials.bench.sizes import Histories, Tables
 
 Rounds = list[list[Run]]
 

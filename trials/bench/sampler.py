@@ -1,6 +1,7 @@
 """Where a service's CPU time goes, by package, with nothing but the standard library.
 
-`python -m bench.sampler OUTPUT manage.py serve …` runs the service as it is; between two signals its worker is sampled.
+`python -m trials.bench.sampler OUTPUT manage.py serve …` runs the service as it is. Between two signals it samples
+the worker.
 A timer on the CPU time of the worker's main thread, which runs the event loop, interrupts it every few milliseconds
 (the kernel's tick); the stack then says for whom it works. Of the other threads only their CPU time is known.
 """
@@ -17,7 +18,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import FrameType
 
-ROOT = Path(__file__).resolve().parent.parent
+from testing.environment import ROOT
+
 BEGIN, END, SAMPLE = signal.SIGRTMIN + 1, signal.SIGRTMIN + 2, signal.SIGALRM
 INTERVAL_NANOSECONDS = 2_000_000
 WAIT_SECONDS = 5.0

@@ -10,10 +10,11 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from bench import checks, load, measure, sampler, services, streams
-from bench.databases import Database
-from bench.drip import PAUSE, PIECES
-from bench.fill import Filling
+from testing import measure
+from trials.bench import checks, load, sampler, services, streams
+from trials.bench.databases import Database
+from trials.bench.drip import PAUSE, PIECES
+from trials.bench.fill import Filling
 
 UPSTREAM_SECONDS = 2.0
 STREAM_SECONDS = PIECES * PAUSE
@@ -64,7 +65,7 @@ class Run:
     contestant: str
     window: load.Window
     usage: measure.Usage
-    tally: load.Tally
+    tally: load.CallCounts
     problems: list[str] = field(default_factory=list)
     profile: sampler.Profile | None = None
 
@@ -166,7 +167,7 @@ class Bench:
         services.migrate(settings)
         return services.create_client(settings, options)
 
-    def gains(self, database: Database, before: checks.Counts, told: Sequence[load.Tally]) -> list[str]:
+    def gains(self, database: Database, before: checks.Counts, told: Sequence[load.CallCounts]) -> list[str]:
         """What is wrong with what the database gained."""
         return checks.stored_problems(before, database.counts(), checks.total(told).acknowledged)
 
@@ -186,7 +187,7 @@ class Bench:
             yield Served(port, process.pid, database, log)
 
     @contextlib.asynccontextmanager
-    async def accounted(self, tallies: Sequence[load.Tally], problems: list[str]) -> AsyncIterator[None]:
+    async def accounted(self, tallies: Sequence[load.CallCounts], problems: list[str]) -> AsyncIterator[None]:
         """What the clients are told inside of it has to agree with what the upstream sees meanwhile."""
         before = await load.ask_once(self.upstream_port, "GET", "/tally")
         yield
@@ -219,7 +220,7 @@ class Bench:
     async def direct(self, plan: Plan) -> load.Window:
         """The load generator against the upstream, nothing in between."""
         await self._pace_of(plan)
-        tally = load.Tally()
+        tally = load.CallCounts()
         kind = streams.DirectStreamClient if plan.streamed else load.DirectClient
         clients: list[load.Client] = [kind(self.upstream_port, tally) for _ in range(plan.clients)]
         window, _ = await drive(clients, plan, Meter())
@@ -231,7 +232,7 @@ class Bench:
 async def make_clients(plan: Plan, contestant: Contestant, served: Served, filling: Filling) -> list[load.Client]:
     kind = streams.StreamClient if plan.streamed else load.Client
     path = contestant.stream_path if plan.streamed else "/chat"
-    tally = load.Tally()
+    tally = load.CallCounts()
     clients = [kind(served.port, tally, path=path) for _ in range(plan.clients)]
     load.stagger(clients)
     if plan.prefill:

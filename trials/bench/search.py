@@ -1,4 +1,4 @@
-"""`python -m bench.search`: how long a search takes with 10^6 messages, on both databases.
+"""`python -m trials.bench.search`: how long a search takes with 10^6 messages, on both databases.
 
 50,000 sessions of 20 messages: of one owner with nearly all, one with 3,000, and 1,000 with one each. The texts are
 made of 30,000 words, as unequally frequent as those of a language. It times the migration that makes the index, and
@@ -13,10 +13,10 @@ import sys
 import tempfile
 from pathlib import Path
 
-from bench import databases
-from bench.services import ROOT
+from testing.environment import ROOT
+from trials.bench import databases
 
-INSIDE = "import django; django.setup(); from bench.words import main; main({sessions})"
+INSIDE = "import django; django.setup(); from trials.bench.document.words import main; main({sessions})"
 
 
 def measure(url: str, scratch: Path, sessions: int) -> None:
@@ -32,7 +32,7 @@ def measure(url: str, scratch: Path, sessions: int) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m bench.search", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m trials.bench.search", description=__doc__)
     parser.add_argument("--database", choices=("sqlite", "postgres", "both"), default="both")
     parser.add_argument("--sessions", type=int, default=50_000, help="of 20 messages each (default: 50,000)")
     options = parser.parse_args()

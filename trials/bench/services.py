@@ -13,9 +13,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench.upstream import MODEL
+from testing.environment import ROOT
+from trials.bench.upstream import MODEL
 
-ROOT = Path(__file__).resolve().parent.parent
 START_SECONDS = 60.0
 STOP_SECONDS = 15.0
 
@@ -65,11 +65,11 @@ def provider_settings(upstream_port: int) -> dict[str, str]:
 
 def baseline_command(port: int) -> list[str]:
     options = ["--host", "127.0.0.1", "--port", str(port), "--log-level", "warning", "--no-access-log"]
-    return [sys.executable, "-m", "uvicorn", "bench.baseline:app", *options]
+    return [sys.executable, "-m", "uvicorn", "trials.bench.baseline:app", *options]
 
 
 def bancobot_command(port: int, sampled_to: Path | None = None) -> list[str]:
-    sampler = ["-m", "bench.sampler", str(sampled_to)] if sampled_to else []
+    sampler = ["-m", "trials.bench.sampler", str(sampled_to)] if sampled_to else []
     serve = ["manage.py", "serve", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
     return [sys.executable, *sampler, *serve]
 

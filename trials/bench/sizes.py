@@ -12,11 +12,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar
 
-from bench import load
-from bench.databases import Database
-from bench.fill import Filling
-from bench.scenarios import BASELINE, Bench, Contestant, Served, fill_baseline, median
-from bench.wire import request
+from trials.bench import load
+from trials.bench.databases import Database
+from trials.bench.fill import Filling
+from trials.bench.scenarios import BASELINE, Bench, Contestant, Served, fill_baseline, median
+from trials.bench.wire import request
 
 LENGTHS = (Filling("short", 40, 10), Filling("long", 40, 1_000), Filling("longest", 40, 10_000))
 DEFAULT_WINDOW, EQUAL_WINDOW = 100, 10  # HISTORY_MAX_MESSAGES
@@ -80,7 +80,7 @@ def histories(bench: Bench, contestant: Contestant, window: int | None, seconds:
     return result
 
 
-async def _talk_in_turns(bench: Bench, served: Served, result: Histories, seconds: float) -> list[load.Tally]:
+async def _talk_in_turns(bench: Bench, served: Served, result: Histories, seconds: float) -> list[load.CallCounts]:
     await bench.pace()
     if served.database is None:
         await fill_baseline(served.port, *LENGTHS)
@@ -111,7 +111,7 @@ class Talker:
     """One client that takes its turns in prefilled sessions, one after the other, so that none grows much."""
 
     def __init__(self, port: int, filling: Filling, window: int | None) -> None:
-        self.client = load.Client(port, load.Tally(), most_sent=window)
+        self.client = load.Client(port, load.CallCounts(), most_sent=window)
         self.held = dict.fromkeys(filling.session_ids, filling.messages)
         self.sessions: Iterator[str] = itertools.cycle(self.held)
 
@@ -153,10 +153,10 @@ def _filled(bench: Bench, contestant: Contestant, size: int) -> Iterator[Databas
 
 async def _look_and_talk(
     bench: Bench, served: Sequence[Served], result: Tables, seconds: float
-) -> list[list[load.Tally]]:
+) -> list[list[load.CallCounts]]:
     """All tallies by service."""
     await bench.pace()
-    tallies: list[list[load.Tally]] = [[load.Tally()] for _ in served]
+    tallies: list[list[load.CallCounts]] = [[load.CallCounts()] for _ in served]
     result.rates = {size: [] for size in TABLES}
     async with bench.accounted([told[0] for told in tallies], result.problems):
         visitors = [Visitor(service.port, told[0]) for service, told in zip(served, tallies, strict=True)]
@@ -164,7 +164,7 @@ async def _look_and_talk(
     result.latencies = {size: visitor.latencies for size, visitor in zip(TABLES, visitors, strict=True)}
     for _ in range(BLOCKS):
         for size, service, told in zip(TABLES, served, tallies, strict=True):
-            told.append(load.Tally())
+            told.append(load.CallCounts())
             async with bench.accounted(told[-1:], result.problems):
                 result.rates[size].append(await _talk(service, told[-1]))
     return tallies
@@ -180,7 +180,7 @@ async def _look(visitors: Sequence["Visitor"], seconds: float) -> None:
         visitor.leave()
 
 
-async def _talk(service: Served, tally: load.Tally) -> float:
+async def _talk(service: Served, tally: load.CallCounts) -> float:
     """Turns per second of CLIENTS clients; the first half second does not count."""
     clients = [load.Client(service.port, tally) for _ in range(CLIENTS)]
     load.stagger(clients)
@@ -195,7 +195,7 @@ async def _talk(service: Served, tally: load.Tally) -> float:
 class Visitor:
     """Takes a turn in a session, then looks at the list, at that session and at its messages."""
 
-    def __init__(self, port: int, tally: load.Tally) -> None:
+    def __init__(self, port: int, tally: load.CallCounts) -> None:
         self.port = port
         self.talker = Talker(port, MINE, DEFAULT_WINDOW)
         self.talker.client.tally = tally

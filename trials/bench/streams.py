@@ -3,9 +3,9 @@
 import json
 import time
 
-from bench import load
-from bench.drip import PIECES, STAMP
-from bench.wire import HttpMessage, StreamedAnswer, request
+from trials.bench import load
+from trials.bench.drip import PIECES, STAMP
+from trials.bench.wire import HttpMessage, StreamedAnswer, request
 
 DELTA, DONE = b"event: delta\n", b"event: done\n"
 DATA = b"\ndata: "

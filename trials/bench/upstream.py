@@ -1,8 +1,8 @@
 """The LLM of the benchmark: answers the OpenAI protocol at once, after a delay or piece by piece, and counts its calls.
 
-`python -m bench.upstream --port N`. Besides `/v1/chat/completions` (JSON, or the whole event stream in one write) and
-`/v1/models` it has `GET /tally` (what it has seen so far) and `POST /pace` (from the next call on): `{"seconds": 2}` to
-answer after two seconds, `{"drip": true}` to stream piece by piece (drip.py).
+`python -m trials.bench.upstream --port N`. Besides `/v1/chat/completions` (JSON, or the whole event stream in one
+write) and `/v1/models` it has `GET /tally` (what it has seen so far) and `POST /pace` (from the next call on):
+`{"seconds": 2}` to answer after two seconds, `{"drip": true}` to stream piece by piece (drip.py).
 """
 
 import argparse
@@ -12,8 +12,8 @@ import gc
 import json
 from typing import Any
 
-from bench.drip import SAMPLE, Drip
-from bench.wire import HttpMessage, Reader, answer, chunk
+from trials.bench.drip import SAMPLE, Drip
+from trials.bench.wire import HttpMessage, Reader, answer, chunk
 
 MODEL = "bench/model"
 PIECES = (
@@ -84,7 +84,7 @@ MODELS = answer(_models())
 NOT_FOUND = answer(b'{"error": {"code": 404, "message": "not found"}}', status="404 Not Found")
 
 
-class Tally:
+class CallCounts:
     """What the upstream was asked: `calls`, and `messages` over all of them, so a shortened history shows."""
 
     def __init__(self) -> None:
@@ -101,7 +101,7 @@ class Tally:
 class Upstream(asyncio.Protocol):
     transport: asyncio.Transport
 
-    def __init__(self, tally: Tally) -> None:
+    def __init__(self, tally: CallCounts) -> None:
         self.tally = tally
         self.reader = Reader()
 
@@ -148,7 +148,7 @@ class Upstream(asyncio.Protocol):
 
 
 async def serve(port: int) -> None:
-    tally = Tally()
+    tally = CallCounts()
     server = await asyncio.get_running_loop().create_server(lambda: Upstream(tally), "127.0.0.1", port, backlog=4096)
     gc.freeze()  # what lives now lives until the end: don't let the collector walk it in the middle of a run
     await server.serve_forever()

@@ -1,4 +1,4 @@
-"""`python -m fuzz`: tries a service with generated requests until there were as many cases as asked for."""
+"""`python -m trials.fuzz`: tries a service with generated requests until there were as many cases as asked for."""
 
 import argparse
 import secrets
@@ -7,12 +7,12 @@ import sys
 import tempfile
 from pathlib import Path
 
-from fuzz.run import PASSES, serving, try_service
-from torture.__main__ import DATABASES, database, end
+from trials.fuzz.run import PASSES, serving, try_service
+from trials.torture.__main__ import DATABASES, database, end
 
 
 def parse_arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m fuzz", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m trials.fuzz", description=__doc__)
     parser.add_argument("--cases", type=int, default=10_000, help="at least so many on each database")
     parser.add_argument(
         "--seed", type=int, default=secrets.randbelow(10**6), help="of the first round (default: random)"

@@ -11,9 +11,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.environment import ROOT, clean_environment
-from tests.service import Service, provider_settings
-from tests.upstream import Upstream
+from testing.environment import ROOT, clean_environment
+from testing.service import Service, provider_settings
+from testing.upstream import Upstream
 
 CONFIG = Path(__file__).with_name("schemathesis.toml")
 CLIENTS = ("ana", "bruno")  # none of whom may see what the other has

@@ -9,8 +9,8 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from tests.client import Caller, good
-from tests.service import Service
+from testing.client import Caller, good
+from testing.service import Service
 
 CASES, TURNS = 30, 4
 STARTS_AT = datetime(2025, 12, 24, 9, 0, tzinfo=UTC)
@@ -29,7 +29,7 @@ def main(python: str) -> int:
         finally:
             service.close()
         answer = subprocess.run(
-            [python, "tests/pm4py/reader.py", *files], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, check=True
+            [python, "trials/mining/reader.py", *files], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, check=True
         )
     return judge([json.loads(line) for line in answer.stdout.decode().splitlines()])
 

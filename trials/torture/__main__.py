@@ -1,4 +1,4 @@
-"""`python -m torture`: tries the promises by kills, restarts and faults, and writes docs/reliability.md. Linux only."""
+"""`python -m trials.torture`: tries the promises by kills and faults, and writes docs/reliability.md. Linux only."""
 
 import argparse
 import contextlib
@@ -14,21 +14,20 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from bench import measure
-from tests import postgres
-from tests.environment import ROOT
-from tests.upstream import Upstream
-from torture import report
-from torture.base import Finding, World
-from torture.report import Result
-from torture.steps import STEPS
+from testing import measure, postgres
+from testing.environment import ROOT
+from testing.upstream import Upstream
+from trials.torture import report
+from trials.torture.base import Finding, World
+from trials.torture.report import Result
+from trials.torture.steps import STEPS
 
 OUTPUT = ROOT / "docs" / "reliability.md"
 DATABASES = ("sqlite", "postgresql")
 
 
 def parse_arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m torture", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m trials.torture", description=__doc__)
     parser.add_argument("--seed", type=int, help="of all that is random (default: a new one, which the report names)")
     parser.add_argument("--database", choices=(*DATABASES, "both"), default="both")
     parser.add_argument("--only", nargs="+", choices=STEPS, metavar="STEP", help=f"of {', '.join(STEPS)}")
@@ -45,7 +44,7 @@ def parse_arguments() -> argparse.Namespace:
 
 @contextlib.contextmanager
 def database(kind: str) -> Iterator[postgres.Server | None]:
-    """What DATABASE_URL names is where tests.service makes its databases: nothing means SQLite."""
+    """What DATABASE_URL names is where testing.service makes its databases: nothing means SQLite."""
     os.environ.pop("DATABASE_URL", None)
     if kind == "sqlite":
         yield None
@@ -103,7 +102,7 @@ def main() -> int:
         machine = measure.machine(Path(scratch), version())
         results = run_all(arguments, Path(scratch))
     if arguments.output is not None:
-        command = f"python -m torture --seed {arguments.seed}"
+        command = f"python -m trials.torture --seed {arguments.seed}"
         report.write(arguments.output, report.render(results, machine, command))
         print(f"written to {arguments.output}")
     return 1 if any(finding.problems for result in results for finding in result.findings) else 0

@@ -6,9 +6,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tests.postgres import Server
-from tests.service import Service, provider_settings
-from tests.upstream import Upstream
+from testing.postgres import Server
+from testing.service import Service, provider_settings
+from testing.upstream import Upstream
 
 FEW = 3  # a quick run counts no lower
 

@@ -7,12 +7,12 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from tests.service import Service
-from tests.upstream import Upstream
-from torture import processes
-from torture.base import Finding, World
-from torture.ledger import Asked, Ledger, Row, check, read_rows, sent_again
-from torture.talk import Talk, answering, crowd, reply_to, talking
+from testing.service import Service
+from testing.upstream import Upstream
+from trials.torture import processes
+from trials.torture.base import Finding, World
+from trials.torture.ledger import Asked, Ledger, Row, check, read_rows, sent_again
+from trials.torture.talk import Talk, answering, crowd, reply_to, talking
 
 TURNS, KILLS = 1000, 50
 SHARES = {"worker": 36, "master": 4, "all": 10}  # of the kills

@@ -15,8 +15,8 @@ from typing import NamedTuple
 
 import psycopg
 
-from tests.service import Service
-from tests.upstream import Request, Upstream
+from testing.service import Service
+from testing.upstream import Request, Upstream
 
 # Refusals that come before anything is stored.
 NOTHING_STORED = {"session_busy", "overloaded", "rate_limited", "provider_unavailable", "idempotency_mismatch"}

@@ -3,9 +3,9 @@
 import asyncio
 import re
 
-from torture.base import Finding, World
-from torture.ledger import Ledger, check
-from torture.talk import crowd, talking
+from trials.torture.base import Finding, World
+from trials.torture.ledger import Ledger, check
+from trials.torture.talk import crowd, talking
 
 TURNS, CLIENTS, WORKERS = 5000, 32, 2
 LOCK_TROUBLE = re.compile(

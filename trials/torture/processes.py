@@ -8,7 +8,7 @@ from pathlib import Path
 
 import psycopg
 
-from tests.service import Service
+from testing.service import Service
 
 PENDING_RUNNERS = "SELECT DISTINCT runner FROM sessions_api_message WHERE status = 'pending'"
 

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from torture.base import Finding
+from trials.torture.base import Finding
 
 BEGIN = "<!-- Figures of `make torture`: what stands between the markers is rewritten -->"
 END = "<!-- End of the figures -->"

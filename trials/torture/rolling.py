@@ -5,11 +5,11 @@ import os
 import signal
 from collections.abc import Awaitable, Callable
 
-from tests.service import Service
-from torture import processes
-from torture.base import Finding, World
-from torture.ledger import Ledger, check
-from torture.talk import Talk, answering, crowd, reply_to, talking
+from testing.service import Service
+from trials.torture import processes
+from trials.torture.base import Finding, World
+from trials.torture.ledger import Ledger, check
+from trials.torture.talk import Talk, answering, crowd, reply_to, talking
 
 CLIENTS = 16
 RELOADS, RESTARTS = 3, 2

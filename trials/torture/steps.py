@@ -1,12 +1,12 @@
 """The campaign's steps by name, in the order in which they run."""
 
-from torture import clients
-from torture.base import Step
-from torture.crashes import crashes
-from torture.load import lock_errors
-from torture.rolling import rolling
-from torture.stopping import stop
-from torture.weather import database_weather
+from trials.torture.base import Step
+from trials.torture.clients.steps import STEPS as CLIENT_STEPS
+from trials.torture.crashes import crashes
+from trials.torture.load import lock_errors
+from trials.torture.rolling import rolling
+from trials.torture.stopping import stop
+from trials.torture.weather import database_weather
 
 STEPS: dict[str, Step] = {
     "crashes": crashes,
@@ -14,5 +14,5 @@ STEPS: dict[str, Step] = {
     "rolling": rolling,
     "lock_errors": lock_errors,
     "database_weather": database_weather,
-    **clients.STEPS,
+    **CLIENT_STEPS,
 }

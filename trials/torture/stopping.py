@@ -9,12 +9,12 @@ from collections import Counter
 
 import aiohttp
 
-from tests import scenarios
-from tests.service import Service
-from torture import processes
-from torture.base import Finding, World
-from torture.ledger import Asked, Ledger, check, read_rows
-from torture.talk import Talk, talking
+from testing import scenarios
+from testing.service import Service
+from trials.torture import processes
+from trials.torture.base import Finding, World
+from trials.torture.ledger import Asked, Ledger, check, read_rows
+from trials.torture.talk import Talk, talking
 
 STREAMS, LEFT = 50, 10  # of the others the client has gone
 GRACE = 25  # seconds; the replies take five and ten

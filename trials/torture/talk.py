@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Any
 
 import aiohttp
 
-from tests import scenarios
-from tests.client import Event, events
-from tests.scenarios import Scenario
-from torture.ledger import MARKER, Asked, Ledger
+from testing import scenarios
+from testing.client import Event, events
+from testing.scenarios import Scenario
+from trials.torture.ledger import MARKER, Asked, Ledger
 
 if TYPE_CHECKING:
-    from tests.upstream import Exchange
+    from testing.upstream import Exchange
 
 PATIENCE = aiohttp.ClientTimeout(total=90)  # longer than anything here takes, so that a hang is seen as one
 RETRY_PAUSE = 0.1

@@ -12,12 +12,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tests.postgres import Server
-from tests.service import Service
-from torture import processes
-from torture.base import Finding, World
-from torture.ledger import Ledger, check
-from torture.talk import Talk, answering, crowd, reply_to, talking
+from testing.postgres import Server
+from testing.service import Service
+from trials.torture import processes
+from trials.torture.base import Finding, World
+from trials.torture.ledger import Ledger, check
+from trials.torture.talk import Talk, answering, crowd, reply_to, talking
 
 CLIENTS, WORKERS = 24, 2
 CALM = 2.0  # seconds of load before, between and after

@@ -10,7 +10,7 @@ from django.core.management.base import BaseCommand, no_translations
 from access import clients
 from access.management.arguments import client_called
 from access.models import Key
-from bancobot_project.logs import visible
+from web.logs import visible
 
 COLUMNS = ("KEY", "CLIENT", "LABEL", "SCOPES", "CREATED", "EXPIRES", "LAST USED", "STATE")
 

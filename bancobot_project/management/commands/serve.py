@@ -11,7 +11,7 @@ from django.core.management.base import BaseCommand, CommandError
 from django.db import Error as DatabaseProblem
 
 from access.models import Key
-from bancobot_project.server import (
+from bancobot_project.server.gunicorn import (
     Server,
     allow_many_connections,
     check_open_access,

@@ -18,12 +18,12 @@ from access import audit
 from access.clients import COMMAND
 from access.management.arguments import client_called
 from sessions_api.exports.formats import CLOCKS, FORMATS
-from sessions_api.exports.memory import keep_little_cached
 from sessions_api.exports.progress import Progress
 from sessions_api.exports.reading import conversations
 from sessions_api.exports.selection import Selection
-from sessions_api.exports.writing import Tally, Wishes, in_pieces
+from sessions_api.exports.writing import ExportCounts, ExportOptions, in_pieces
 from sessions_api.models import Message, Session
+from sessions_api.sqlite import keep_little_cached
 
 STANDARD_OUTPUT = "-"
 LEFT_OUT = {"openai": "turns that were not completed", "real": "replies that are still in the making"}
@@ -75,14 +75,16 @@ class Command(BaseCommand):
     @no_translations
     def handle(self, *args: Any, format: str, output: str, **options: Any) -> None:  # noqa: A002 - the option's name
         selection = selected(options)
-        sessions, wishes = selection.sessions(), Wishes(options["clock"] == "simulated")
+        sessions, export_options = selection.sessions(), ExportOptions(options["clock"] == "simulated")
         count = sessions.count()
         audit.record(audit.Action.EXPORTED, COMMAND.name, format=format, filters=selection.used(), sessions=count)
         read = conversations(sessions, superseded=options["include_superseded"] or format == "jsonl")
-        pieces = in_pieces(FORMATS[format].write(read, wishes))
+        pieces = in_pieces(FORMATS[format].write(read, export_options))
         keep_little_cached()
-        write_to(output, shown(pieces, wishes.tally, sessions))
-        said = summary(wishes.tally, SIMULATED if wishes.simulated else LEFT_OUT.get(format, LEFT_OUT["real"]))
+        write_to(output, shown(pieces, export_options.counts, sessions))
+        said = summary(
+            export_options.counts, SIMULATED if export_options.simulated else LEFT_OUT.get(format, LEFT_OUT["real"])
+        )
         (self.stderr if output == STANDARD_OUTPUT else self.stdout).write(said)
 
 
@@ -100,13 +102,13 @@ def selected(options: dict[str, Any]) -> Selection:
     )
 
 
-def shown(pieces: Iterable[bytes], tally: Tally, sessions: QuerySet[Session]) -> Iterator[bytes]:
+def shown(pieces: Iterable[bytes], counts: ExportCounts, sessions: QuerySet[Session]) -> Iterator[bytes]:
     """The pieces, with a bar on a terminal that says how far they are."""
     total = sessions.aggregate(messages=Sum("message_count", default=0))["messages"] if sys.stderr.isatty() else 0
     bar = Progress(sys.stderr, total, "messages")
     for piece in pieces:
         yield piece
-        bar.show(tally.messages + tally.messages_left_out)
+        bar.show(counts.messages + counts.messages_left_out)
     bar.clear()
 
 
@@ -146,11 +148,11 @@ def _in_place_of(path: Path) -> Iterator[IO[bytes]]:
         raise
 
 
-def summary(tally: Tally, reason: str) -> str:
-    said = f"Exported {counted(tally.conversations, 'conversation')} ({counted(tally.messages, 'message')})."
-    if tally.messages_left_out or tally.conversations_left_out:
-        left_out = counted(tally.messages_left_out, "message")
-        said += f" Left out: {left_out} ({reason}), and so {counted(tally.conversations_left_out, 'conversation')}."
+def summary(counts: ExportCounts, reason: str) -> str:
+    said = f"Exported {counted(counts.conversations, 'conversation')} ({counted(counts.messages, 'message')})."
+    if counts.messages_left_out or counts.conversations_left_out:
+        left_out = counted(counts.messages_left_out, "message")
+        said += f" Left out: {left_out} ({reason}), and so {counted(counts.conversations_left_out, 'conversation')}."
     return said
 
 

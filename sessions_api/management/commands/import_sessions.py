@@ -12,10 +12,10 @@ from django.core.management.base import BaseCommand, CommandError, no_translatio
 
 from access import audit
 from access.clients import COMMAND
-from sessions_api.exports.checking import Refused, conversation_in
-from sessions_api.exports.memory import keep_little_cached
 from sessions_api.exports.progress import Progress
-from sessions_api.exports.storing import BATCH, Parts, store
+from sessions_api.imports.checking import Refused, conversation_in
+from sessions_api.imports.storing import BATCH, Parts, store
+from sessions_api.sqlite import keep_little_cached
 
 STANDARD_INPUT = "-"
 LONGEST_LINE = 1024**3  # bytes; more is no conversation

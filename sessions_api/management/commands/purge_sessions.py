@@ -10,7 +10,8 @@ from django.db.models import Count, Sum
 
 from access import audit
 from access.clients import COMMAND
-from sessions_api.housekeeping import Removed, drop_expired_keys, expired_sessions, purge, retention
+from sessions_api.retention.erasure import Removed, purge
+from sessions_api.retention.expiry import drop_expired_keys, expired_sessions, retention
 
 UNITS = {"m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 

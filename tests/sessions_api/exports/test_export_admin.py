@@ -9,12 +9,12 @@ from django.contrib.auth.models import Permission, User
 from django.test import Client
 
 from access.models import AuditEntry
-from sessions_api.export_admin import MOST_AT_ONCE
+from sessions_api.console.exports import MOST_AT_ONCE
 from sessions_api.exports.formats import FORMATS
 from sessions_api.models import Session
-from tests.exported import objects, talk
-from tests.operators import logged_in, text
-from tests.records import make_many
+from tests.support.exported import objects, talk
+from tests.support.operators import logged_in, text
+from tests.support.records import make_many
 
 pytestmark = pytest.mark.django_db(transaction=True)
 

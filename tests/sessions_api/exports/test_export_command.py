@@ -15,8 +15,8 @@ from django.core.management import CommandError, call_command
 from access import clients
 from access.models import AuditEntry, Client
 from sessions_api.exports.progress import Progress
-from tests.environment import ROOT, clean_environment
-from tests.exported import THEN, change, objects, talk
+from testing.environment import ROOT, clean_environment
+from tests.support.exported import THEN, change, objects, talk
 
 pytestmark = pytest.mark.django_db(transaction=True)
 

@@ -9,10 +9,10 @@ import pytest
 from django.utils import timezone
 
 from sessions_api.exports.formats import FORMATS
-from tests.client import Caller, good, new_id, problem, service_with, wait_until
-from tests.exported import objects
-from tests.service import Service
-from tests.upstream import Upstream
+from testing.client import Caller, good, new_id, problem, service_with, wait_until
+from testing.service import Service
+from testing.upstream import Upstream
+from tests.support.exported import objects
 
 LONG, CHARACTERS = 10_000, 6_000  # messages, and of each: 60 MB and more
 

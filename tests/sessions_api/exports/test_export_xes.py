@@ -9,8 +9,8 @@ from xml.etree.ElementTree import Element, fromstring
 
 import pytest
 
-from sessions_api.exports.writing import Wishes
-from tests.exported import HOSTILE, change, exported, rate, talk
+from sessions_api.exports.writing import ExportOptions
+from tests.support.exported import HOSTILE, change, exported, rate, talk
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -29,7 +29,7 @@ READ_AS: dict[str, Callable[[str], Any]] = {
 
 
 def log(*, simulated: bool = False) -> Element:
-    return fromstring(exported("xes", Wishes(simulated=simulated)))  # noqa: S314 - it is our own
+    return fromstring(exported("xes", ExportOptions(simulated=simulated)))  # noqa: S314 - it is our own
 
 
 def kind(element: Element) -> str:

@@ -12,11 +12,11 @@ from django.test.utils import CaptureQueriesContext
 from sessions_api.exports import events, table
 from sessions_api.exports.reading import MESSAGES, SESSIONS
 from sessions_api.exports.timeline import simulated_moment
-from sessions_api.exports.writing import Wishes, in_pieces
+from sessions_api.exports.writing import ExportOptions, in_pieces
 from sessions_api.models import Message
-from tests.environment import ROOT
-from tests.exported import HOSTILE, THEN, change, column, exported, objects, rate, rows, talk
-from tests.records import add_turns, make_many, make_session
+from testing.environment import ROOT
+from tests.support.exported import HOSTILE, THEN, change, column, exported, objects, rate, rows, talk
+from tests.support.records import add_turns, make_many, make_session
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -123,8 +123,8 @@ def test_fine_tuning_takes_completed_turns_alone() -> None:
     change(session, 3, status="cancelled")
     talk("só", "parcial", session_id="outra")
     Message.objects.filter(session__session_id="outra", position=1).update(status="interrupted")
-    wishes = Wishes()
-    assert objects(exported("openai", wishes)) == [
+    options = ExportOptions()
+    assert objects(exported("openai", options)) == [
         {
             "messages": [
                 {"role": "system", "content": "Seja breve."},
@@ -135,9 +135,9 @@ def test_fine_tuning_takes_completed_turns_alone() -> None:
             ]
         }
     ]
-    tally = wishes.tally
-    assert (tally.conversations, tally.messages) == (1, 4)
-    assert (tally.conversations_left_out, tally.messages_left_out) == (1, 6)
+    counts = options.counts
+    assert (counts.conversations, counts.messages) == (1, 4)
+    assert (counts.conversations_left_out, counts.messages_left_out) == (1, 6)
 
 
 # Events
@@ -183,7 +183,7 @@ def test_two_sessions_with_one_id_are_two_cases() -> None:
 )  # fmt: skip
 def test_the_simulated_clock_is_read_in_all_its_forms(told: Any) -> None:
     talk("Oi", "Olá", metadata=simulated(told))
-    row = rows(exported("events", Wishes(simulated=True)))[1]
+    row = rows(exported("events", ExportOptions(simulated=True)))[1]
     times = ("2025-12-24T18:00:00.000000Z", "2025-12-24T18:00:01.500000Z")
     assert (row["START_TIMESTAMP"], row["END_TIMESTAMP"]) == times
 
@@ -201,28 +201,28 @@ def test_what_is_no_moment_is_none(told: Any) -> None:
 def test_a_question_without_a_simulated_moment_comes_after_those_before_it() -> None:
     session = talk("a", "ra", "b", "rb", "c", "rc")
     change(session, 2, metadata=simulated("2025-12-24T18:00:00"))
-    wishes = Wishes(simulated=True)
-    starts = column(exported("events", wishes), "START_TIMESTAMP")
+    options = ExportOptions(simulated=True)
+    starts = column(exported("events", options), "START_TIMESTAMP")
     assert starts == [f"2025-12-24T18:0{minute}:00.000000Z" for minute in (0, 0, 1, 1)]
-    assert (wishes.tally.messages, wishes.tally.messages_left_out) == (4, 2)
+    assert (options.counts.messages, options.counts.messages_left_out) == (4, 2)
 
 
 @pytest.mark.parametrize("name", ["events", "xes"])
 def test_what_would_be_at_the_end_of_time_has_no_place_on_the_simulated_clock(name: str) -> None:
     session = talk("a", "ra", "b", "rb", metadata=simulated("9998-06-01"))
     change(session, 2, metadata={}, created_at=THEN + timedelta(days=26 * 365))
-    wishes = Wishes(simulated=True)
-    exported(name, wishes)
-    assert (wishes.tally.messages, wishes.tally.messages_left_out) == (3, 1)
+    options = ExportOptions(simulated=True)
+    exported(name, options)
+    assert (options.counts.messages, options.counts.messages_left_out) == (3, 1)
 
 
 def test_conversations_without_a_simulated_clock_are_left_out_and_counted() -> None:
     talk("Oi", "Olá")
     for name in ("events", "xes"):
-        wishes = Wishes(simulated=True)
-        exported(name, wishes)
-        assert (wishes.tally.conversations, wishes.tally.conversations_left_out) == (0, 1)
-        assert wishes.tally.messages_left_out == 2
+        options = ExportOptions(simulated=True)
+        exported(name, options)
+        assert (options.counts.conversations, options.counts.conversations_left_out) == (0, 1)
+        assert options.counts.messages_left_out == 2
 
 
 def test_columns_are_those_that_the_tools_read() -> None:

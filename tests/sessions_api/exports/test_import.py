@@ -12,13 +12,13 @@ from django.core.management import CommandError, call_command
 
 from access.models import AuditEntry
 from sessions_api.exports import jsonl
-from sessions_api.exports.checking import Refused, conversation_in
 from sessions_api.exports.reading import Conversation, Said
-from sessions_api.exports.storing import BATCH
-from sessions_api.exports.writing import Wishes
+from sessions_api.exports.writing import ExportOptions
+from sessions_api.imports.checking import Refused, conversation_in
+from sessions_api.imports.storing import BATCH
 from sessions_api.models import Message, Session
-from tests.exported import HOSTILE, THEN, change, exported, objects, rate, talk
-from tests.records import add_turns, make_session
+from tests.support.exported import HOSTILE, THEN, change, exported, objects, rate, talk
+from tests.support.records import add_turns, make_session
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -189,7 +189,7 @@ def whole_line() -> dict[str, Any]:
     of_all: dict[str, Any] = {"session": session, "turn_id": "t", "created_at": THEN, "status": "completed"}
     messages = [Message(position=0, role="user", **of_all), Message(position=1, role="assistant", **of_all)]
     said = (Said(message, None) for message in messages)
-    return objects("".join(jsonl.write([Conversation(session, "ana", said)], Wishes())))[0]
+    return objects("".join(jsonl.write([Conversation(session, "ana", said)], ExportOptions())))[0]
 
 
 @pytest.mark.no_database

@@ -1,8 +1,8 @@
 """What BancoBot is to reach, against what was measured."""
 
-from bench.results import Results, Rounds, delay, memory, ratios, stored, turns_per_second
-from bench.scenarios import Plan, median
-from bench.sizes import EQUAL_WINDOW, LENGTHS, Histories
+from trials.bench.results import Results, Rounds, delay, memory, ratios, stored, turns_per_second
+from trials.bench.scenarios import Plan, median
+from trials.bench.sizes import EQUAL_WINDOW, LENGTHS, Histories
 
 TIMES_THE_BASELINE = 2.0
 SHARE_IN_FLIGHT = {1_000: 0.98, 2_000: 0.85}

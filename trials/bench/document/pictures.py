@@ -2,10 +2,10 @@
 
 from collections.abc import Callable
 
-from bench.chart import Chart
-from bench.results import Results, Rounds, by_contestant, delay, turns_per_second
-from bench.scenarios import Plan, Run
-from bench.sizes import LENGTHS, OPERATIONS, TABLES
+from trials.bench.document.chart import Chart
+from trials.bench.results import Results, Rounds, by_contestant, delay, turns_per_second
+from trials.bench.scenarios import Plan, Run
+from trials.bench.sizes import LENGTHS, OPERATIONS, TABLES
 
 Figure = Callable[[list[Run]], float]
 

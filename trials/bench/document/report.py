@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from bench import goals, pictures, sections
-from bench.load import CONVERSATION_TURNS
-from bench.results import Results
+from trials.bench.document import goals, pictures, sections
+from trials.bench.load import CONVERSATION_TURNS
+from trials.bench.results import Results
 
 BEGIN = "<!-- Figures of `make bench`: what stands between the markers is rewritten -->"
 END = "<!-- End of the figures -->"

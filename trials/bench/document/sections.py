@@ -2,9 +2,9 @@
 
 from collections.abc import Sequence
 
-from bench.drip import PAUSE, PIECES
-from bench.load import percentile
-from bench.results import (
+from trials.bench.drip import PAUSE, PIECES
+from trials.bench.load import percentile
+from trials.bench.results import (
     Results,
     Rounds,
     by_contestant,
@@ -15,9 +15,9 @@ from bench.results import (
     stored,
     turns_per_second,
 )
-from bench.sampler import Profile
-from bench.scenarios import BASELINE, DRAIN_SECONDS, PREFILL_MESSAGES, UPSTREAM_SECONDS, Plan, Run, median
-from bench.sizes import BLOCKS, CLIENTS, DEFAULT_WINDOW, EQUAL_WINDOW, LENGTHS, OPERATIONS, TABLES, Histories
+from trials.bench.sampler import Profile
+from trials.bench.scenarios import BASELINE, DRAIN_SECONDS, PREFILL_MESSAGES, UPSTREAM_SECONDS, Plan, Run, median
+from trials.bench.sizes import BLOCKS, CLIENTS, DEFAULT_WINDOW, EQUAL_WINDOW, LENGTHS, OPERATIONS, TABLES, Histories
 
 SMALL_SHARE = 0.01
 

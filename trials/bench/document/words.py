@@ -1,4 +1,4 @@
-"""What `bench.search` runs in a process of its own, in which Django is set up for the database to measure."""
+"""What `trials.bench.search` runs in a process of its own, in which Django is set up for the database to measure."""
 
 import itertools
 import random

@@ -7,14 +7,14 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from types import TracebackType
 
-from tests import scenarios
-from tests.service import Service
-from tests.upstream import Request, Upstream
-from torture.base import Finding, World
-from torture.clients_talk import ask, quiet, reply, telling
-from torture.clients_wire import PATIENCE, Answer, Client, at_most
-from torture.ledger import Ledger, check
-from torture.processes import until
+from testing import scenarios
+from testing.service import Service
+from testing.upstream import Request, Upstream
+from trials.torture.base import Finding, World
+from trials.torture.clients.talk import ask, quiet, reply, telling
+from trials.torture.clients.wire import PATIENCE, Answer, Client, at_most
+from trials.torture.ledger import Ledger, check
+from trials.torture.processes import until
 
 CLIENTS = 8
 PAUSE_SECONDS = 0.05  # of a client between two questions

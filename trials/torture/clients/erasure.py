@@ -11,16 +11,16 @@ from typing import TYPE_CHECKING
 
 import psycopg
 
-from tests import scenarios
-from tests.scenarios import Scenario
-from tests.service import Service
-from torture.base import Finding, World
-from torture.clients_talk import quiet
-from torture.clients_wire import PATIENCE, Answer, Client, at_most
-from torture.processes import until
+from testing import scenarios
+from testing.scenarios import Scenario
+from testing.service import Service
+from trials.torture.base import Finding, World
+from trials.torture.clients.talk import quiet
+from trials.torture.clients.wire import PATIENCE, Answer, Client, at_most
+from trials.torture.processes import until
 
 if TYPE_CHECKING:
-    from tests.upstream import Exchange
+    from testing.upstream import Exchange
 
 CANARY = re.compile(rb"canary-[a-z]+-[0-9a-f]{16}")
 LENGTH = 5000  # characters of a text: more than fits a page of SQLite's

@@ -5,12 +5,12 @@ import random
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
-from tests import scenarios
-from tests.service import Service
-from torture.base import Finding, World
-from torture.clients_talk import body_of, note, quiet, reply, telling, text_of
-from torture.clients_wire import Answer, Client, at_most
-from torture.ledger import Asked, Ledger, check
+from testing import scenarios
+from testing.service import Service
+from trials.torture.base import Finding, World
+from trials.torture.clients.talk import body_of, note, quiet, reply, telling, text_of
+from trials.torture.clients.wire import Answer, Client, at_most
+from trials.torture.ledger import Asked, Ledger, check
 
 KEYS_AT_ONCE = 6
 RETRIES = 50  # requests with one key

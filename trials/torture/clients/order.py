@@ -6,13 +6,13 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-from tests.service import Service
-from tests.upstream import Request
-from torture.base import Finding, World
-from torture.clients_talk import ask, held, quiet, reply, telling
-from torture.clients_wire import PATIENCE, Answer, Client, at_most
-from torture.ledger import Asked, Ledger, check
-from torture.processes import until
+from testing.service import Service
+from testing.upstream import Request
+from trials.torture.base import Finding, World
+from trials.torture.clients.talk import ask, held, quiet, reply, telling
+from trials.torture.clients.wire import PATIENCE, Answer, Client, at_most
+from trials.torture.ledger import Asked, Ledger, check
+from trials.torture.processes import until
 
 AT_ONCE = 25  # pairs
 REFUSED = 50

@@ -1,13 +1,13 @@
 """The steps that play clients, for steps.py."""
 
-from torture.base import Step
-from torture.clients_circuit import circuit
-from torture.clients_erasure import erasure
-from torture.clients_keys import keys
-from torture.clients_order import pairs
-from torture.clients_streams import cuts, drops
-from torture.clients_traces import disconnects, in_flight
-from torture.clients_weather import faults
+from trials.torture.base import Step
+from trials.torture.clients.circuit import circuit
+from trials.torture.clients.erasure import erasure
+from trials.torture.clients.keys import keys
+from trials.torture.clients.order import pairs
+from trials.torture.clients.streams import cuts, drops
+from trials.torture.clients.traces import disconnects, in_flight
+from trials.torture.clients.weather import faults
 
 STEPS: dict[str, Step] = {
     "keys": keys,

@@ -8,18 +8,18 @@ from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from tests import scenarios
-from tests.client import Event
-from tests.scenarios import Scenario
-from tests.service import Service
-from torture.base import Finding, World
-from torture.clients_talk import body_of, pieces, quiet, reply, telling, whole
-from torture.clients_wire import PATIENCE, Client, Exchange, at_most
-from torture.ledger import Asked, Ledger, check
-from torture.processes import until
+from testing import scenarios
+from testing.client import Event
+from testing.scenarios import Scenario
+from testing.service import Service
+from trials.torture.base import Finding, World
+from trials.torture.clients.talk import body_of, pieces, quiet, reply, telling, whole
+from trials.torture.clients.wire import PATIENCE, Client, Exchange, at_most
+from trials.torture.ledger import Asked, Ledger, check
+from trials.torture.processes import until
 
 if TYPE_CHECKING:
-    from tests.upstream import Exchange as Upstreams
+    from testing.upstream import Exchange as Upstreams
 
 AT_ONCE = 50
 UNSEEN = 0.2  # of those who leave do so before the first byte

@@ -5,14 +5,14 @@ import threading
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from tests import scenarios
-from tests.scenarios import Scenario
-from tests.service import Service
-from torture.clients_wire import Answer, Client
-from torture.ledger import Asked, Ledger, read_rows
+from testing import scenarios
+from testing.scenarios import Scenario
+from testing.service import Service
+from trials.torture.clients.wire import Answer, Client
+from trials.torture.ledger import Asked, Ledger, read_rows
 
 if TYPE_CHECKING:
-    from tests.upstream import Exchange
+    from testing.upstream import Exchange
 
 PENDING = "SELECT count(*) FROM sessions_api_message WHERE status = 'pending'"
 WORDS = ("ação", "é", "saldo", "às 10h", "🙂", "limite", "Pix\n", "“já”")  # of one, two, three and four bytes

@@ -9,14 +9,14 @@ from contextlib import aclosing, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench.measure import memory
-from tests.service import Service
-from tests.upstream import Upstream
-from torture.base import Finding, World
-from torture.clients_talk import ask, body_of, held, quiet, reply, telling
-from torture.clients_wire import PATIENCE, Client, Exchange, at_most
-from torture.ledger import Asked, Ledger, check
-from torture.processes import connections, master, until, workers
+from testing.measure import memory
+from testing.service import Service
+from testing.upstream import Upstream
+from trials.torture.base import Finding, World
+from trials.torture.clients.talk import ask, body_of, held, quiet, reply, telling
+from trials.torture.clients.wire import PATIENCE, Client, Exchange, at_most
+from trials.torture.ledger import Asked, Ledger, check
+from trials.torture.processes import connections, master, until, workers
 
 MOST_CONNECTIONS = 10
 LOOKS = 20  # a tenth of a second apart: the texts so far are stored meanwhile

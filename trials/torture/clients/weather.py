@@ -10,17 +10,17 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from tests import scenarios
-from tests.scenarios import Scenario
-from tests.service import Service
-from tests.upstream import Request
-from torture.base import Finding, World
-from torture.clients_talk import ask, quiet
-from torture.clients_wire import Answer, Client
-from torture.ledger import Asked, Ledger, check, read_rows
+from testing import scenarios
+from testing.scenarios import Scenario
+from testing.service import Service
+from testing.upstream import Request
+from trials.torture.base import Finding, World
+from trials.torture.clients.talk import ask, quiet
+from trials.torture.clients.wire import Answer, Client
+from trials.torture.ledger import Asked, Ledger, check, read_rows
 
 if TYPE_CHECKING:
-    from tests.upstream import Exchange
+    from testing.upstream import Exchange
 
 CONNECT_SECONDS, READ_SECONDS, DEADLINE_SECONDS = 0.3, 1.5, 4
 SLACK_SECONDS = 3.0  # for a busy machine

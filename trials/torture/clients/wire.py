@@ -8,7 +8,7 @@ from collections.abc import AsyncGenerator, Awaitable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from tests.client import Event, events
+from testing.client import Event, events
 
 PATIENCE = 60.0  # seconds; longer than any answer may take, so that a hang is seen as one
 NO_LINGER = struct.pack("ii", 1, 0)  # close() then sends an RST

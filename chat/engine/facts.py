@@ -1,0 +1,42 @@
+"""What the overview says of the provider, and of the turns of this process."""
+
+import os
+from pathlib import Path
+from typing import Protocol
+
+from django.conf import settings
+from django.utils.translation import gettext as _
+
+from chat.engine.turn import Turn
+from chat.providers.base import Provider
+from sessions_api.console.facts import Fact
+
+
+class Running(Protocol):
+    """What the facts need of the process's service."""
+
+    provider: Provider
+    running: dict[str, Turn]
+
+
+def service_facts(service: Running) -> list[Fact]:
+    """Asked outside of the event loop, while turns come and go."""
+    down = service.provider.is_down
+    said = _("fails: its turns are refused at once") if down else _("answers")
+    waiting = sum(turn.begun is None for turn in list(service.running.values()))
+    turns = {"running": len(service.running) - waiting, "waiting": waiting}
+    facts = [
+        Fact(_("provider"), settings.LLM_PROVIDER),
+        Fact(_("provider, for this process"), said, down),
+        Fact(_("turns of this process"), _("%(running)d running, %(waiting)d in line") % turns),
+    ]
+    return facts + ([Fact(_("worker processes"), str(workers))] if (workers := processes()) else [])
+
+
+def processes() -> int:
+    """How many processes the parent of this one has started: the workers. 0 where the system does not tell."""
+    parent = os.getppid()
+    try:
+        return len(Path(f"/proc/{parent}/task/{parent}/children").read_text().split())
+    except OSError:
+        return 0

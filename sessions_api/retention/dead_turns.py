@@ -1,0 +1,55 @@
+"""Ending the turns that nobody runs any more."""
+
+import logging
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+
+from django.conf import settings
+from django.db.models import Q, QuerySet
+from django.utils import timezone
+
+from sessions_api.models import Message
+from sessions_api.store.process import is_gone, outages
+
+logger = logging.getLogger(__name__)
+LONG_AGO = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+def interrupt_dead_turns(cutoff: datetime | None = None) -> int:
+    """Mark the turns that nobody runs any more: no heartbeat since `cutoff`, or a runner that is certainly gone."""
+    cutoff = cutoff or oldest_heartbeat()
+    pending = Message.objects.filter(status=Message.Status.PENDING)
+    runners = pending.order_by().values_list("runner", flat=True).distinct()
+    gone = [name for name in runners if is_gone(name)]
+    return _interrupt(pending.filter(Q(heartbeat_at__lt=cutoff) | Q(heartbeat_at=None) | Q(runner__in=gone)))
+
+
+def is_dead(heartbeat_at: datetime | None) -> bool:
+    """Whether a pending turn has not been heard of for longer than its lease."""
+    return heartbeat_at is None or heartbeat_at < oldest_heartbeat()
+
+
+def oldest_heartbeat() -> datetime:
+    """What is older belongs to a dead turn. Nothing does right after an outage: nobody could write a heartbeat then."""
+    lease = settings.TURN_LEASE_SECONDS
+    return timezone.now() - timedelta(seconds=lease) if outages.over_for(lease) else LONG_AGO
+
+
+def interrupt_turns(turn_ids: Sequence[str]) -> list[int]:
+    """Mark turns that were found dead; answers for each whether it still was. (For the writer: see writer.py.)"""
+    pending = Message.objects.filter(status=Message.Status.PENDING, heartbeat_at__lt=oldest_heartbeat())
+    return [_interrupt(pending.filter(turn_id=turn_id)) for turn_id in turn_ids]
+
+
+def _interrupt(replies: QuerySet[Message]) -> int:
+    """End them with the text that had come. They are never sent again: the provider may have answered, and billed."""
+    count = replies.update(
+        status=Message.Status.INTERRUPTED,
+        error_code="turn_interrupted",
+        may_have_been_billed=True,
+        completed_at=timezone.now(),
+        heartbeat_at=None,
+    )
+    if count:
+        logger.warning("turns interrupted", extra={"turns": count})
+    return count

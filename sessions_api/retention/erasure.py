@@ -1,0 +1,134 @@
+"""Closing, erasing and purging sessions, in small transactions, so that no turn waits for long."""
+
+import math
+import time
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import NamedTuple
+
+from django.conf import settings
+from django.db import OperationalError, connection, transaction
+from django.db.models import QuerySet
+from django.utils import timezone
+
+from sessions_api.models import Message, Session
+from sessions_api.sqlite import wipe
+
+BATCH = 500  # sessions looked at, and messages deleted, in one transaction, or a few more
+ERASE_ATTEMPTS = 50  # a tenth of a second apart: others hold a session for milliseconds
+LONG_AGO = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+class Removed(NamedTuple):
+    """How many sessions and messages were deleted."""
+
+    sessions: int = 0
+    messages: int = 0
+
+
+def close(sessions: QuerySet[Session]) -> int:
+    """Close what is open among the sessions; with no retention they are erased. Answers how many."""
+    if settings.SESSION_CLOSED_RETENTION_HOURS == 0:
+        return erase(sessions.filter(closed_at=None))
+    return sessions.filter(closed_at=None).update(closed_at=timezone.now())
+
+
+def erase(sessions: QuerySet[Session]) -> int:
+    """Delete the sessions, busy or not, and every trace of their text from the database file. Answers how many.
+
+    Which sessions these are is asked once, at the beginning: that may be a slow search.
+    """
+    pks = list(sessions.order_by().values_list("pk", flat=True))
+    removed = sum(_erase(pks[start : start + BATCH]) for start in range(0, len(pks), BATCH))
+    if removed:
+        wipe()
+    return removed
+
+
+def _erase(pks: Sequence[int]) -> int:
+    sessions, removed = Session.objects.filter(pk__in=pks), 0
+    for _attempt in range(ERASE_ATTEMPTS):
+        removed += _remove(sessions).sessions
+        if not sessions.exists():
+            return removed
+        time.sleep(0.1)
+    raise OperationalError("sessions could not be erased: another transaction keeps them locked")
+
+
+def purge(sessions: QuerySet[Session], seconds: float = math.inf) -> Removed:
+    """Delete sessions and every trace of their text, for about so many seconds at the most.
+
+    Where somebody is writing to one at this very moment, it is left for the next time.
+    """
+    removed = _remove(sessions, seconds)
+    if any(removed):
+        wipe()
+    return removed
+
+
+def _remove(sessions: QuerySet[Session], seconds: float = math.inf) -> Removed:
+    """Delete sessions with their messages, and leave half of the time to those who wait to write."""
+    stop_at = time.monotonic() + seconds
+    total = Removed()
+    began_at = time.monotonic()
+    while any(step := _remove_some(sessions)):
+        total = Removed(total.sessions + step.sessions, total.messages + step.messages)
+        now = time.monotonic()
+        if now >= stop_at:
+            break
+        time.sleep(now - began_at)
+        began_at = time.monotonic()
+    return total
+
+
+@transaction.atomic
+def _remove_some(sessions: QuerySet[Session]) -> Removed:
+    """Delete some of the sessions, with about `BATCH` messages in all; on SQLite a long one piece by piece."""
+    batch = _take(sessions)
+    if connection.vendor == "sqlite" and batch and batch[0][1] > BATCH:
+        first = batch[0][0]
+        if messages := _shorten(first):
+            return Removed(0, messages)
+        batch = batch[:1]
+    deleted = Session.objects.filter(pk__in=[pk for pk, _ in batch]).delete()[1]
+    return Removed(deleted.get(Session._meta.label, 0), deleted.get(Message._meta.label, 0))
+
+
+def _take(sessions: QuerySet[Session]) -> list[tuple[int, int]]:
+    """Key and length of a few of the sessions, which nobody else can write to until the transaction's end."""
+    chosen: list[tuple[int, int]] = []
+    for pk, count in sessions.order_by().values_list("pk", "message_count")[:BATCH]:
+        if chosen and sum(length for _, length in chosen) + count > BATCH:
+            break
+        chosen.append((pk, count))
+    if not connection.features.has_select_for_update:
+        return chosen  # SQLite: whoever is in a transaction is the only one who writes
+    return _lock(sessions, [pk for pk, _ in chosen])
+
+
+def _lock(sessions: QuerySet[Session], pks: Sequence[int]) -> list[tuple[int, int]]:
+    """Those that nobody else is writing to, locked, as far as they still belong to `sessions` now.
+
+    Waits for no lock, and so cannot be part of a deadlock. Who begins a turn meanwhile waits for the transaction's
+    end, finds the session gone, and begins it in a new one.
+    """
+    mine = set(Session.objects.filter(pk__in=pks).select_for_update(skip_locked=True).values_list("pk", flat=True))
+    pending = Message.objects.filter(session__in=mine, status=Message.Status.PENDING).order_by()
+    running = set(pending.values_list("session_id", flat=True))
+    if running:
+        running -= set(pending.select_for_update(skip_locked=True).values_list("session_id", flat=True))
+    return list(sessions.filter(pk__in=mine - running).order_by().values_list("pk", "message_count"))
+
+
+def _shorten(pk: int) -> int:
+    """Delete the oldest messages of a long session, unless few are left. Answers how many.
+
+    Closed, it is out of reach of readers and new turns from now on; and as closed for very long, so that the automatic
+    purge ends what a crash may leave half done.
+    """
+    messages = Message.objects.filter(session=pk).order_by("position")
+    following = messages.values_list("position", flat=True)[BATCH : BATCH + 1].first()
+    if following is None:
+        return 0
+    Session.objects.filter(pk=pk).update(closed_at=LONG_AGO)
+    return messages.filter(position__lt=following).order_by().delete()[0]
