@@ -22,7 +22,7 @@ from testing.upstream import Upstream
 pytestmark = pytest.mark.no_database
 
 CATALOGUE = ROOT / "locale" / "pt_BR" / "LC_MESSAGES"
-PACKAGES = ("access", "bancobot_project", "chat", "sessions_api")
+PACKAGES = ("web", "access", "sessions_api", "chat", "bancobot_project")
 MARKS = {"_", "gettext", "gettext_lazy", "ngettext", "ngettext_lazy"}
 PLACEHOLDER = re.compile(r"%(?:\(\w+\))?[sd]|\{\w*\}")
 A_STRING = r'"(?:[^"\\]|\\.)*"'
