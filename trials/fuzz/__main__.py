@@ -7,8 +7,8 @@ import sys
 import tempfile
 from pathlib import Path
 
+from testing.databases import DATABASES, database, end
 from trials.fuzz.run import PASSES, serving, try_service
-from trials.torture.__main__ import DATABASES, database, end
 
 
 def parse_arguments() -> argparse.Namespace:

@@ -1,8 +1,6 @@
 """`python -m trials.torture`: tries the promises by kills and faults, and writes docs/reliability.md. Linux only."""
 
 import argparse
-import contextlib
-import os
 import random
 import resource
 import secrets
@@ -11,10 +9,10 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 from testing import measure, postgres
+from testing.databases import DATABASES, database, end
 from testing.environment import ROOT
 from testing.upstream import Upstream
 from trials.torture import report
@@ -23,7 +21,6 @@ from trials.torture.report import Result
 from trials.torture.steps import STEPS
 
 OUTPUT = ROOT / "docs" / "reliability.md"
-DATABASES = ("sqlite", "postgresql")
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -40,20 +37,6 @@ def parse_arguments() -> argparse.Namespace:
         parser.error("only a whole run is written: without --only, --scale and --database")
     arguments.output = arguments.output or (OUTPUT if whole else None)
     return arguments
-
-
-@contextlib.contextmanager
-def database(kind: str) -> Iterator[postgres.Server | None]:
-    """What DATABASE_URL names is where testing.service makes its databases: nothing means SQLite."""
-    os.environ.pop("DATABASE_URL", None)
-    if kind == "sqlite":
-        yield None
-        return
-    # As in production, unlike in the tests: what was committed is on the disk.
-    with postgres.Server(fsync="on", full_page_writes="on") as server:
-        os.environ["DATABASE_URL"] = server.url
-        yield server
-    del os.environ["DATABASE_URL"]
 
 
 def run_step(
@@ -106,10 +89,6 @@ def main() -> int:
         report.write(arguments.output, report.render(results, machine, command))
         print(f"written to {arguments.output}")
     return 1 if any(finding.problems for result in results for finding in result.findings) else 0
-
-
-def end(number: int, frame: object) -> None:
-    raise SystemExit(128 + number)
 
 
 if __name__ == "__main__":
