@@ -5,22 +5,16 @@ import json
 import re
 import threading
 from collections.abc import Awaitable, Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    from testing.upstream import Exchange
+from testing.exchange import Exchange, event
 
-Scenario = Callable[["Exchange"], Awaitable[None]]
+Scenario = Callable[[Exchange], Awaitable[None]]
 DONE = b"data: [DONE]\n\n"
 DEFAULT = object()
 
 
-def event(data: dict[str, Any] | str) -> bytes:
-    text = data if isinstance(data, str) else json.dumps(data, ensure_ascii=False)
-    return b"data: " + text.encode("utf-8", "surrogatepass") + b"\n\n"
-
-
-def chunk(exchange: "Exchange", text: str | None = "", finish: str | None = None, **more: Any) -> dict[str, Any]:
+def chunk(exchange: Exchange, text: str | None = "", finish: str | None = None, **more: Any) -> dict[str, Any]:
     """One chunk of a completion, as OpenRouter sends it."""
     return {
         "id": f"gen-{exchange.number}",
@@ -58,7 +52,7 @@ def ok(
 ) -> Scenario:
     """A good reply: `text` in words, or in `pieces`; seconds of `delay` before and `interval` between them."""
 
-    async def play(exchange: "Exchange") -> None:
+    async def play(exchange: Exchange) -> None:
         await asyncio.sleep(delay)
         await exchange.start_stream({"X-Generation-Id": f"gen-{exchange.number}", **(headers or {})})
         await stream_text(exchange, pieces if pieces is not None else words(text), interval)
@@ -70,7 +64,7 @@ def ok(
 def echo(delay: float = 0.0) -> Scenario:
     """Says the last user message back, and how many messages it was sent: a test sees the history by it."""
 
-    async def play(exchange: "Exchange") -> None:
+    async def play(exchange: Exchange) -> None:
         messages = exchange.request.messages
         last = next((m["content"] for m in reversed(messages) if m["role"] == "user"), "")
         await ok(f"Eco ({len(messages)}): {last}", delay=delay)(exchange)
@@ -82,7 +76,7 @@ def words(text: str) -> list[str]:
     return re.split(r"(?<= )", text)
 
 
-async def stream_text(exchange: "Exchange", pieces: Sequence[str], interval: float = 0.0) -> None:
+async def stream_text(exchange: Exchange, pieces: Sequence[str], interval: float = 0.0) -> None:
     if not interval:
         await exchange.send(b"".join(event(chunk(exchange, piece)) for piece in pieces))
         return
@@ -92,7 +86,7 @@ async def stream_text(exchange: "Exchange", pieces: Sequence[str], interval: flo
 
 
 async def close_stream(
-    exchange: "Exchange", counts: Any = DEFAULT, finish: str | None = "stop", done: bool = True
+    exchange: Exchange, counts: Any = DEFAULT, finish: str | None = "stop", done: bool = True
 ) -> None:
     tail = event(chunk(exchange, "", finish))
     if counts is DEFAULT:
@@ -107,7 +101,7 @@ async def close_stream(
 def status(code: int, body: Any = None, headers: dict[str, str] | None = None) -> Scenario:
     """An error; without `body` in the shape that OpenRouter gives it."""
 
-    async def play(exchange: "Exchange") -> None:
+    async def play(exchange: Exchange) -> None:
         said = body if body is not None else {"error": {"code": code, "message": "the provider's own words"}}
         data = said if isinstance(said, bytes) else json.dumps(said).encode()
         await exchange.answer(code, data, {"Content-Type": "application/json", **(headers or {})})
@@ -124,7 +118,7 @@ def html(code: int = 502) -> Scenario:
 def raw(*parts: bytes, pause: float = 0.005, headers: dict[str, str] | None = None, end: bool = True) -> Scenario:
     """A 200 event stream of exactly these bytes, a packet for each part; `pause` seconds keep the packets apart."""
 
-    async def play(exchange: "Exchange") -> None:
+    async def play(exchange: Exchange) -> None:
         await exchange.start_stream(headers)
         for part in parts:
             await exchange.send(part)
@@ -140,7 +134,7 @@ def raw(*parts: bytes, pause: float = 0.005, headers: dict[str, str] | None = No
 def truncated(text: str = "Uma resposta que", *, clean: bool = True) -> Scenario:
     """Text without an end: the body ends (`clean`), or the connection does."""
 
-    async def play(exchange: "Exchange") -> None:
+    async def play(exchange: Exchange) -> None:
         await exchange.start_stream()
         await stream_text(exchange, words(text))
         if clean:
@@ -157,7 +151,7 @@ def error_in_200(code: Any = 502, message: str = "the provider's own words", **m
 
 
 def error_mid_stream(code: Any = 502, text: str = "Até aqui", **more: Any) -> Scenario:
-    async def play(exchange: "Exchange") -> None:
+    async def play(exchange: Exchange) -> None:
         await exchange.start_stream()
         await stream_text(exchange, words(text))
         error = {"code": code, "message": "the provider's own words", **more}
@@ -170,7 +164,7 @@ def error_mid_stream(code: Any = 502, text: str = "Até aqui", **more: Any) -> S
 def plain_json(content: str | None = "Olá", **message: Any) -> Scenario:
     """A whole completion although a stream was asked for."""
 
-    async def play(exchange: "Exchange") -> None:
+    async def play(exchange: Exchange) -> None:
         choice = {"index": 0, "message": {"role": "assistant", "content": content, **message}, "finish_reason": "stop"}
         body = chunk(exchange, object="chat.completion", choices=[choice], usage=usage())
         await exchange.answer(200, json.dumps(body).encode(), {"Content-Type": "application/json"})
@@ -181,7 +175,7 @@ def plain_json(content: str | None = "Olá", **message: Any) -> Scenario:
 def null_content() -> Scenario:
     """A reply that has an end but nothing in it."""
 
-    async def play(exchange: "Exchange") -> None:
+    async def play(exchange: Exchange) -> None:
         await exchange.start_stream()
         await exchange.event(chunk(exchange, None))
         await close_stream(exchange)
@@ -196,7 +190,7 @@ def no_usage(text: str = "Sem contagem") -> Scenario:
 def comments(text: str = "Olá mundo") -> Scenario:
     """Keep-alives of all kinds between the pieces."""
 
-    async def play(exchange: "Exchange") -> None:
+    async def play(exchange: Exchange) -> None:
         await exchange.start_stream()
         for word in words(text):
             await exchange.send(b": OPENROUTER PROCESSING\n\ndata: : keepalive\n\ndata:\n\n\n")
@@ -209,7 +203,7 @@ def comments(text: str = "Olá mundo") -> Scenario:
 def split_utf8(text: str = "Olá, às 10h: é só você \u2028 e 🙂") -> Scenario:
     """Every byte in a packet of its own."""
 
-    async def play(exchange: "Exchange") -> None:
+    async def play(exchange: Exchange) -> None:
         await exchange.start_stream()
         for byte in event(chunk(exchange, text)):
             await exchange.send(bytes([byte]))
@@ -222,7 +216,7 @@ def split_utf8(text: str = "Olá, às 10h: é só você \u2028 e 🙂") -> Scena
 def trickle(interval: float = 0.05) -> Scenario:
     """One comment after the other and never a word, until the client leaves."""
 
-    async def play(exchange: "Exchange") -> None:
+    async def play(exchange: Exchange) -> None:
         await exchange.start_stream()
         while not exchange.gone:
             await exchange.send(b": still thinking\n\n")
@@ -234,7 +228,7 @@ def trickle(interval: float = 0.05) -> Scenario:
 def hang(*, after: str | None = None) -> Scenario:
     """Nothing, or nothing further `after` some text, until the client leaves."""
 
-    async def play(exchange: "Exchange") -> None:
+    async def play(exchange: Exchange) -> None:
         if after is not None:
             await exchange.start_stream()
             await stream_text(exchange, words(after))
@@ -246,7 +240,7 @@ def hang(*, after: str | None = None) -> Scenario:
 def reset(*, after: str | None = None) -> Scenario:
     """An RST instead of an answer, or `after` some text."""
 
-    async def play(exchange: "Exchange") -> None:
+    async def play(exchange: Exchange) -> None:
         if after is not None:
             await exchange.start_stream()
             await stream_text(exchange, words(after))
@@ -259,7 +253,7 @@ def reset(*, after: str | None = None) -> Scenario:
 def gated(gate: threading.Event, then: Scenario, *, after: str | None = None) -> Scenario:
     """Waits until the test opens `gate`, with `after` said before; then goes on as `then` (or ends that text)."""
 
-    async def play(exchange: "Exchange") -> None:
+    async def play(exchange: Exchange) -> None:
         if after is None:
             await exchange.until(gate)
             await then(exchange)
@@ -275,7 +269,7 @@ def gated(gate: threading.Event, then: Scenario, *, after: str | None = None) ->
 def rest(text: str = "") -> Scenario:
     """The rest of a stream that has begun: what `gated(…, after=…)` goes on with."""
 
-    async def play(exchange: "Exchange") -> None:
+    async def play(exchange: Exchange) -> None:
         await stream_text(exchange, words(text))
         await close_stream(exchange)
 

@@ -12,8 +12,9 @@ import pytest
 
 from testing import scenarios
 from testing.client import Caller, Event, events, new_id, problem, wait_until
+from testing.exchange import Exchange
 from testing.service import Service
-from testing.upstream import Exchange, Upstream
+from testing.upstream import Upstream
 from tests.support.keys import WAYS, Client, two_workers
 
 CUT_OFF_SECONDS = 5.0  # after so many nobody listens with a revoked key any more

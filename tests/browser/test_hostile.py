@@ -3,7 +3,7 @@
 import json
 import threading
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from urllib.parse import quote
 
 import pytest
@@ -11,15 +11,13 @@ from playwright.sync_api import Browser, Page, StorageState, expect
 
 from testing import scenarios
 from testing.client import Caller, good, service_with
+from testing.exchange import Exchange
 from testing.upstream import Upstream
 from tests.support.browser import Tabs, Watch
 from tests.support.browser_fixtures import log_in
 from tests.support.chat_page import Chat
 from tests.support.hostile import ALL, HOSTILE, IDS, LONG
 from tests.support.keys import Client
-
-if TYPE_CHECKING:
-    from testing.upstream import Exchange
 
 pytestmark = pytest.mark.browser
 
@@ -55,7 +53,7 @@ def harmless(page: Page) -> None:
 def mirror() -> scenarios.Scenario:
     """Says the message back to the letter, in small pieces: tags come in two."""
 
-    async def play(exchange: "Exchange") -> None:
+    async def play(exchange: Exchange) -> None:
         text = exchange.request.messages[-1]["content"]
         size = max(7, len(text) // 500)
         pieces = [text[place : place + size] for place in range(0, len(text), size)]

@@ -7,8 +7,9 @@ import pytest
 
 from testing import scenarios
 from testing.client import Caller, new_id, problem, service_with
+from testing.exchange import Exchange
 from testing.service import Service
-from testing.upstream import Exchange, Upstream
+from testing.upstream import Upstream
 
 AN_HOUR = "3600"  # seconds; so nothing but the deadline can end a turn here
 

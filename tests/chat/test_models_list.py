@@ -7,8 +7,9 @@ import pytest
 
 from testing import scenarios
 from testing.client import Caller, good, problem
+from testing.exchange import Exchange
 from testing.service import Service
-from testing.upstream import Exchange, Upstream
+from testing.upstream import Upstream
 from tests.conftest import MakeService
 
 

@@ -13,7 +13,8 @@ import pytest
 from chat.providers import ChatMessage, Options, ProviderError
 from chat.providers.errors import parse_retry_after
 from testing import scenarios
-from testing.upstream import Exchange, Upstream
+from testing.exchange import Exchange
+from testing.upstream import Upstream
 from tests.support.replies import ask, collect, list_models, provider_for
 
 WORDS = "the provider's own words"

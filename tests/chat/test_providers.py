@@ -12,7 +12,8 @@ import pytest
 from chat.providers import PROVIDERS, ChatMessage, Options, Piece, Provider, make_provider
 from chat.providers.openai_compatible import OpenAICompatible
 from testing import scenarios
-from testing.upstream import Exchange, Upstream
+from testing.exchange import Exchange
+from testing.upstream import Upstream
 from tests.support.replies import ask, collect, list_models, provider_for
 
 pytestmark = pytest.mark.no_database

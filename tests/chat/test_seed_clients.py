@@ -17,8 +17,9 @@ import requests
 
 from testing import scenarios
 from testing.environment import clean_environment
+from testing.exchange import Request
 from testing.service import Service
-from testing.upstream import Request, Upstream
+from testing.upstream import Upstream
 from tests.conftest import MakeService
 
 CLIENTS = Path(__file__).parent / "seed_clients"

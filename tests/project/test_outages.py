@@ -11,8 +11,9 @@ from chat.providers import ChatMessage, Options, Piece, Provider, ProviderError,
 from chat.providers.circuit import COOL_DOWN, THRESHOLD, Circuit
 from testing import scenarios
 from testing.client import Caller, problem, wait_until
+from testing.exchange import Exchange
 from testing.service import free_port
-from testing.upstream import Exchange, Upstream
+from testing.upstream import Upstream
 from tests.conftest import MakeService
 from tests.support.clock import Clock
 from tests.support.replies import Answer, ask, collect, list_models, provider_for

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from testing.exchange import Request
 from testing.service import Service
-from testing.upstream import Request, Upstream
+from testing.upstream import Upstream
 from tests.conftest import MakeService
 from trials.torture import report
 from trials.torture.base import Finding, World

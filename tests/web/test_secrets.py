@@ -15,9 +15,10 @@ from chat.engine.turn import TurnOptions
 from chat.providers import Options, ProviderError
 from testing import scenarios
 from testing.client import Caller
+from testing.exchange import Exchange
 from testing.scenarios import Scenario
 from testing.service import Service
-from testing.upstream import Exchange, Upstream
+from testing.upstream import Upstream
 from tests.access.test_owners import everything_stored
 from tests.conftest import MakeService
 from tests.project.test_server import run

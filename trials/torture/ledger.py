@@ -15,8 +15,9 @@ from typing import NamedTuple
 
 import psycopg
 
+from testing.exchange import Request
 from testing.service import Service
-from testing.upstream import Request, Upstream
+from testing.upstream import Upstream
 
 # Refusals that come before anything is stored.
 NOTHING_STORED = {"session_busy", "overloaded", "rate_limited", "provider_unavailable", "idempotency_mismatch"}

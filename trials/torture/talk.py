@@ -7,17 +7,15 @@ from collections import Counter
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import aiohttp
 
 from testing import scenarios
 from testing.client import Event, events
+from testing.exchange import Exchange
 from testing.scenarios import Scenario
 from trials.torture.ledger import MARKER, Asked, Ledger
-
-if TYPE_CHECKING:
-    from testing.upstream import Exchange
 
 PATIENCE = aiohttp.ClientTimeout(total=90)  # longer than anything here takes, so that a hang is seen as one
 RETRY_PAUSE = 0.1
@@ -36,7 +34,7 @@ def reply_to(question: str) -> str:
 def answering(interval: float) -> Scenario:
     """`reply_to` the question, with so many seconds between two words."""
 
-    async def play(exchange: "Exchange") -> None:
+    async def play(exchange: Exchange) -> None:
         whole = reply_to(exchange.request.messages[-1]["content"])
         await scenarios.ok(whole, interval=interval)(exchange)
 

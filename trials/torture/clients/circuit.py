@@ -8,8 +8,9 @@ from dataclasses import dataclass, field
 from types import TracebackType
 
 from testing import scenarios
+from testing.exchange import Request
 from testing.service import Service
-from testing.upstream import Request, Upstream
+from testing.upstream import Upstream
 from trials.torture.base import Finding, World
 from trials.torture.clients.talk import ask, quiet, reply, telling
 from trials.torture.clients.wire import PATIENCE, Answer, Client, at_most

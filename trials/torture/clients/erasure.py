@@ -7,20 +7,17 @@ import re
 import threading
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import psycopg
 
 from testing import scenarios
+from testing.exchange import Exchange
 from testing.scenarios import Scenario
 from testing.service import Service
 from trials.torture.base import Finding, World
 from trials.torture.clients.talk import quiet
 from trials.torture.clients.wire import PATIENCE, Answer, Client, at_most
 from trials.torture.processes import until
-
-if TYPE_CHECKING:
-    from testing.upstream import Exchange
 
 CANARY = re.compile(rb"canary-[a-z]+-[0-9a-f]{16}")
 LENGTH = 5000  # characters of a text: more than fits a page of SQLite's
@@ -69,7 +66,7 @@ class Conversation:
 def answering_with_canaries(gate: threading.Event, waiting: set[str]) -> Scenario:
     """A reply with a canary of its own; that of a late question comes in two halves, before and after the gate."""
 
-    async def play(exchange: "Exchange") -> None:
+    async def play(exchange: Exchange) -> None:
         question = exchange.request.messages[-1]["content"]
         said = question.replace("canary-question", "canary-reply").replace("canary-late", "canary-rest")
         if "canary-late" not in question:

@@ -6,8 +6,8 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
+from testing.exchange import Request
 from testing.service import Service
-from testing.upstream import Request
 from trials.torture.base import Finding, World
 from trials.torture.clients.talk import ask, held, quiet, reply, telling
 from trials.torture.clients.wire import PATIENCE, Answer, Client, at_most

@@ -6,10 +6,10 @@ import time
 from collections.abc import Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
 from testing import scenarios
 from testing.client import Event
+from testing.exchange import Exchange as Upstreams
 from testing.scenarios import Scenario
 from testing.service import Service
 from trials.torture.base import Finding, World
@@ -17,9 +17,6 @@ from trials.torture.clients.talk import body_of, pieces, quiet, reply, telling, 
 from trials.torture.clients.wire import PATIENCE, Client, Exchange, at_most
 from trials.torture.ledger import Asked, Ledger, check
 from trials.torture.processes import until
-
-if TYPE_CHECKING:
-    from testing.upstream import Exchange as Upstreams
 
 AT_ONCE = 50
 UNSEEN = 0.2  # of those who leave do so before the first byte
@@ -190,7 +187,7 @@ async def _cuts(world: World, service: Service, ledger: Ledger) -> Finding:
 def half_telling() -> Scenario:
     """Says half of the reply at once, and then nothing until the service hangs up."""
 
-    async def play(exchange: "Upstreams") -> None:
+    async def play(exchange: Upstreams) -> None:
         said = half(exchange.request.messages[-1]["content"])
         await exchange.start_stream()
         await scenarios.stream_text(exchange, [said])

@@ -3,16 +3,14 @@
 import asyncio
 import threading
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from testing import scenarios
+from testing.exchange import Exchange
 from testing.scenarios import Scenario
 from testing.service import Service
 from trials.torture.clients.wire import Answer, Client
 from trials.torture.ledger import Asked, Ledger, read_rows
-
-if TYPE_CHECKING:
-    from testing.upstream import Exchange
 
 PENDING = "SELECT count(*) FROM sessions_api_message WHERE status = 'pending'"
 WORDS = ("ação", "é", "saldo", "às 10h", "🙂", "limite", "Pix\n", "“já”")  # of one, two, three and four bytes
@@ -35,7 +33,7 @@ def telling(delay: float = 0.0, interval: float = 0.0, *, joined: int = 1, seen:
     `joined`: how many pieces come in one. `seen` is where the questions are put as they come in.
     """
 
-    async def play(exchange: "Exchange") -> None:
+    async def play(exchange: Exchange) -> None:
         question = exchange.request.messages[-1]["content"]
         if seen is not None:
             seen.add(question)
@@ -49,7 +47,7 @@ def telling(delay: float = 0.0, interval: float = 0.0, *, joined: int = 1, seen:
 def held(gate: threading.Event, seen: set[str]) -> Scenario:
     """As `telling`, but not before the gate opens."""
 
-    async def play(exchange: "Exchange") -> None:
+    async def play(exchange: Exchange) -> None:
         seen.add(exchange.request.messages[-1]["content"])
         while not gate.is_set() and not exchange.gone:
             await asyncio.sleep(0.02)

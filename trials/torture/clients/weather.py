@@ -8,19 +8,16 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from testing import scenarios
+from testing.exchange import Exchange, Request
 from testing.scenarios import Scenario
 from testing.service import Service
-from testing.upstream import Request
 from trials.torture.base import Finding, World
 from trials.torture.clients.talk import ask, quiet
 from trials.torture.clients.wire import Answer, Client
 from trials.torture.ledger import Asked, Ledger, check, read_rows
-
-if TYPE_CHECKING:
-    from testing.upstream import Exchange
 
 CONNECT_SECONDS, READ_SECONDS, DEADLINE_SECONDS = 0.3, 1.5, 4
 SLACK_SECONDS = 3.0  # for a busy machine
@@ -45,7 +42,7 @@ class Fault:
 
 
 def no_http() -> Scenario:
-    async def play(exchange: "Exchange") -> None:
+    async def play(exchange: Exchange) -> None:
         await exchange.raw(b"\x16\x03\x01 what is this\r\n\r\n")
         exchange.close()
 
@@ -53,7 +50,7 @@ def no_http() -> Scenario:
 
 
 def hung_up() -> Scenario:
-    async def play(exchange: "Exchange") -> None:
+    async def play(exchange: Exchange) -> None:
         exchange.close()
 
     return play
