@@ -13,7 +13,7 @@ import pytest
 from chat.providers import ChatMessage, Options, ProviderError
 from chat.providers.errors import parse_retry_after
 from testing import scenarios
-from testing.exchange import Exchange
+from testing.exchange import Exchange, event
 from testing.upstream import Upstream
 from tests.support.replies import ask, collect, list_models, provider_for
 
@@ -211,7 +211,7 @@ def test_text_before_an_error_is_given_before_the_error(upstream: Upstream) -> N
     ],
 )
 def test_other_shapes_of_an_error_in_mid_stream_are_errors(upstream: Upstream, said: Any) -> None:
-    upstream.script(scenarios.raw(scenarios.event(said), scenarios.DONE))
+    upstream.script(scenarios.raw(event(said), scenarios.DONE))
     assert ask(provider_for(upstream)).failure.code == "provider_error"
 
 
@@ -241,7 +241,7 @@ def test_ollamas_empty_end_is_no_reply(upstream: Upstream) -> None:
 
 def test_a_reply_that_broke_off_after_its_end_is_complete(upstream: Upstream) -> None:
     said = {"choices": [{"delta": {"content": "Inteira"}, "finish_reason": "stop"}]}
-    upstream.script(scenarios.raw(scenarios.event(said), end=False))
+    upstream.script(scenarios.raw(event(said), end=False))
     answer = ask(provider_for(upstream))
     assert (answer.text, answer.last.finish_reason, answer.usage.estimated) == ("Inteira", "stop", True)
 

@@ -12,7 +12,7 @@ import pytest
 from chat.providers import PROVIDERS, ChatMessage, Options, Piece, Provider, make_provider
 from chat.providers.openai_compatible import OpenAICompatible
 from testing import scenarios
-from testing.exchange import Exchange
+from testing.exchange import Exchange, event
 from testing.upstream import Upstream
 from tests.support.replies import ask, collect, list_models, provider_for
 
@@ -154,7 +154,7 @@ def test_a_plain_completion_is_understood_too(upstream: Upstream) -> None:
 
 
 def test_a_compressed_answer_is_understood_too(upstream: Upstream) -> None:
-    body = scenarios.event({"choices": [{"delta": {"content": "compacto"}, "finish_reason": "stop"}]}) + scenarios.DONE
+    body = event({"choices": [{"delta": {"content": "compacto"}, "finish_reason": "stop"}]}) + scenarios.DONE
     upstream.script(whole_body(gzip.compress(body), **{"Content-Encoding": "gzip"}))
     assert ask(provider_for(upstream)).text == "compacto"
     assert upstream.requests[0].headers["accept-encoding"] == "identity"
@@ -190,9 +190,7 @@ def test_bytes_that_are_no_utf8_are_replaced(upstream: Upstream) -> None:
 
 def test_text_in_parts_is_put_together(upstream: Upstream) -> None:
     parts = [{"type": "thinking", "thinking": "hm"}, {"type": "text", "text": "Olá"}]
-    upstream.script(
-        scenarios.raw(scenarios.event({"choices": [{"delta": {"content": parts}, "finish_reason": "stop"}]}))
-    )
+    upstream.script(scenarios.raw(event({"choices": [{"delta": {"content": parts}, "finish_reason": "stop"}]})))
     assert ask(provider_for(upstream)).text == "Olá"
 
 
@@ -254,7 +252,7 @@ def test_the_price_is_exact_or_none(upstream: Upstream, sent: Any, kept: str | N
 def test_usage_in_every_chunk_counts_once_and_the_last_holds(upstream: Upstream) -> None:
     def said(text: str, count: int, finish: str | None = None) -> bytes:
         choice = {"delta": {"content": text}, "finish_reason": finish}
-        return scenarios.event({"choices": [choice], "usage": {"prompt_tokens": 2, "completion_tokens": count}})
+        return event({"choices": [choice], "usage": {"prompt_tokens": 2, "completion_tokens": count}})
 
     upstream.script(scenarios.raw(said("a", 1), said("b", 2), said("c", 3, "stop"), scenarios.DONE))
     answer = ask(provider_for(upstream))
@@ -268,7 +266,7 @@ def test_labels_from_outside_are_made_storable_and_short(upstream: Upstream) -> 
         "provider": 7,
         "choices": [{"delta": {"content": "a"}, "finish_reason": "stop"}],
     }
-    upstream.script(scenarios.raw(scenarios.event(chunk), scenarios.DONE))
+    upstream.script(scenarios.raw(event(chunk), scenarios.DONE))
     last = ask(provider_for(upstream)).last
     assert (last.generation_id, last.model, last.provider) == ("g" * 200, "m\ufffd", None)
 

@@ -11,7 +11,7 @@ from chat.providers import ChatMessage, Options, Piece, Provider, ProviderError,
 from chat.providers.circuit import COOL_DOWN, THRESHOLD, Circuit
 from testing import scenarios
 from testing.client import Caller, problem, wait_until
-from testing.exchange import Exchange
+from testing.exchange import Exchange, event
 from testing.service import free_port
 from testing.upstream import Upstream
 from tests.conftest import MakeService
@@ -186,7 +186,7 @@ def test_the_first_words_of_a_probe_are_enough(upstream: Upstream, clock: Clock)
 def test_comments_alone_are_no_sign_of_life(upstream: Upstream, clock: Clock) -> None:
     provider = taken_down(upstream, clock)
     clock.now += COOL_DOWN
-    error = scenarios.event({"error": {"code": 502, "message": "…"}})
+    error = event({"error": {"code": 502, "message": "…"}})
     upstream.script(scenarios.raw(b": OPENROUTER PROCESSING\n\n", b"data: : keepalive\n\n", error))
     assert ask(provider).failure.code == "provider_error"
     assert provider.try_acquire() == COOL_DOWN

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from testing import scenarios
-from testing.exchange import Exchange, Request
+from testing.exchange import Exchange, Request, event
 from testing.scenarios import Scenario
 from testing.service import Service
 from trials.torture.base import Finding, World
@@ -75,7 +75,7 @@ FAULTS = (
     broken("trickle", scenarios.trickle(), "provider_timeout"),
     broken("no HTTP", no_http()),
     broken("bad JSON", scenarios.raw(b"data: {not json}\n\n", scenarios.DONE)),
-    broken("bad JSON in mid-stream", scenarios.raw(scenarios.event({"choices": []}), b"data: {\n\n", scenarios.DONE)),
+    broken("bad JSON in mid-stream", scenarios.raw(event({"choices": []}), b"data: {\n\n", scenarios.DONE)),
     broken("unknown shape", scenarios.raw(b'data: {"choices": 7}\n\n', scenarios.DONE)),
     broken("HTML with 200", scenarios.html(200), "provider_error"),
     broken("HTML with 502", scenarios.html(502), "provider_error"),
