@@ -20,7 +20,7 @@ from access.models import Account, Reservation
 
 ACCOUNTS = Account._meta.db_table
 RESERVATIONS = Reservation._meta.db_table
-SMALLEST = Decimal("1e-12")  # USD
+COST_UNIT = Decimal("1e-12")  # USD
 SOON = 1.0  # seconds; when it is worth asking again whether a running turn has ended
 
 
@@ -211,12 +211,12 @@ def _places(values: Collection[str]) -> str:
 
 
 def _stored(cost: Decimal | None) -> Any:
-    return None if cost is None else connection.ops.adapt_decimalfield_value(cost.quantize(SMALLEST), 20, 12)
+    return None if cost is None else connection.ops.adapt_decimalfield_value(cost.quantize(COST_UNIT), 20, 12)
 
 
 def _decimal(value: Any) -> Decimal:
     """An amount as raw SQL gives it: SQLite has floats."""
-    return Decimal(str(value)).quantize(SMALLEST)
+    return Decimal(str(value)).quantize(COST_UNIT)
 
 
 def settle(settlements: Sequence[Settlement]) -> None:

@@ -22,7 +22,7 @@ PREFIX = "bb_"
 A_KEY = re.compile(r"bb_([a-z0-9]{12})_([A-Za-z0-9]{43})")
 LETTERS = string.ascii_letters + string.digits
 FRESH_SECONDS = 1.0  # for so long a key that has been looked up is believed
-MOST_KEPT = 10_000  # keys
+MAX_KEPT = 10_000  # keys
 USE_NOTED_SECONDS = 60.0  # how exact "last used" is
 
 
@@ -133,7 +133,7 @@ class KeyRing:
         if key is None:
             self._kept.pop(identifier, None)  # nobody shall fill the memory with identifiers that are none
             return None
-        if len(self._kept) >= MOST_KEPT:
+        if len(self._kept) >= MAX_KEPT:
             kept_now = list(self._kept.items())  # at once: threads keep keys too
             self._kept = {name: kept for name, kept in kept_now if name in self.watched}
         self._kept[identifier] = (asked_at, key)

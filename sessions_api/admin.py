@@ -30,8 +30,8 @@ from sessions_api.console.formatting import money
 from sessions_api.models import Feedback, Message, Session
 from sessions_api.retention import erasure
 
-MOST_AT_ONCE = 500  # sessions in one action: as many as a confirmation page can name
-MOST_NAMED = 100
+MAX_AT_ONCE = 500  # sessions in one action: as many as a confirmation page can name
+MAX_NAMED = 100
 TRANSCRIPT_PAGE = 200  # messages
 
 site.pages += [
@@ -196,8 +196,8 @@ class SessionAdmin(ExportActions, admin.ModelAdmin):
         self, objs: Iterable[Session], request: HttpRequest
     ) -> tuple[list[Any], dict[str, int], set[str], list[str]]:
         sessions = list(objs)
-        named = [str(session) for session in sessions[:MOST_NAMED]]
-        if len(sessions) > MOST_NAMED:
+        named = [str(session) for session in sessions[:MAX_NAMED]]
+        if len(sessions) > MAX_NAMED:
             named.append("…")
         counts = {
             str(Session._meta.verbose_name_plural): len(sessions),
@@ -218,9 +218,9 @@ class SessionAdmin(ExportActions, admin.ModelAdmin):
         return super().log_deletions(request, untitled)
 
     def _few_enough(self, request: HttpRequest, queryset: QuerySet[Session]) -> bool:
-        few = queryset[: MOST_AT_ONCE + 1].count() <= MOST_AT_ONCE
+        few = queryset[: MAX_AT_ONCE + 1].count() <= MAX_AT_ONCE
         if not few:
-            text = _("At most %d sessions at once: select fewer, or use manage.py purge_sessions.") % MOST_AT_ONCE
+            text = _("At most %d sessions at once: select fewer, or use manage.py purge_sessions.") % MAX_AT_ONCE
             self.message_user(request, text, messages.ERROR)
         return few
 

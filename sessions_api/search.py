@@ -14,16 +14,16 @@ from sessions_api.models import Session
 
 logger = logging.getLogger(__name__)
 
-MOST_CHARS, MOST_WORDS = 1_000, 10  # of a question; what is beyond them is left out of account
+MAX_CHARS, MAX_WORDS = 1_000, 10  # of a question; what is beyond them is left out of account
 TYPED_LETTERS = 3  # of a last word that may be unfinished: fewer begin too many words
-MOST_ENDINGS = 30  # SQLite: so many words are tried in the place of an unfinished one, those of most messages
-MOST_MATCHES = 10_000  # messages taken from the index at a time, or a common word would take seconds
+MAX_ENDINGS = 30  # SQLite: so many words are tried in the place of an unfinished one, those of most messages
+MAX_MATCHES = 10_000  # messages taken from the index at a time, or a common word would take seconds
 BATCH = 500  # messages added to SQLite's index in one transaction: others wait for some 20 ms
 CATCH_UP_SECONDS = 0.05  # before a search; the rest is left to the maintenance
 # PostgreSQL: a common word is found at once in the newest sessions. Only a rare one needs the index.
 LOOKED_THROUGH, MESSAGES_LOOKED_THROUGH = 400, 8_000
 MANY = 101  # sessions found: more than a page has
-# SQLite: so often MOST_MATCHES are read (10 ms each), for so many sessions; and so many words are looked for in
+# SQLite: so often MAX_MATCHES are read (10 ms each), for so many sessions; and so many words are looked for in
 # single sessions (0.1 ms each).
 SCANS, LAST_ACTIVE, WORDS_ASKED_FOR = 10, 5_000, 1_000
 
@@ -65,7 +65,7 @@ def matching(sessions: QuerySet[Session], owner: str | None, text: str) -> Query
     """
     if not text.strip():
         return sessions
-    text = text[:MOST_CHARS]
+    text = text[:MAX_CHARS]
     return (_on_postgresql if connection.vendor == "postgresql" else _on_sqlite)(sessions, owner, text)
 
 
@@ -114,16 +114,16 @@ def _in_fts(sessions: QuerySet[Session], newest: int, query: str, most_asked: in
     """Keys of sessions that match, others than `sessions` included: all, or at least the MANY that were last active.
 
     The index is read from the newest session down until that is enough, and the sessions that could be missing are then
-    asked for one by one. One can still be missed behind SCANS * MOST_MATCHES messages that match, if those in doubt are
+    asked for one by one. One can still be missed behind SCANS * MAX_MATCHES messages that match, if those in doubt are
     more than `most_asked`, or fewer than MANY of the LAST_ACTIVE match.
     """
     found: set[int] = set()
     unread, doubtful = newest + 1, list[int]()
     last_active = sessions.order_by("-last_activity_at", "-pk").values_list("pk", flat=True)[:LAST_ACTIVE]
     for _ in range(SCANS):
-        matches = dict(_rows(IN_FTS, query, unread, MOST_MATCHES))
+        matches = dict(_rows(IN_FTS, query, unread, MAX_MATCHES))
         found |= matches.keys()
-        if sum(matches.values()) < MOST_MATCHES:
+        if sum(matches.values()) < MAX_MATCHES:
             return list(found)
         unread = min(matches)  # one match is enough: the rest of a long conversation is passed over
         doubtful, are_all = _doubtful(list(last_active), found, unread)
@@ -155,7 +155,7 @@ def _endings(beginning: str) -> list[str]:
     """Words of the index that begin so."""
     plain = unicodedata.normalize("NFD", beginning.lower())
     plain = "".join(c for c in plain if not unicodedata.combining(c))
-    found = _rows(BEGINNING_WITH, plain, plain + "\U0010ffff", MOST_ENDINGS)
+    found = _rows(BEGINNING_WITH, plain, plain + "\U0010ffff", MAX_ENDINGS)
     return [term for (term,) in found if _words(term) == [term]]
 
 
@@ -173,7 +173,7 @@ def _on_postgresql(sessions: QuerySet[Session], owner: str | None, text: str) ->
     if len(found) == MANY or not there_are_more:
         return sessions.filter(pk__in=found)
     own = f" & {_quoted(f'={owner}')}" if owner else ""
-    return sessions.filter(pk__in=RawSQL(IN_GIN, [query + own, MOST_MATCHES, found]))  # noqa: S611 - a constant
+    return sessions.filter(pk__in=RawSQL(IN_GIN, [query + own, MAX_MATCHES, found]))  # noqa: S611 - a constant
 
 
 def _newest(sessions: QuerySet[Session]) -> tuple[list[int], bool]:
@@ -191,7 +191,7 @@ def _newest(sessions: QuerySet[Session]) -> tuple[list[int], bool]:
 
 def _distinct(words: list[str]) -> list[str]:
     """The first ones, each once, with the last one at the end."""
-    return [*dict.fromkeys(word for word in words[:MOST_WORDS] if word != words[-1]), *words[-1:]][-MOST_WORDS:]
+    return [*dict.fromkeys(word for word in words[:MAX_WORDS] if word != words[-1]), *words[-1:]][-MAX_WORDS:]
 
 
 def _may_be_unfinished(text: str, words: list[str]) -> bool:

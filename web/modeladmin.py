@@ -11,7 +11,7 @@ from django.utils import timezone
 from django.utils.functional import cached_property
 from django.utils.translation import gettext_lazy as _
 
-MOST_COUNTED = 10_000  # rows of a list that are counted, and can be paged through
+MAX_COUNTED = 10_000  # rows of a list that are counted, and can be paged through
 PERIODS = {
     "1h": (timedelta(hours=1), _("Last hour")),
     "24h": (timedelta(hours=24), _("Last 24 hours")),
@@ -21,12 +21,12 @@ PERIODS = {
 
 
 class BoundedPaginator(Paginator):
-    """Counts no further than `MOST_COUNTED`."""
+    """Counts no further than `MAX_COUNTED`."""
 
     @cached_property
     def count(self) -> int:
         rows: Any = self.object_list
-        return int(rows.values("pk")[:MOST_COUNTED].count())
+        return int(rows.values("pk")[:MAX_COUNTED].count())
 
 
 class PeriodFilter(admin.SimpleListFilter):

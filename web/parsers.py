@@ -13,9 +13,9 @@ from rest_framework.parsers import BaseParser
 
 from web.errors import ApiError
 
-DEEPEST = 32  # nested arrays and objects
-MOST_VALUES = 10_000  # in all arrays and objects together
-LONGEST_NUMBER = 400  # characters; the largest double, written out, has 309
+MAX_DEPTH = 32  # nested arrays and objects
+MAX_VALUES = 10_000  # in all arrays and objects together
+MAX_NUMBER_CHARS = 400  # characters; the largest double, written out, has 309
 
 _UNSTORABLE = re.compile("[\0\ud800-\udfff]")
 _STEPS = {ord("["): 1, ord("{"): 1, ord("]"): -1, ord("}"): -1, ord(","): 0}
@@ -23,13 +23,13 @@ _NO_MARKS = bytes(set(range(256)) - {ord('"'), *_STEPS})
 
 
 def _whole(digits: str) -> int:
-    if len(digits) > LONGEST_NUMBER:
+    if len(digits) > MAX_NUMBER_CHARS:
         raise ValueError("too long")
     return int(digits)
 
 
 def _real(digits: str) -> float:
-    number = float(digits) if len(digits) <= LONGEST_NUMBER else math.inf
+    number = float(digits) if len(digits) <= MAX_NUMBER_CHARS else math.inf
     if not math.isfinite(number):  # 1e999, which no database's JSON can hold
         raise ValueError("too large")
     return number
@@ -61,7 +61,7 @@ class StrictJSONParser(BaseParser):
 def parse_json(body: bytes) -> Any:
     """The value in `body`; raises `ApiError`. Refuses a costly body before it is taken apart."""
     brackets = body.count(b"[") + body.count(b"{")
-    if brackets > DEEPEST or brackets + body.count(b",") > MOST_VALUES:
+    if brackets > MAX_DEPTH or brackets + body.count(b",") > MAX_VALUES:
         _check_shape(body)
     try:
         text = body.decode()
@@ -92,12 +92,12 @@ def _check_shape(body: bytes) -> None:
     From a 1 MiB body the parser would make 350,000 empty arrays, which take 30 MB, or a third of a second.
     """
     marks = body.replace(rb"\\", b"").replace(rb"\"", b"").translate(None, _NO_MARKS)
-    if marks.count(b'"') > 4 * (MOST_VALUES + 1):  # a value has at most four: its own and those of its name
+    if marks.count(b'"') > 4 * (MAX_VALUES + 1):  # a value has at most four: its own and those of its name
         raise ApiError("invalid_request", detail_code="large_json")
     outside = b"".join(marks.split(b'"')[::2])
-    if len(outside) > 2 * MOST_VALUES or sum(map(outside.count, (b"[", b"{", b","))) > MOST_VALUES:
+    if len(outside) > 2 * MAX_VALUES or sum(map(outside.count, (b"[", b"{", b","))) > MAX_VALUES:
         raise ApiError("invalid_request", detail_code="large_json")
-    if max(accumulate(map(_STEPS.__getitem__, outside)), default=0) > DEEPEST:
+    if max(accumulate(map(_STEPS.__getitem__, outside)), default=0) > MAX_DEPTH:
         raise ApiError("invalid_request", detail_code="deep_json")
 
 

@@ -10,7 +10,7 @@ from typing import Any, TextIO, cast
 from urllib.parse import quote, quote_plus
 
 MASK = "***"
-SHORTEST = 8  # characters; a configured secret that is shorter would be found in ordinary words
+MIN_SECRET_CHARS = 8  # characters; a configured secret that is shorter would be found in ordinary words
 
 # Without what may stand before them: a long line of letters would be looked through once from each of its letters.
 NAMES = (
@@ -45,7 +45,7 @@ _hidden: list[str] = []  # the configured secrets in all their forms, the longes
 
 def hide(*secrets: str) -> None:
     """From now on, mask these values wherever they occur."""
-    found = {form for secret in secrets if len(secret) >= SHORTEST for form in forms_of(secret)}
+    found = {form for secret in secrets if len(secret) >= MIN_SECRET_CHARS for form in forms_of(secret)}
     _hidden[:] = sorted({*_hidden, *found}, key=len, reverse=True)
 
 

@@ -20,7 +20,7 @@ from access.clients import Operator
 from access.models import Client, Key, Scope, usual_scopes
 from web.modeladmin import PageWithMore
 
-MOST_KEYS_SHOWN = 50  # on the page of their client, the newest
+MAX_KEYS_SHOWN = 50  # on the page of their client, the newest
 
 
 def operator(request: HttpRequest) -> Operator:
@@ -100,7 +100,7 @@ class ClientAdmin(PageWithMore):
     def more(self, request: HttpRequest, record: Client | None) -> dict[str, Any]:
         if record is None:
             return {}
-        keys = clients.keys_of(record, all_of_them=True)[:MOST_KEYS_SHOWN]
+        keys = clients.keys_of(record, all_of_them=True)[:MAX_KEYS_SHOWN]
         return {
             "uses": clients.use_of(record),
             "keys": [(key, clients.STATES[clients.state_of(key)]) for key in keys],

@@ -42,10 +42,10 @@ Send = Callable[[Any], Awaitable[None]]
 Answering = Callable[[ASGIRequest], Awaitable[Any]]
 
 A_REQUEST_ID = re.compile(rb"[A-Za-z0-9._:-]{1,128}")
-MOST_PARTS = 10_000  # of a body: a million of a byte each would take the event loop seconds
-MOST_PARAMETERS = 100  # of a query; Django takes no more than 1,000
-LONGEST_PATH = 1000  # characters of it in the log
-MOST_THREADS = 16  # and database connections, of requests that take Django's own way: each has one of its own
+MAX_PARTS = 10_000  # of a body: a million of a byte each would take the event loop seconds
+MAX_PARAMETERS = 100  # of a query; Django takes no more than 1,000
+MAX_PATH_CHARS = 1000  # characters of it in the log
+MAX_THREADS = 16  # and database connections, of requests that take Django's own way: each has one of its own
 
 
 class LoopHandler(ASGIHandler):
@@ -92,7 +92,7 @@ async def read_body(receive: Receive) -> bytes:
         if message["type"] == "http.disconnect":
             raise RequestAborted
         body += message.get("body", b"")
-        if len(body) > settings.MAX_BODY_BYTES or parts > MOST_PARTS:
+        if len(body) > settings.MAX_BODY_BYTES or parts > MAX_PARTS:
             raise ApiError("request_too_large")
         if not message.get("more_body"):
             return bytes(body)
@@ -132,7 +132,7 @@ class Application:
     def __init__(self) -> None:
         self.django = ASGIHandler()
         self.loop = LoopHandler()
-        self.threads = asyncio.Semaphore(MOST_THREADS)
+        self.threads = asyncio.Semaphore(MAX_THREADS)
         self.proxies = Proxies(networks("TRUSTED_PROXIES", settings.TRUSTED_PROXIES))
         self.protection = Protection()
 
@@ -205,7 +205,7 @@ class Exchange:
         if logger.isEnabledFor(level):
             line = {
                 "method": self.scope["method"],
-                "path": self.scope["path"][:LONGEST_PATH],
+                "path": self.scope["path"][:MAX_PATH_CHARS],
                 "status": self.status or None,  # none: the client had gone
                 "ms": round((time.monotonic() - self.began_at) * 1000),
             }
@@ -240,7 +240,7 @@ def check(scope: Scope, headers: dict[bytes, bytes]) -> None:
     query = scope.get("query_string", b"")
     if "\0" in scope["path"]:
         raise ApiError("not_found")
-    if b"%00" in query or b"\0" in query or not query.isascii() or query.count(b"&") > MOST_PARAMETERS:
+    if b"%00" in query or b"\0" in query or not query.isascii() or query.count(b"&") > MAX_PARAMETERS:
         raise ApiError("invalid_request")
     # A balancer may ask for health by address.
     if not is_known(headers.get(b"host", b"")) and scope["path"].rstrip("/") != "/health":

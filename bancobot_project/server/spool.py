@@ -9,7 +9,7 @@ from typing import IO, Any, ClassVar, Self
 from web.errors import ApiError
 
 IN_MEMORY = 1024 * 1024  # bytes of an answer
-MOST_ON_DISK = 1024**3  # bytes of all answers of the process that are waiting
+MAX_ON_DISK = 1024**3  # bytes of all answers of the process that are waiting
 PIECE = 65_536  # bytes that are read back at once
 SEND_SECONDS = 60  # for what was in memory, and for each piece of what was not
 
@@ -48,7 +48,7 @@ class Spool:
             await asyncio.to_thread(self._write, body)
 
     def _take_room(self, size: int) -> None:
-        if Spool.on_disk + size > MOST_ON_DISK:
+        if Spool.on_disk + size > MAX_ON_DISK:
             self._refused = True
             raise asyncio.CancelledError  # on this Django stops, and closes what it was sending; on others it does not
         Spool.on_disk += size

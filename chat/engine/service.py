@@ -34,9 +34,9 @@ from web.errors import ApiError, record
 
 logger = logging.getLogger(__name__)
 
-MOST_TOKENS = 10_000_000  # where the model's limit is not known
+MAX_TOKENS = 10_000_000  # where the model's limit is not known
 CANCEL_SECONDS = 1.5  # for another process to stop its turn; then it is marked without it
-FIRST_PAUSE, LONGEST_PAUSE = 0.05, 0.5  # seconds between two looks at a session that another process keeps busy
+FIRST_PAUSE, MAX_PAUSE = 0.05, 0.5  # seconds between two looks at a session that another process keeps busy
 
 
 class Service:
@@ -180,7 +180,7 @@ class Service:
     async def _check_max_tokens(self, new: NewTurn, wish: int) -> None:
         """Refuse what the model can't write."""
         model = new.model or await writer.run(find_models, new.place) or self.provider.default_model
-        _context, most = await self.catalogue.limits(model, MOST_TOKENS)
+        _context, most = await self.catalogue.limits(model, MAX_TOKENS)
         if wish > most:
             problem = _("This model writes at most %d tokens.") % most
             raise ApiError("invalid_request", errors={"max_tokens": [problem]})
@@ -220,7 +220,7 @@ class Service:
                 raise ApiError("session_busy", retry_after=1)
             else:
                 await self._wait_for_turn(answer, min(pause, patience), patience)
-                pause = min(pause * 2, LONGEST_PAUSE)
+                pause = min(pause * 2, MAX_PAUSE)
 
     async def _on_terms(self, turn: Turn) -> NewTurn:
         """The new turn with what its owner's limits allow to it, as the session is at this moment."""

@@ -10,7 +10,7 @@ from aiohttp.connector import AddrInfoType
 from httpx_aiohttp import AiohttpTransport
 
 WRITE_PIECE = 64 * 1024  # bytes; what a connection takes at once without waiting for the other side
-LONGEST_HEADER = 32 * 1024  # bytes
+MAX_HEADER_BYTES = 32 * 1024  # bytes
 
 
 class Connection:
@@ -97,8 +97,8 @@ class Connection:
             connector=connector,
             cookie_jar=aiohttp.DummyCookieJar(),
             trust_env=False,  # it would cost two thread hops per request; a proxy is named by a setting
-            max_line_size=LONGEST_HEADER,
-            max_field_size=LONGEST_HEADER,
+            max_line_size=MAX_HEADER_BYTES,
+            max_field_size=MAX_HEADER_BYTES,
         )
 
     def _socket(self, address: AddrInfoType) -> socket.socket:

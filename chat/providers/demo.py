@@ -28,7 +28,7 @@ MODEL = "demo/bancobot-faq"
 CONTEXT_LENGTH = 32_000
 SHORT_WORD = 3  # letters; as stems these would match far too much ("oi" in "oito")
 
-LONGEST_SMALL_TALK = 6  # words
+MAX_SMALL_TALK_WORDS = 6  # words
 
 
 class Demo(Provider):
@@ -84,7 +84,7 @@ def _answer(question: str, earlier: Sequence[str]) -> str:
     if topic:
         return topic.more.get(facet, topic.answer)
     small_talk = next((talk for talk in SMALL_TALK.values() if _matches(question, talk.words)), None)
-    if small_talk and len(question.split()) <= LONGEST_SMALL_TALK:  # "Olá, explique…" asks for more than a greeting
+    if small_talk and len(question.split()) <= MAX_SMALL_TALK_WORDS:  # "Olá, explique…" asks for more than a greeting
         return small_talk.answer
     if not _is_follow_up(question):
         return UNKNOWN

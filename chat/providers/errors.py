@@ -15,7 +15,7 @@ import httpx
 from .base import ProviderError
 
 TRANSPORT_ERRORS = (httpx.HTTPError, httpx.StreamError, aiohttp.ClientError, OSError)
-LONGEST_RETRY_AFTER = 24 * 3600.0  # seconds
+MAX_RETRY_AFTER = 24 * 3600.0  # seconds
 
 CODES = {
     400: "invalid_request",
@@ -120,7 +120,7 @@ def parse_retry_after(value: object) -> float | None:
         if moment.tzinfo is None:  # "-0000": a time in UTC, says RFC 5322
             moment = moment.replace(tzinfo=UTC)
         seconds = max(0.0, (moment - datetime.now(UTC)).total_seconds())
-    return min(seconds, LONGEST_RETRY_AFTER) if seconds >= 0 else None
+    return min(seconds, MAX_RETRY_AFTER) if seconds >= 0 else None
 
 
 def _error(

@@ -17,10 +17,10 @@ from .connection import Connection
 from .reply import Reply
 
 SENDABLE_KEY = re.compile(r"[\x21-\x7e]+")
-LONGEST_WAIT = 5.0  # seconds; who is told to come back later than that is told so
-SHORTEST_PAUSE = 0.1  # seconds between two attempts
-LARGEST_ERROR = 64 * 1024  # bytes
-LARGEST_LIST = 16 * 1024 * 1024
+MAX_WAIT = 5.0  # seconds; who is told to come back later than that is told so
+MIN_PAUSE = 0.1  # seconds between two attempts
+MAX_ERROR_BYTES = 64 * 1024  # bytes
+MAX_LIST_BYTES = 16 * 1024 * 1024
 ERROR_PATIENCE = 5.0  # seconds for the body of an error; its status is known already
 DRAIN_PATIENCE = 0.2  # seconds for the end of the body after the end mark, so that the connection can be used again
 
@@ -180,7 +180,7 @@ class OpenAICompatible(Provider):
             except errors.NotAcceptedError as refusal:
                 ticket.end(refusal)
                 asked = refusal.retry_after or 0.0
-                if attempt >= self.retries or asked > LONGEST_WAIT or self._circuit.closed_for():
+                if attempt >= self.retries or asked > MAX_WAIT or self._circuit.closed_for():
                     raise
             except BaseException as exc:  # of a cancelled request the circuit has to know too
                 ticket.end(exc)
@@ -190,7 +190,7 @@ class OpenAICompatible(Provider):
 
     def _backoff(self, attempt: int) -> float:
         doubled: float = self.pause * 2**attempt
-        return max(SHORTEST_PAUSE, doubled * random.uniform(0.5, 1.0))
+        return max(MIN_PAUSE, doubled * random.uniform(0.5, 1.0))
 
 
 async def _attempt(send: Callable[[], Awaitable[httpx.Response]]) -> httpx.Response:
@@ -203,7 +203,7 @@ async def _attempt(send: Callable[[], Awaitable[httpx.Response]]) -> httpx.Respo
         return response
     try:
         async with asyncio.timeout(ERROR_PATIENCE):
-            body = await _read(response, LARGEST_ERROR)
+            body = await _read(response, MAX_ERROR_BYTES)
     except (*errors.TRANSPORT_ERRORS, ProviderError):
         body = b""  # the status says enough
     if response.status_code == 200:
@@ -213,7 +213,7 @@ async def _attempt(send: Callable[[], Awaitable[httpx.Response]]) -> httpx.Respo
 
 async def _listed(response: httpx.Response) -> list[Any]:
     try:
-        listed = _parsed(await _read(response, LARGEST_LIST))
+        listed = _parsed(await _read(response, MAX_LIST_BYTES))
     except (ValueError, RecursionError) as exc:
         raise errors.invalid_response("a list of models that is no JSON") from exc
     except errors.TRANSPORT_ERRORS as exc:

@@ -5,7 +5,7 @@ from typing import Any
 from .base import Options
 from .openai_compatible import OpenAICompatible
 
-LONGEST_SESSION_ID = 256
+MAX_SESSION_ID_CHARS = 256
 
 
 class OpenRouter(OpenAICompatible):
@@ -28,5 +28,5 @@ class OpenRouter(OpenAICompatible):
         # Which history fits is decided before; OpenRouter would silently cut out the middle for small models.
         body: dict[str, Any] = {"plugins": [{"id": "context-compression", "enabled": False}]}
         if options.session_id:
-            body["session_id"] = options.session_id[:LONGEST_SESSION_ID]  # the same server, so its prompt cache hits
+            body["session_id"] = options.session_id[:MAX_SESSION_ID_CHARS]  # the same server, so its prompt cache hits
         return body

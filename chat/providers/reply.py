@@ -8,13 +8,13 @@ from typing import Any
 
 from . import errors
 from .base import ChatMessage, Piece, ProviderError, Usage, estimate_tokens
-from .sse import LARGEST_EVENT, EventParser
+from .sse import MAX_EVENT_BYTES, EventParser
 
-LARGEST_COUNT = 2**31 - 1  # tokens
-LARGEST_COST = 1_000_000  # USD
+MAX_COUNT = 2**31 - 1  # tokens
+MAX_COST = 1_000_000  # USD
 COST_UNIT = Decimal("1e-12")  # nobody prices finer than a millionth of a millionth
-LONGEST_LABEL = 200  # characters of a model's or generation's name
-LONGEST_PROVIDER = 100
+MAX_LABEL_CHARS = 200  # characters of a model's or generation's name
+MAX_PROVIDER_CHARS = 100
 FINISH_REASON = re.compile(r"[A-Za-z_]{1,32}")
 
 # Numbers stay exact: a price is no binary fraction. NaN and Infinity are not numbers here.
@@ -52,7 +52,7 @@ class Reply:
                 return ""
             return self._texts(events)
         self._body += data
-        if len(self._body) > LARGEST_EVENT:
+        if len(self._body) > MAX_EVENT_BYTES:
             self.failure = errors.invalid_response("answer too large")
         return ""
 
@@ -126,7 +126,7 @@ class Reply:
     def _note(self, chunk: dict[str, Any]) -> None:
         if self.model is None:
             self.model = label(chunk.get("model"))
-            self.provider = label(chunk.get("provider"), LONGEST_PROVIDER)
+            self.provider = label(chunk.get("provider"), MAX_PROVIDER_CHARS)
             self.generation_id = self.generation_id or label(chunk.get("id"))
         counts = chunk.get("usage")
         if counts and isinstance(counts, dict):
@@ -185,7 +185,7 @@ class Reply:
         return errors.invalid_response("a reply without content")
 
 
-def label(value: Any, longest: int = LONGEST_LABEL) -> str | None:
+def label(value: Any, longest: int = MAX_LABEL_CHARS) -> str | None:
     """A short name from outside, made storable; `None` where it is none."""
     if not value or not isinstance(value, str):
         return None
@@ -207,7 +207,7 @@ def _details(counts: Mapping[str, Any], name: str) -> Mapping[str, Any]:
 
 
 def _count(value: Any) -> int | None:
-    if isinstance(value, bool) or not isinstance(value, int | Decimal) or not 0 <= value <= LARGEST_COUNT:
+    if isinstance(value, bool) or not isinstance(value, int | Decimal) or not 0 <= value <= MAX_COUNT:
         return None
     return int(value) if value == int(value) else None
 
@@ -220,6 +220,6 @@ def _cost(value: Any) -> Decimal | None:
         cost = Decimal(str(value))
     except InvalidOperation:
         return None
-    if not cost.is_finite() or not 0 <= cost <= LARGEST_COST:
+    if not cost.is_finite() or not 0 <= cost <= MAX_COST:
         return None
     return cost if cost == (rounded := cost.quantize(COST_UNIT)) else rounded

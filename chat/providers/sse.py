@@ -1,7 +1,7 @@
 """Server-sent events, out of bytes as they come in from the network."""
 
 COLON = ord(":")
-LARGEST_EVENT = 8 * 1024 * 1024  # bytes; no completion chunk comes near
+MAX_EVENT_BYTES = 8 * 1024 * 1024  # bytes; no completion chunk comes near
 
 
 class EventParser:
@@ -9,7 +9,7 @@ class EventParser:
 
     Works on bytes, so that neither a character split over two reads nor U+2028 inside a text can break a line.
     Comments, keep-alives (also the `data: : keepalive` of some proxies), other fields and empty events are left out.
-    Raises `ValueError` when an event grows beyond `LARGEST_EVENT`.
+    Raises `ValueError` when an event grows beyond `MAX_EVENT_BYTES`.
     """
 
     __slots__ = ("_data", "_rest", "_size")
@@ -50,5 +50,5 @@ class EventParser:
         return event
 
     def _check(self) -> None:
-        if self._size + len(self._rest) > LARGEST_EVENT:
+        if self._size + len(self._rest) > MAX_EVENT_BYTES:
             raise ValueError("event too large")

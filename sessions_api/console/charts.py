@@ -9,7 +9,7 @@ WIDTH, HEIGHT = 460, 190
 LEFT, RIGHT, TOP, BOTTOM = 50, 14, 10, 24
 ACROSS, DOWN = WIDTH - LEFT - RIGHT, HEIGHT - TOP - BOTTOM
 FLOOR = TOP + DOWN
-MOST_LABELS = 8  # below the axis
+MAX_LABELS = 8  # below the axis
 
 Shown = Callable[[float], str]
 
@@ -75,7 +75,7 @@ def nice_top(most: float) -> float:
 
 def frame(title: Any, names: Sequence[str], series: Sequence[Series], top: float, shown: Shown) -> Chart:
     """A chart without its marks. `names`: of the steps, from left to right."""
-    step, every = ACROSS / len(names), math.ceil(len(names) / MOST_LABELS)
+    step, every = ACROSS / len(names), math.ceil(len(names) / MAX_LABELS)
     newest = len(names) - 1  # it has a label in any case: it is what one looks for
     columns = [
         Label(name, round(LEFT + step * (number + 0.5), 1))

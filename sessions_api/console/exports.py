@@ -16,7 +16,7 @@ from sessions_api.exports.writing import ExportOptions, in_pieces
 from sessions_api.models import Session
 from web.responses import Download
 
-MOST_AT_ONCE = 500  # sessions; manage.py export_sessions knows no limit
+MAX_AT_ONCE = 500  # sessions; manage.py export_sessions knows no limit
 
 
 class ExportActions:
@@ -33,9 +33,9 @@ class ExportActions:
 
 def export_as(name: str) -> Callable[[Any, HttpRequest, QuerySet[Session]], Any]:
     def export(model_admin: Any, request: HttpRequest, queryset: QuerySet[Session]) -> Download | None:
-        chosen = list(queryset.only("session_id", "owner")[: MOST_AT_ONCE + 1])
-        if len(chosen) > MOST_AT_ONCE:
-            text = _("At most %d sessions at once: select fewer, or use manage.py export_sessions.") % MOST_AT_ONCE
+        chosen = list(queryset.only("session_id", "owner")[: MAX_AT_ONCE + 1])
+        if len(chosen) > MAX_AT_ONCE:
+            text = _("At most %d sessions at once: select fewer, or use manage.py export_sessions.") % MAX_AT_ONCE
             model_admin.message_user(request, text, messages.ERROR)
             return None
         targets = [(session.session_id, session.owner) for session in chosen]

@@ -215,8 +215,8 @@ def running_page(request: HttpRequest) -> HttpResponse:
         raise PermissionDenied
     turns = running.running_turns()
     context = {
-        "turns": [(turn, age(turn.age), whole(turn.characters)) for turn in turns[: running.MOST_SHOWN]],
-        "more": len(turns) > running.MOST_SHOWN,
+        "turns": [(turn, age(turn.age), whole(turn.characters)) for turn in turns[: running.MAX_SHOWN]],
+        "more": len(turns) > running.MAX_SHOWN,
         "may_cancel": may_cancel(request),
     }
     if request.GET.get("part") == "table":

@@ -17,7 +17,7 @@ from sessions_api.statistics.overview import client_labels
 from sessions_api.statistics.tallies import client_of
 from sessions_api.store.turns import request_cancellations
 
-MOST_SHOWN = 200
+MAX_SHOWN = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +38,7 @@ class RunningTurn:
 
 
 def running_turns() -> list[RunningTurn]:
-    """The oldest first; one more than `MOST_SHOWN` where there are more."""
+    """The oldest first; one more than `MAX_SHOWN` where there are more."""
     pending = Message.objects.filter(status=Message.Status.PENDING).order_by("created_at", "session_id")
     stopping = Exists(Cancellation.objects.filter(turn_id=OuterRef("turn_id")))
     named = pending.annotate(
@@ -46,7 +46,7 @@ def running_turns() -> list[RunningTurn]:
         characters=Length("content"), stopping=stopping,
     )  # fmt: skip
     fields = ("turn_id", "session_id", "model", "created_at", "runner", "heartbeat_at", *named.query.annotations)
-    rows = list(named.values(*fields)[: MOST_SHOWN + 1])
+    rows = list(named.values(*fields)[: MAX_SHOWN + 1])
     labels = client_labels({client_of(row["owner"]) for row in rows})
     now = timezone.now()
     return [_turn(row, labels[client_of(row["owner"])], now) for row in rows]

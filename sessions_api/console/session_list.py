@@ -16,8 +16,8 @@ from sessions_api.models import Feedback, Message, Session
 from sessions_api.search import matching
 from web import modeladmin
 
-MOST_COUNTED = modeladmin.MOST_COUNTED  # sessions of a list that are counted, added up and can be paged through
-RECENT, MOST_MODELS = 1_000, 20  # the models offered as filters are those most used in so many recent sessions
+MAX_COUNTED = modeladmin.MAX_COUNTED  # sessions of a list that are counted, added up and can be paged through
+RECENT, MAX_MODELS = 1_000, 20  # the models offered as filters are those most used in so many recent sessions
 
 OWNER_KINDS = {"open": _("open access"), "byok": _("own provider key"), "client": _("client")}
 BROKEN = [Message.Status.FAILED, Message.Status.INTERRUPTED]
@@ -60,9 +60,9 @@ class BoundedPaginator(modeladmin.BoundedPaginator):
         """`sessions`, what TOTALS names, and whether there may be `more` sessions than these newest ones."""
         fields = ("pk", "message_count", "prompt_tokens", "completion_tokens", "cost")
         sessions: Any = self.object_list
-        newest = sessions.values(*fields)[:MOST_COUNTED]
+        newest = sessions.values(*fields)[:MAX_COUNTED]
         totals: dict[str, Any] = newest.aggregate(sessions=Count("pk"), **TOTALS)
-        return {**totals, "more": totals["sessions"] == MOST_COUNTED}
+        return {**totals, "more": totals["sessions"] == MAX_COUNTED}
 
     @cached_property
     def count(self) -> int:
@@ -92,7 +92,7 @@ class ModelFilter(admin.SimpleListFilter):
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, Any]]:
         recent = Session.objects.order_by("-last_activity_at", "-pk").values_list("model", flat=True)[:RECENT]
-        names = {name for name, _uses in Counter(recent).most_common(MOST_MODELS)}
+        names = {name for name, _uses in Counter(recent).most_common(MAX_MODELS)}
         chosen = self.value()
         names |= set() if chosen is None else {chosen}
         return [(name, name or _("server's default")) for name in sorted(names)]

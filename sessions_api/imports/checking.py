@@ -20,7 +20,7 @@ AN_AMOUNT = re.compile(r"[0-9]{1,8}(\.[0-9]{1,12})?", re.ASCII)  # as the column
 A_TURN = re.compile(r"[A-Za-z0-9_-]{1,32}", re.ASCII)  # it becomes part of addresses
 FIRST = datetime(1970, 1, 1, tzinfo=UTC)  # the cursors of lists know no moment before
 A_DAY = timedelta(days=1)  # by which another machine's clock may be ahead
-LARGEST = {"PositiveIntegerField": 2**31 - 1, "PositiveBigIntegerField": 2**63 - 1}
+MAX_INTEGER = {"PositiveIntegerField": 2**31 - 1, "PositiveBigIntegerField": 2**63 - 1}
 
 
 class Refused(Exception):
@@ -96,8 +96,8 @@ def _check_of(field: Field) -> tuple[Check, Any]:
     kind = field.get_internal_type()
     if isinstance(field, CharField) and field.choices:
         check = _one_of([value for value, _label in field.flatchoices])
-    elif kind in LARGEST:
-        check = _whole(LARGEST[kind])
+    elif kind in MAX_INTEGER:
+        check = _whole(MAX_INTEGER[kind])
     elif kind == "CharField":
         check = _text(field.max_length)
     else:

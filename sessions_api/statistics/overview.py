@@ -25,10 +25,10 @@ from sessions_api.statistics.tallies import (
     tallied,
 )
 
-MOST_LIVE = 20_000  # turns that are read and added up for a page; more wait for the next rounds of counting
-MOST_LINES = 10  # models, and clients, that are named; the others are one line
-MOST_SESSIONS = 10
-MOST_COUNTED = 100_000  # sessions
+MAX_LIVE = 20_000  # turns that are read and added up for a page; more wait for the next rounds of counting
+MAX_LINES = 10  # models, and clients, that are named; the others are one line
+MAX_SESSIONS = 10
+MAX_COUNTED = 100_000  # sessions
 ATTEMPTS = 3
 HOUR, DAY = timedelta(hours=1), timedelta(days=1)
 Dimension = Tally.Dimension
@@ -142,7 +142,7 @@ def counted_until() -> dict[str, datetime]:
 
 
 def _read(period: Period, marks: Mapping[str, datetime]) -> Overview:
-    ended = read(not_counted(marks).filter(completed_at__gte=period.since, completed_at__lt=period.until)[:MOST_LIVE])
+    ended = read(not_counted(marks).filter(completed_at__gte=period.since, completed_at__lt=period.until)[:MAX_LIVE])
     live = tallied(ended, [period.grain])
     steps = {start: Line("", start=start) for start in period.starts}
     tables: dict[str, dict[str, Line]] = {Dimension.MODEL: {}, Dimension.CLIENT: {}, Dimension.ERROR: {}}
@@ -160,7 +160,7 @@ def _read(period: Period, marks: Mapping[str, datetime]) -> Overview:
     shown = {dimension: _most_used(lines.values()) for dimension, lines in tables.items()}
     _add_times(stored, shown)
     _name(shown)
-    late = ended[-1].completed_at if len(ended) == MOST_LIVE else None
+    late = ended[-1].completed_at if len(ended) == MAX_LIVE else None
     models, clients, errors = (shown[dimension] for dimension in tables)
     return Overview(period, whole, list(steps.values()), models, clients, errors, late)
 
@@ -183,7 +183,7 @@ def _added_up(stored: QuerySet[Tally]) -> QuerySet[Any, Any]:
 def _most_used(lines: Iterable[Line]) -> list[Line]:
     """The lines with most turns; all others are one more line."""
     lines = sorted(lines, key=lambda line: (-line.sums.turns, line.name))
-    shown, others = lines[:MOST_LINES], lines[MOST_LINES:]
+    shown, others = lines[:MAX_LINES], lines[MAX_LINES:]
     if others:
         rest = Line("", label=_("others (%d)") % len(others))
         for line in others:
@@ -231,7 +231,7 @@ def active_sessions(period: Period) -> int | None:
     if not period.ends_now:
         return None
     active = Session.objects.filter(last_activity_at__gte=period.since).order_by()
-    return active.values("last_activity_at")[:MOST_COUNTED].count()
+    return active.values("last_activity_at")[:MAX_COUNTED].count()
 
 
 def ratings(period: Period) -> dict[str, int]:
@@ -247,7 +247,7 @@ def dearest_sessions(period: Period) -> list[DearSession]:
     """
     within = SessionCost.objects.filter(start__gte=period.since, start__lt=period.until).order_by()
     sums = within.values("session").annotate(all_turns=Sum("turns"), all_tokens=Sum("tokens"), all_cost=Sum("cost"))
-    rows = list(sums.order_by("-all_cost", "-all_tokens", "session")[:MOST_SESSIONS])
+    rows = list(sums.order_by("-all_cost", "-all_tokens", "session")[:MAX_SESSIONS])
     sessions = Session.objects.defer("system_prompt", "metadata").in_bulk([row["session"] for row in rows])
     return [
         DearSession(sessions[row["session"]], row["all_turns"], row["all_tokens"], row["all_cost"])

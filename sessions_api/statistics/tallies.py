@@ -27,7 +27,7 @@ HOURS_KEPT, DAYS_KEPT = timedelta(days=3), timedelta(days=400)
 COSTS_KEPT = timedelta(days=32)
 COSTS_PER_HOUR, ALL_COSTS_KEPT = 100, timedelta(days=2)  # of hours longer ago the most expensive sessions are kept
 HOURS_AT_ONCE = 24
-MOST_MODELS = 200  # named in an hour or on a day: clients write what they like there
+MAX_MODELS = 200  # named in an hour or on a day: clients write what they like there
 BEFORE_ALL = datetime(1970, 1, 1, tzinfo=UTC)
 
 Status = Message.Status
@@ -220,7 +220,7 @@ def _add_to_tallies(tallies: Mapping[Key, Sums]) -> None:
 
 
 def _of_few_models(tallies: Mapping[Key, Sums], known: Container[Key]) -> dict[Key, Sums]:
-    """The tallies with at most MOST_MODELS names of models in an hour or a day; what has others is counted under "".
+    """The tallies with at most MAX_MODELS names of models in an hour or a day; what has others is counted under "".
 
     Names that have answered nothing yet get half of the places, so that invented ones can't take all.
     """
@@ -233,7 +233,7 @@ def _of_few_models(tallies: Mapping[Key, Sums], known: Container[Key]) -> dict[K
         key = grain, start, dimension, name
         if dimension == Tally.Dimension.MODEL and name and key not in known:
             answered = sums.turns > sums.failed + sums.cancelled
-            if named[grain, start] < (MOST_MODELS if answered else MOST_MODELS // 2):
+            if named[grain, start] < (MAX_MODELS if answered else MAX_MODELS // 2):
                 named[grain, start] += 1
             else:
                 key = grain, start, dimension, ""

@@ -20,8 +20,8 @@ from sessions_api.store.messages import (
     UsedIdempotencyKey,
 )
 
-MOST_LATER = 2_000  # messages that a turn may take the place of: all turns of the process wait for it
-MOST_SUPERSEDED = 20_000  # of a session, after which no more may be: each of its turns has to look past them
+MAX_SUPERSEDED_AT_ONCE = 2_000  # messages that a turn may take the place of: all turns of the process wait for it
+MAX_SUPERSEDED = 20_000  # of a session, after which no more may be: each of its turns has to look past them
 SESSIONS = Session._meta.db_table
 MESSAGES = Message._meta.db_table
 KEYS = IdempotencyKey._meta.db_table
@@ -77,7 +77,7 @@ def find_places(
         end = _end_of(begun.session_pk, turn.after_turn) if begun else None
         if begun is None or end is None:
             missing[turn.turn_id] = NoSuchTurn()
-        elif begun.position - 1 - end > MOST_LATER or begun.superseded > MOST_SUPERSEDED:
+        elif begun.position - 1 - end > MAX_SUPERSEDED_AT_ONCE or begun.superseded > MAX_SUPERSEDED:
             missing[turn.turn_id] = TooMuchLater()
         else:
             past = Message.objects.filter(session=begun.session_pk, position__lt=end)

@@ -1,12 +1,12 @@
 """What a conversation is called until somebody gives it another name."""
 
-LONGEST = 60  # characters of a title that nobody has chosen
+MAX_TITLE_CHARS = 60  # characters of a title that nobody has chosen
 
 
 def title_of(question: str) -> str:
     """The beginning of a conversation's first message, on one line and cut at a word."""
-    text = " ".join(question[: LONGEST * 20].split())  # a message may be a whole document
-    if len(text) <= LONGEST:
+    text = " ".join(question[: MAX_TITLE_CHARS * 20].split())  # a message may be a whole document
+    if len(text) <= MAX_TITLE_CHARS:
         return text
-    whole_words = text[:LONGEST].rpartition(" ")[0]
-    return f"{(whole_words or text[: LONGEST - 1]).rstrip(' ,;:.-')}…"
+    whole_words = text[:MAX_TITLE_CHARS].rpartition(" ")[0]
+    return f"{(whole_words or text[: MAX_TITLE_CHARS - 1]).rstrip(' ,;:.-')}…"

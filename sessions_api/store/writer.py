@@ -17,7 +17,7 @@ from sessions_api.store.process import outages
 
 logger = logging.getLogger(__name__)
 
-MOST_JOBS = 100  # in one transaction, so that none of them waits long
+MAX_JOBS = 100  # in one transaction, so that none of them waits long
 ATTEMPTS = 3  # for a job alone: another process may have been in the same row, or the connection may have died
 
 Argument = TypeVar("Argument")
@@ -67,7 +67,7 @@ class Writer:
     def _work(self) -> None:
         while True:
             jobs = [self._jobs.get()]
-            while len(jobs) < MOST_JOBS and not self._jobs.empty():
+            while len(jobs) < MAX_JOBS and not self._jobs.empty():
                 jobs.append(self._jobs.get())
             self._perform(jobs)
             for loop in {job.loop for job in jobs}:

@@ -3,7 +3,7 @@
 import { find, h } from "./dom.js";
 import { money, number, page, t } from "./texts.js";
 
-const MOST_SHOWN = 200;
+const MAX_SHOWN = 200;
 
 export class ModelPicker {
   // `picked` is called with a model's id.
@@ -45,8 +45,8 @@ export class ModelPicker {
       return words.every((word) => text.includes(word));
     });
     found.sort((one, other) => this.rank(one) - this.rank(other));
-    const rows = found.slice(0, MOST_SHOWN).map((model) => this.row(model));
-    if (found.length > MOST_SHOWN) rows.push(h("li", { class: "aside" }, t("more_models", { count: number(found.length - MOST_SHOWN) })));
+    const rows = found.slice(0, MAX_SHOWN).map((model) => this.row(model));
+    if (found.length > MAX_SHOWN) rows.push(h("li", { class: "aside" }, t("more_models", { count: number(found.length - MAX_SHOWN) })));
     this.list.replaceChildren(...(rows.length ? rows : [h("li", { class: "aside" }, t("no_models"))]));
   }
 

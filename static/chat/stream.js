@@ -3,7 +3,7 @@
 import { ApiError } from "./api.js";
 
 const SILENCE = 40_000; // milliseconds; the server says something every 15 s
-const LONGEST_PAUSE = 15_000;
+const MAX_PAUSE = 15_000;
 const PASSING = [429, 500, 502, 503, 504];
 
 // The events of a text/event-stream. Ends early where the server has fallen silent; comments only show that it has not.
@@ -79,7 +79,7 @@ export async function follow(api, turn, on, signal) {
       if (signal.aborted || isFinal(problem, turn)) throw problem;
       wait = (problem.retryAfter ?? 0) * 1000;
     }
-    wait ||= Math.min(250 * 2 ** failures, LONGEST_PAUSE);
+    wait ||= Math.min(250 * 2 ** failures, MAX_PAUSE);
     on.pause(Math.ceil(wait / 1000));
     await pause(wait, signal);
   }

@@ -29,8 +29,8 @@ LOGIN = "/admin/login/"
 PASSWORD = "Uma-senha-boa-81723"
 WRONG = "CANARIO-senha-errada"
 OPERATOR, STRANGER = "127.0.0.1", "127.0.0.2"
-MOST, MOST_FROM_ADDRESS = 3, 6  # every try takes a good part of a second to look at
-LIMITS = {"ADMIN_LOGIN_TRIES": str(MOST), "ADMIN_LOGIN_TRIES_PER_ADDRESS": str(MOST_FROM_ADDRESS)}
+MAX_TRIES, MAX_FROM_ADDRESS = 3, 6  # every try takes a good part of a second to look at
+LIMITS = {"ADMIN_LOGIN_TRIES": str(MAX_TRIES), "ADMIN_LOGIN_TRIES_PER_ADDRESS": str(MAX_FROM_ADDRESS)}
 REFUSED = {429, 503}  # 503: PostgreSQL's few connections were all taken; no password was looked at
 
 
@@ -88,7 +88,7 @@ def test_a_flood_of_wrong_passwords_gets_exactly_the_tries_that_are_allowed(plac
 
     with ThreadPoolExecutor(16) as pool:
         answers = Counter(pool.map(attempt, range(100)))
-    assert answers.pop(200) == MOST
+    assert answers.pop(200) == MAX_TRIES
     assert answers.keys() <= REFUSED
 
 
@@ -103,13 +103,13 @@ def test_a_flood_over_many_names_gets_the_tries_of_one_address(place: Service) -
 
     with ThreadPoolExecutor(16) as pool:
         answers = Counter(pool.map(attempt, range(40)))
-    assert answers.pop(200) == MOST_FROM_ADDRESS
+    assert answers.pop(200) == MAX_FROM_ADDRESS
     assert answers.keys() <= REFUSED
 
 
 def test_the_right_password_does_not_open_a_locked_door(place: Service) -> None:
     with browser(place) as client:
-        assert fail(client, MOST + 1) == [200] * MOST + [429]
+        assert fail(client, MAX_TRIES + 1) == [200] * MAX_TRIES + [429]
         answer = log_in(client)
         assert answer.status_code == 429
         assert 0 < int(answer.headers["retry-after"]) <= 15 * 60
@@ -119,7 +119,7 @@ def test_the_right_password_does_not_open_a_locked_door(place: Service) -> None:
 
 def test_the_door_opens_again_when_the_time_is_over(place: Service) -> None:
     with browser(place) as client:
-        assert fail(client, MOST + 1)[-1] == 429
+        assert fail(client, MAX_TRIES + 1)[-1] == 429
         then = timezone.now() - timedelta(seconds=1)
         place.sql("UPDATE bancobot_project_passwordtries SET until = %s", then.isoformat(" "))
         assert log_in(client).status_code == 302
@@ -128,7 +128,7 @@ def test_the_door_opens_again_when_the_time_is_over(place: Service) -> None:
 def test_a_right_password_starts_anew(place: Service) -> None:
     with browser(place) as client:
         for _ in range(2):
-            assert fail(client, MOST - 1) == [200] * (MOST - 1)
+            assert fail(client, MAX_TRIES - 1) == [200] * (MAX_TRIES - 1)
             assert log_in(client).status_code == 302
             client.cookies.clear()
             client.get(LOGIN)
@@ -138,19 +138,19 @@ def test_who_is_logged_in_has_no_more_tries_at_others_passwords(place: Service) 
     with browser(place) as client:
         log_in(client)
         client.get(LOGIN + "?next=/admin/x")
-        assert fail(client, MOST + 2, "outra") == [200] * MOST + [429] * 2
+        assert fail(client, MAX_TRIES + 2, "outra") == [200] * MAX_TRIES + [429] * 2
 
 
 def test_a_stranger_locks_nobody_out_elsewhere(place: Service) -> None:
     with browser(place, STRANGER) as stranger, browser(place) as operator:
-        assert fail(stranger, MOST + 1)[-1] == 429
+        assert fail(stranger, MAX_TRIES + 1)[-1] == 429
         assert log_in(operator).status_code == 302
 
 
 def test_a_header_neither_dodges_the_lock_nor_turns_it_on_others(place: Service) -> None:
     names = ("X_Forwarded_For", "Forwarded", "X_Real_IP", "Client_IP")
     with browser(place, STRANGER) as stranger, browser(place) as operator:
-        for number in range(MOST):
+        for number in range(MAX_TRIES):
             fail(stranger, 1, **dict.fromkeys(names, f"10.0.0.{number}"))
         for name in names:
             assert fail(stranger, 1, **{name: "10.9.9.9"}) == [429]
@@ -160,14 +160,14 @@ def test_a_header_neither_dodges_the_lock_nor_turns_it_on_others(place: Service)
 
 def test_another_way_to_write_a_name_is_no_other_name(place: Service) -> None:
     with browser(place) as client:
-        fail(client, MOST)
+        fail(client, MAX_TRIES)
         for name in (" chefe ", "ｃｈｅｆｅ", "chefe\0"):
             assert fail(client, 1, name) == [429]
 
 
 def test_a_page_of_another_origin_can_t_use_up_the_tries(place: Service) -> None:
     with browser(place) as client:
-        for _ in range(MOST + 1):
+        for _ in range(MAX_TRIES + 1):
             assert client.post(LOGIN, data={"username": "chefe", "password": WRONG}).status_code == 403
         assert log_in(client).status_code == 302
 
@@ -177,7 +177,7 @@ def test_a_page_of_another_origin_can_t_use_up_the_tries(place: Service) -> None
 
 def test_neither_names_nor_addresses_nor_passwords_are_stored_with_the_tries(place: Service) -> None:
     with browser(place) as client:
-        fail(client, MOST)
+        fail(client, MAX_TRIES)
     rows = str(place.sql("SELECT * FROM bancobot_project_passwordtries"))
     assert "chefe" not in rows
     assert OPERATOR not in rows
@@ -187,18 +187,18 @@ def test_neither_names_nor_addresses_nor_passwords_are_stored_with_the_tries(pla
 def test_the_log_says_who_came_failed_was_locked_out_and_left(place: Service) -> None:
     before = len(place.log())
     with browser(place) as client:
-        fail(client, MOST, PASSWORD)  # somebody writes the password into the wrong field
+        fail(client, MAX_TRIES, PASSWORD)  # somebody writes the password into the wrong field
         log_in(client)
         token = re.search(r'csrfmiddlewaretoken" value="(\w+)"', client.get("/admin/").text)
         assert token
         assert client.post("/admin/logout/", data={"csrfmiddlewaretoken": token[1]}).status_code == 200
         fail(client, 1)
-    wait_until(lambda: place.log()[before:].count('"POST", "path": "/admin/login/"') >= MOST + 2)
+    wait_until(lambda: place.log()[before:].count('"POST", "path": "/admin/login/"') >= MAX_TRIES + 2)
     written = place.log()[before:]
     told = re.findall(r'"message": "admin ([a-z ]+)".*?"who": "([^"]+)", "address": "([^"]+)"', written)
     assert [(action, who.split(":")[0]) for action, who, _ in told] == [
-        *[("login failed", "unknown")] * MOST, ("login locked", "unknown"), ("login", "staff"), ("logout", "staff"),
-        ("login failed", "staff"),
+        *[("login failed", "unknown")] * MAX_TRIES, ("login locked", "unknown"), ("login", "staff"),
+        ("logout", "staff"), ("login failed", "staff"),
     ]  # fmt: skip
     assert {address for *_, address in told} == {OPERATOR}
     assert PASSWORD not in written

@@ -19,7 +19,7 @@ pytestmark = pytest.mark.no_database
 SCRIPTS = ROOT / "static" / "chat"
 VENDOR = ROOT / "static" / "vendor"
 TEMPLATE = ROOT / "templates" / "chat" / "page.html"
-MOST_BYTES = 120_000  # of all that the page loads, gzipped
+MAX_BYTES = 120_000  # of all that the page loads, gzipped
 
 
 def get(service: Service, path: str = "/", method: str = "GET", **headers: str) -> requests.Response:
@@ -127,7 +127,7 @@ def test_all_that_the_page_loads_is_served_and_small(service: Service) -> None:
     assert {address for address, file in files.items() if file.status_code != 200} == set()
     assert files["/favicon.ico"].content[:4] == b"\0\0\1\0"
     total = sum(len(gzip.compress(file.content)) for file in [page, *files.values()])
-    assert 30_000 < total < MOST_BYTES
+    assert 30_000 < total < MAX_BYTES
 
 
 def test_the_vendored_files_are_those_that_their_makers_published() -> None:

@@ -9,7 +9,7 @@ from django.utils import timezone
 
 from chat.engine.titles import cleaned
 from sessions_api.models import Message, Session
-from sessions_api.store.titles import LONGEST, title_of
+from sessions_api.store.titles import MAX_TITLE_CHARS, title_of
 from testing import scenarios
 from testing.client import Caller, good, new_id, service_with, wait_until
 from testing.service import Service
@@ -33,7 +33,7 @@ LONG = "Gostaria de saber como faço para aumentar o limite do meu cartão de cr
 )
 def test_it_is_cut_at_a_word(question: str, title: str) -> None:
     assert title_of(question) == title
-    assert len(title) <= LONGEST
+    assert len(title) <= MAX_TITLE_CHARS
 
 
 @pytest.mark.parametrize(

@@ -49,10 +49,10 @@ def call(address: str, ended: list[str]) -> httpx.Response:
 
 def test_an_answer_that_finds_no_room_is_refused_and_small_ones_need_none(monkeypatch: Any) -> None:
     ended: list[str] = []
-    monkeypatch.setattr(spool, "MOST_ON_DISK", (PIECES - 1) * IN_MEMORY)
+    monkeypatch.setattr(spool, "MAX_ON_DISK", (PIECES - 1) * IN_MEMORY)
     for _ in range(2):  # what one answer took is free for the next
         assert len(call("/large", ended).content) == PIECES * IN_MEMORY
-    monkeypatch.setattr(spool, "MOST_ON_DISK", (PIECES - 1) * IN_MEMORY - 1)
+    monkeypatch.setattr(spool, "MAX_ON_DISK", (PIECES - 1) * IN_MEMORY - 1)
     refused = call("/large", ended)
     assert problem(refused, 503, "overloaded")["retry_after"] == int(refused.headers["retry-after"]) >= 1
     assert ended == ["large"] * 3
@@ -61,7 +61,7 @@ def test_an_answer_that_finds_no_room_is_refused_and_small_ones_need_none(monkey
 
 
 def test_all_answers_that_wait_count_together(monkeypatch: Any) -> None:
-    monkeypatch.setattr(spool, "MOST_ON_DISK", IN_MEMORY)
+    monkeypatch.setattr(spool, "MAX_ON_DISK", IN_MEMORY)
     body = {"type": "http.response.body", "body": b"x" * (IN_MEMORY + 1)}
 
     async def both() -> int:

@@ -19,7 +19,7 @@ from testing.service import Service
 from testing.upstream import Upstream
 from tests.conftest import MakeService
 from web.errors import ApiError
-from web.parsers import DEEPEST, LONGEST_NUMBER, MOST_VALUES, parse_json
+from web.parsers import MAX_DEPTH, MAX_NUMBER_CHARS, MAX_VALUES, parse_json
 
 pytestmark = pytest.mark.no_database
 
@@ -123,8 +123,8 @@ def nested(depth: int, opening: str = "[", closing: str = "]") -> bytes:
 @pytest.mark.parametrize(("opening", "closing"), [("[", "]"), ('{"a":', "}"), ('[{"a":', "}]")])
 def test_so_deep_and_no_deeper(opening: str, closing: str) -> None:
     levels = opening.count("[") + opening.count("{")
-    assert outcome(nested(DEEPEST // levels, opening, closing)) == "taken"
-    assert outcome(b"[" + nested(DEEPEST // levels, opening, closing) + b"]") == "invalid_request"
+    assert outcome(nested(MAX_DEPTH // levels, opening, closing)) == "taken"
+    assert outcome(b"[" + nested(MAX_DEPTH // levels, opening, closing) + b"]") == "invalid_request"
 
 
 @pytest.mark.parametrize(
@@ -133,7 +133,7 @@ def test_so_deep_and_no_deeper(opening: str, closing: str) -> None:
 )
 def test_so_many_values_and_no_more(value: str, counts: int) -> None:
     """Counted are commas and brackets that begin something; what stands in a text is none."""
-    most = MOST_VALUES // counts
+    most = MAX_VALUES // counts
     bodies = [b"[" + b",".join([value.encode()] * count) + b"]" for count in (most, most + 1)]
     assert [outcome(body) for body in bodies] == ["taken", "invalid_request"]
 
@@ -151,13 +151,15 @@ def test_no_backslash_hides_what_follows(trick: bytes) -> None:
     assert outcome(b"[" + trick + b"," + b"[" * 40 + b"]" * 40 + b"]") == "invalid_request"
 
 
-@pytest.mark.parametrize("number", ["1" * LONGEST_NUMBER, "-1" + "0" * 300, "0." + "1" * 300, "1e308", "5e-324", "-0"])
+@pytest.mark.parametrize(
+    "number", ["1" * MAX_NUMBER_CHARS, "-1" + "0" * 300, "0." + "1" * 300, "1e308", "5e-324", "-0"]
+)
 def test_a_number_that_is_one_comes_through(number: str) -> None:
     assert parse_json(number.encode()) == json.loads(number)
 
 
 @pytest.mark.parametrize(
-    "number", ["1" * (LONGEST_NUMBER + 1), "0." + "1" * LONGEST_NUMBER, "1e309", "-1e309", "1e" + "9" * 50, "NaN"]
+    "number", ["1" * (MAX_NUMBER_CHARS + 1), "0." + "1" * MAX_NUMBER_CHARS, "1e309", "-1e309", "1e" + "9" * 50, "NaN"]
 )
 def test_a_number_that_nobody_could_keep_is_refused(number: str) -> None:
     for body in (number, f"[{number}]", f'{{"unknown": {number}}}'):

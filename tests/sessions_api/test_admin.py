@@ -13,8 +13,8 @@ from django.test import Client
 from django.utils import timezone, translation
 
 from access.admin_site import site
-from sessions_api.admin import MOST_AT_ONCE, TRANSCRIPT_PAGE
-from sessions_api.console.session_list import MOST_COUNTED, RECENT
+from sessions_api.admin import MAX_AT_ONCE, TRANSCRIPT_PAGE
+from sessions_api.console.session_list import MAX_COUNTED, RECENT
 from sessions_api.models import Feedback, IdempotencyKey, Lease, Message, Session
 from tests.support.records import add_turns, make_many, make_session
 
@@ -165,9 +165,9 @@ def test_the_totals_are_those_of_the_filtered_list(operator: Client) -> None:
 
 
 def test_long_lists_are_counted_up_to_a_bound(operator: Client) -> None:
-    make_many(MOST_COUNTED + 20, message_count=2)
+    make_many(MAX_COUNTED + 20, message_count=2)
     page = operator.get(LIST)
-    counted = {"sessions": MOST_COUNTED, "messages": 2 * MOST_COUNTED, "more": True}
+    counted = {"sessions": MAX_COUNTED, "messages": 2 * MAX_COUNTED, "more": True}
     assert page.context["cl"].paginator.totals.items() >= counted.items()
     assert "Only the first 10,000 sessions" in text(page)
 
@@ -464,11 +464,11 @@ def test_asking_before_erasing_takes_the_same_queries_for_any_length(
 
 
 def test_too_many_sessions_at_once_are_refused(operator: Client) -> None:
-    chosen = make_many(MOST_AT_ONCE + 1)[0]
+    chosen = make_many(MAX_AT_ONCE + 1)[0]
     for action in ("delete_selected", "close_selected"):
         page = text(act(operator, action, chosen, select_across="1", post="yes"))
-        assert f"At most {MOST_AT_ONCE} sessions at once" in page
-    assert Session.objects.filter(closed_at=None).count() == MOST_AT_ONCE + 1
+        assert f"At most {MAX_AT_ONCE} sessions at once" in page
+    assert Session.objects.filter(closed_at=None).count() == MAX_AT_ONCE + 1
 
 
 def test_all_sessions_of_a_filtered_list_can_be_erased(operator: Client) -> None:

@@ -17,7 +17,7 @@ from sessions_api.console import charts, facts
 from sessions_api.console.charts import Series
 from sessions_api.models import Feedback, Lease
 from sessions_api.statistics import tallies
-from sessions_api.statistics.overview import MOST_SESSIONS
+from sessions_api.statistics.overview import MAX_SESSIONS
 from tests.support.ended import add_ended, add_random
 from tests.support.records import make_session
 
@@ -95,7 +95,7 @@ def test_it_says_how_many_turns_there_were_and_what_they_took() -> None:
 
 def test_yesterdays_most_expensive_conversation_is_two_clicks_away() -> None:
     yesterday = tallies.day_of(timezone.now()) - HOUR
-    for number in range(MOST_SESSIONS + 5):
+    for number in range(MAX_SESSIONS + 5):
         add_ended(make_session(f"s{number}", turns=0, title=f"T{number}"), yesterday, cost=Decimal(number))
     tallies.count_ended()
     client = staff("view")

@@ -134,7 +134,7 @@ def test_stopping_needs_a_form_of_ours() -> None:
 
 @in_database
 def test_any_number_of_turns_takes_the_same_queries(monkeypatch: Any, django_assert_num_queries: Any) -> None:
-    monkeypatch.setattr(running, "MOST_SHOWN", 5)
+    monkeypatch.setattr(running, "MAX_SHOWN", 5)
     client = staff("view")
     for number in range(7):
         start(f"s{number}", owner=f"client:{number}")

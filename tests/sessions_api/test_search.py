@@ -237,7 +237,7 @@ def test_what_is_common_is_found_to_the_end_however_little_is_looked_at(monkeypa
 
 
 def look_at_little(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("MOST_MATCHES", "LOOKED_THROUGH", "MANY"):
+    for name in ("MAX_MATCHES", "LOOKED_THROUGH", "MANY"):
         monkeypatch.setattr(search, name, 3)
 
 

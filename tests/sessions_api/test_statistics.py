@@ -214,7 +214,7 @@ def test_old_tallies_are_removed() -> None:
 
 
 def test_a_long_backlog_is_shown_as_far_as_it_was_read(monkeypatch: Any) -> None:
-    monkeypatch.setattr(overview, "MOST_LIVE", 50)
+    monkeypatch.setattr(overview, "MAX_LIVE", 50)
     turns = add_random(200, timezone.now() - LONG_ENOUGH, 3 * DAY)
     seen = overview.overview(period("7d"))
     moments = sorted(turn.completed_at for turn in turns if turn.completed_at)
@@ -224,7 +224,7 @@ def test_a_long_backlog_is_shown_as_far_as_it_was_read(monkeypatch: Any) -> None
 
 
 def test_who_has_most_turns_is_named_and_the_others_are_one_line(monkeypatch: Any) -> None:
-    monkeypatch.setattr(overview, "MOST_LINES", 2)
+    monkeypatch.setattr(overview, "MAX_LINES", 2)
     session = make_session(turns=0)
     for number, model in enumerate(["um"] * 3 + ["dois"] * 2 + ["três", "quatro"]):
         add_ended(session, timezone.now() - HOUR - timedelta(minutes=number), model=model, latency_ms=100)
@@ -236,7 +236,7 @@ def test_who_has_most_turns_is_named_and_the_others_are_one_line(monkeypatch: An
 
 
 def test_of_many_models_in_a_day_the_rest_has_no_name_and_none_is_lost(monkeypatch: Any) -> None:
-    monkeypatch.setattr(tallies, "MOST_MODELS", 4)
+    monkeypatch.setattr(tallies, "MAX_MODELS", 4)
     monkeypatch.setattr(tallies, "BATCH", 2)
     session, noon = make_session(turns=0), tallies.day_of(timezone.now()) - DAY / 2
     invented = [(f"x{number}", "failed") for number in range(5)]

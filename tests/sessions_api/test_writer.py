@@ -11,7 +11,7 @@ from django.db import IntegrityError, OperationalError, connection
 from sessions_api.models import Message, Session
 from sessions_api.store.messages import BegunTurn
 from sessions_api.store.turns import begin_turns, finish_turns
-from sessions_api.store.writer import MOST_JOBS, Writer
+from sessions_api.store.writer import MAX_JOBS, Writer
 from tests.support.stored_turns import begin, outcome, question, rows
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -49,7 +49,7 @@ def test_each_job_gets_its_own_result(writer: Writer) -> None:
     def double(numbers: Sequence[int]) -> list[int]:
         return [2 * number for number in numbers]
 
-    assert together(writer, double, range(3 * MOST_JOBS)) == [2 * number for number in range(3 * MOST_JOBS)]
+    assert together(writer, double, range(3 * MAX_JOBS)) == [2 * number for number in range(3 * MAX_JOBS)]
 
 
 def test_what_waits_is_one_transaction(writer: Writer) -> None:
@@ -128,7 +128,7 @@ def test_nobody_waits_in_line_for_a_database_that_is_away(writer: Writer) -> Non
         attempts.append(len(arguments))
         raise OperationalError("the database is away")
 
-    results = together(writer, fail, range(MOST_JOBS // 2))
+    results = together(writer, fail, range(MAX_JOBS // 2))
     assert {type(result) for result in results} == {OperationalError}
     assert len(attempts) < 10
 

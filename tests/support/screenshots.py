@@ -21,7 +21,7 @@ from tests.support.chat_page import Chat
 from tests.support.keys import Client
 
 IMAGES = ROOT / "docs" / "images"
-MOST_BYTES = 150_000
+MAX_BYTES = 150_000
 CLIENTS = ("Aplicativo", "Site", "Agência virtual", "Laboratório de pesquisa")
 MODELS = ("openai/gpt-4o-mini", "anthropic/claude-3.5-sonnet", "meta-llama/llama-3.3-70b-instruct")
 PRICES = (0.000_000_4, 0.000_009, 0.000_000_2)  # US dollars per token, about
@@ -103,7 +103,7 @@ def take(page: Page, name: str) -> None:
     page.screenshot(path=path, animations="disabled", caret="hide")
     size = path.stat().st_size
     print(f"{path.relative_to(ROOT)}: {size:,} bytes")
-    assert size < MOST_BYTES, "too large for a README"
+    assert size < MAX_BYTES, "too large for a README"
 
 
 def pictures(browser: Browser, service: Service, caller: Caller, session_id: str) -> None:

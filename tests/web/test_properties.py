@@ -28,7 +28,7 @@ from tests.support.records import add_turns, make_session
 from web.addresses import Proxies, address, networks
 from web.errors import ApiError
 from web.fields import MAX_METADATA_BYTES, Flag, Metadata, Number, Text, Whole
-from web.parsers import DEEPEST, parse_json
+from web.parsers import MAX_DEPTH, parse_json
 
 tried = settings(max_examples=100, derandomize=True, database=None, deadline=None)
 tried_on_the_database = settings(tried, max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -95,15 +95,15 @@ def test_json_that_can_be_stored_comes_back_as_it_was_written(value: Any) -> Non
 
 @tried
 @given(st.binary() | written.map(str.encode) | st.text().map(lambda text: text.encode("utf-8", "surrogatepass")))
-@example(b"[" * DEEPEST + b"]" * DEEPEST)
-@example(b"[" * (DEEPEST + 1) + b"]" * (DEEPEST + 1))
+@example(b"[" * MAX_DEPTH + b"]" * MAX_DEPTH)
+@example(b"[" * (MAX_DEPTH + 1) + b"]" * (MAX_DEPTH + 1))
 def test_a_body_is_a_storable_value_or_a_refusal(body: bytes) -> None:
     try:
         value = parse_json(body)
     except ApiError as refusal:
         assert refusal.code == "invalid_request"
         return
-    assert depth_of(value) <= DEEPEST
+    assert depth_of(value) <= MAX_DEPTH
     for part in parts_of(value):
         assert not isinstance(part, str) or "\0" not in part.encode().decode()
         assert not isinstance(part, float) or math.isfinite(part)
@@ -121,7 +121,7 @@ def test_json_is_refused_for_one_of_four_reasons_alone(text: str) -> None:
         storable(part) if isinstance(part, str) else not isinstance(part, float) or math.isfinite(part)
         for part in parts_of(value)
     ) and not any(isinstance(part, int) and abs(part) >= 10**400 for part in parts_of(value))
-    assert accepts(text) == (good and depth_of(value) <= DEEPEST)
+    assert accepts(text) == (good and depth_of(value) <= MAX_DEPTH)
 
 
 def storable(text: str) -> bool:

@@ -26,7 +26,7 @@ OTHERS_MESSAGES = 50
 POST, LIST, SESSION, MESSAGES = "POST /chat", "GET /sessions", "GET /sessions/{id}", "GET /sessions/{id}/messages"
 OPERATIONS = (POST, LIST, SESSION, MESSAGES)
 WARM_UP_ROUNDS = 5
-LEAST_ROUNDS = 20
+MIN_ROUNDS = 20
 CLIENTS = 32
 BLOCK_SECONDS = 2.0
 BLOCKS = 3
@@ -102,7 +102,7 @@ def orders(each: Sequence[T], seconds: float) -> Iterator[Sequence[T]]:
     """In which order to take them, round after round: to and fro, so that nobody always comes after the same one."""
     end = time.monotonic() + seconds
     for number in itertools.count():
-        if number >= LEAST_ROUNDS and time.monotonic() >= end:
+        if number >= MIN_ROUNDS and time.monotonic() >= end:
             return
         yield each if number % 2 == 0 else each[::-1]
 

@@ -8,7 +8,7 @@ from trials.torture.base import Finding
 
 BEGIN = "<!-- Figures of `make torture`: what stands between the markers is rewritten -->"
 END = "<!-- End of the figures -->"
-MOST_SHOWN = 10  # problems of a finding
+MAX_SHOWN = 10  # problems of a finding
 PROMISES = {
     "1": "What was acknowledged survives `kill -9` of any process at any moment",
     "2": "A turn that a crash left unfinished is marked `interrupted`, with what text had come, within 10 s",
@@ -65,9 +65,9 @@ def _number(value: int | float | str) -> str:
 
 
 def problems(finding: Finding, before: str) -> list[str]:
-    more = len(finding.problems) - MOST_SHOWN
+    more = len(finding.problems) - MAX_SHOWN
     rest = [f"{before}… and {more} more"] if more > 0 else []
-    return [before + problem for problem in finding.problems[:MOST_SHOWN]] + rest
+    return [before + problem for problem in finding.problems[:MAX_SHOWN]] + rest
 
 
 def write(path: Path, text: str) -> None:

@@ -19,7 +19,7 @@ from trials.torture.ledger import MARKER, Asked, Ledger
 
 PATIENCE = aiohttp.ClientTimeout(total=90)  # longer than anything here takes, so that a hang is seen as one
 RETRY_PAUSE = 0.1
-MOST_TRIES = 600
+MAX_TRIES = 600
 WAITING_HELPS = {"session_busy", "overloaded", "database_unavailable", "provider_unavailable"}
 
 
@@ -63,7 +63,7 @@ class Talk:
         """One question with a key, again and again until it is answered, as a careful client would."""
         asked = self.ledger.ask(session)
         asked.key = f"key-{asked.marker}"
-        for attempt in range(MOST_TRIES):
+        for attempt in range(MAX_TRIES):
             if await self._try(asked, self.urls[attempt % len(self.urls)], stream):
                 break
             await asyncio.sleep(RETRY_PAUSE)

@@ -24,7 +24,7 @@ CALM = 2.0  # seconds of load before, between and after
 AWAY, LONG_AWAY = 3.0, 8.0  # seconds
 LOCKED = 10.0
 WORKS_WITHIN = 10.0  # seconds after the database is back
-MOST_CONNECTIONS = 10
+MAX_CONNECTIONS = 10
 EXPECTED = {"database_unavailable", "session_busy", "turn_interrupted"}
 DISK = "32m"
 HURT = 50  # answers that a full disk costs before it has room again
@@ -101,7 +101,7 @@ async def _under_load(world: World, service: Service, storms: Mapping[str, Storm
         problems.append(f"{talk.cuts} connections were cut, {talk.refused} refused")
     if unexpected := talk.codes.keys() - EXPECTED:
         problems.append(f"errors of another kind: {sorted(unexpected)}")
-    if weather.connections > MOST_CONNECTIONS:
+    if weather.connections > MAX_CONNECTIONS:
         problems.append(f"{weather.connections} database connections")
     return Finding("14", f"{', '.join(storms)}; {CLIENTS} clients, {WORKERS} workers", figures, problems)
 

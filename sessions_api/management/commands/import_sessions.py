@@ -18,8 +18,8 @@ from sessions_api.imports.storing import BATCH, Parts, store
 from sessions_api.sqlite import keep_little_cached
 
 STANDARD_INPUT = "-"
-LONGEST_LINE = 1024**3  # bytes; more is no conversation
-MOST_TOLD = 100  # lines that are named one by one
+MAX_LINE_BYTES = 1024**3  # bytes; more is no conversation
+MAX_NAMED_LINES = 100  # lines that are named one by one
 
 
 class Command(BaseCommand):
@@ -74,7 +74,7 @@ class Command(BaseCommand):
     def _read(self, source: IO[bytes]) -> Iterator[Parts]:
         size = Path(source.name).stat().st_size if isinstance(source.name, str) and Path(source.name).is_file() else 0
         bar, done = Progress(sys.stderr, size, "bytes"), 0
-        for number, line in enumerate(iter(lambda: source.readline(LONGEST_LINE), b""), 1):
+        for number, line in enumerate(iter(lambda: source.readline(MAX_LINE_BYTES), b""), 1):
             done += len(line)
             bar.show(done)
             if line.strip():
@@ -86,5 +86,5 @@ class Command(BaseCommand):
 
     def _refuse(self, number: int, problem: Refused) -> None:
         self.counts["refused"] += 1
-        if self.counts["refused"] <= MOST_TOLD:
+        if self.counts["refused"] <= MAX_NAMED_LINES:
             self.stderr.write(f"line {number}: {problem}")

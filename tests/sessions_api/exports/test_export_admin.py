@@ -9,7 +9,7 @@ from django.contrib.auth.models import Permission, User
 from django.test import Client
 
 from access.models import AuditEntry
-from sessions_api.console.exports import MOST_AT_ONCE
+from sessions_api.console.exports import MAX_AT_ONCE
 from sessions_api.exports.formats import FORMATS
 from sessions_api.models import Session
 from tests.support.exported import objects, talk
@@ -67,7 +67,7 @@ def test_who_may_read_may_export_and_nobody_else() -> None:
 
 
 def test_more_than_a_page_can_be_chosen_but_not_without_end() -> None:
-    sessions = make_many(MOST_AT_ONCE + 1)
+    sessions = make_many(MAX_AT_ONCE + 1)
     client = staff("view")
     response = export(client, "csv", sessions[0], select_across="1")
     assert response.status_code == 302
@@ -75,4 +75,4 @@ def test_more_than_a_page_can_be_chosen_but_not_without_end() -> None:
     Session.objects.filter(pk=sessions[0].pk).delete()
     response = export(client, "csv", sessions[1], select_across="1")
     assert list(csv.reader(io.StringIO(content(response))))[1:] == []
-    assert AuditEntry.objects.filter(action="sessions.exported").count() == MOST_AT_ONCE
+    assert AuditEntry.objects.filter(action="sessions.exported").count() == MAX_AT_ONCE

@@ -20,7 +20,7 @@ from trials.torture.processes import until
 CLIENTS = 8
 PAUSE_SECONDS = 0.05  # of a client between two questions
 DOWN_SECONDS = 4.5
-FAST_MS, RECOVERY_SECONDS, MOST_CALLS_A_SECOND = 100, 5, 1
+FAST_MS, RECOVERY_SECONDS, MAX_CALLS_A_SECOND = 100, 5, 1
 BAD_KEYS = 30
 REFUSING, HANGING, FAILING = "refuses connections", "takes requests and says nothing", "answers 503"
 
@@ -149,7 +149,7 @@ class Outage:
 def missed(figures: dict[str, int | float | str]) -> list[str]:
     limits = {
         "p99 (ms)": FAST_MS,
-        "calls upstream a second": MOST_CALLS_A_SECOND,
+        "calls upstream a second": MAX_CALLS_A_SECOND,
         "first good answer after (s)": RECOVERY_SECONDS,
         "last refusal after (s)": RECOVERY_SECONDS,
     }

@@ -18,12 +18,12 @@ from trials.torture.clients.wire import PATIENCE, Client, Exchange, at_most
 from trials.torture.ledger import Asked, Ledger, check
 from trials.torture.processes import connections, master, until, workers
 
-MOST_CONNECTIONS = 10
+MAX_CONNECTIONS = 10
 LOOKS = 20  # a tenth of a second apart: the texts so far are stored meanwhile
 AT_ONCE = 64
 WARM_UP = 6000  # disconnects before the first look: by then the memory has stopped growing
 IDLE_SECONDS = 20.0  # for idle connections, both ways, to be closed
-MOST_GROWTH = 1.10
+MAX_GROWTH = 1.10
 # How far a client gets before it goes away, and how many in a hundred go then.
 STAGES = {"connected": 10, "head": 10, "body": 15, "waiting": 25, "stream": 25, "following": 10, "list": 5}
 
@@ -77,8 +77,8 @@ async def _in_flight(world: World, service: Service) -> list[Finding]:
         "when as many lists are asked for at once": max(beside),
         "answered": len(ledger.acknowledged),
     }
-    if max(alone) > MOST_CONNECTIONS or len(ledger.acknowledged) != count:
-        problems.append(f"expected at most {MOST_CONNECTIONS} connections, and {count} answers: {figures}")
+    if max(alone) > MAX_CONNECTIONS or len(ledger.acknowledged) != count:
+        problems.append(f"expected at most {MAX_CONNECTIONS} connections, and {count} answers: {figures}")
     return [Finding("13", f"{count} turns in flight", figures, problems)]
 
 
@@ -122,7 +122,7 @@ def _growth(before: Holdings, after: Holdings) -> list[str]:
     names = ("descriptors", "upstream", "database")
     grown = [f"{name}: {getattr(before, name)} → {getattr(after, name)}" for name in names]
     problems = [line for name, line in zip(names, grown, strict=True) if getattr(after, name) > getattr(before, name)]
-    if after.memory > before.memory * MOST_GROWTH:
+    if after.memory > before.memory * MAX_GROWTH:
         problems.append(f"memory: {before.memory:.1f} → {after.memory:.1f} MB")
     return problems
 

@@ -22,7 +22,7 @@ from trials.torture.ledger import Asked, Ledger, check, read_rows
 CONNECT_SECONDS, READ_SECONDS, DEADLINE_SECONDS = 0.3, 1.5, 4
 SLACK_SECONDS = 3.0  # for a busy machine
 FLOOR_SECONDS = 0.1  # between two tries
-MOST_CALLS = 3
+MAX_CALLS = 3
 ONCE_ONLY = {400, 401, 402, 403}
 MESSAGE = "the provider's own words"
 
@@ -257,7 +257,7 @@ def _retries(trials: Sequence[Trial], requests: Sequence[Request]) -> Finding:
             problems.append(f"{trial.name}: {len(made)} calls instead of {trial.fault.calls}")
         for earlier, later in itertools.pairwise(made):
             pauses.append(later.received_at - earlier.received_at)
-    if most > MOST_CALLS or min(pauses) < FLOOR_SECONDS:
+    if most > MAX_CALLS or min(pauses) < FLOOR_SECONDS:
         problems.append(f"at most {most} calls, at least {min(pauses):.3f} s apart")
     figures = {
         "most calls for one turn": most,

@@ -12,7 +12,7 @@ from testing.client import Event, events
 
 PATIENCE = 60.0  # seconds; longer than any answer may take, so that a hang is seen as one
 NO_LINGER = struct.pack("ii", 1, 0)  # close() then sends an RST
-LARGEST = 16 * 1024 * 1024  # bytes that may wait to be read
+MAX_UNREAD_BYTES = 16 * 1024 * 1024  # bytes that may wait to be read
 
 Result = TypeVar("Result")
 
@@ -118,7 +118,7 @@ class Client:
         self.headers = {"Authorization": f"Bearer {key}"} if key else {}
 
     async def connect(self) -> Exchange:
-        return Exchange(*await asyncio.open_connection("127.0.0.1", self.port, limit=LARGEST))
+        return Exchange(*await asyncio.open_connection("127.0.0.1", self.port, limit=MAX_UNREAD_BYTES))
 
     async def begin(
         self, method: str, path: str, body: object = None, headers: Mapping[str, str] | None = None
