@@ -14,9 +14,9 @@ from rest_framework.permissions import BasePermission
 from rest_framework.request import Request
 
 from access.audit import address_of
-from access.callers import Caller, bringing, caller_of, open_caller
+from access.callers import Caller, byok_caller, caller_of, open_caller
 from access.keyring import A_KEY, PREFIX, StoredKey, keyring, matches, read_keys
-from access.limits import LIMIT_HEADERS, admit
+from access.limits import LIMIT_HEADERS, throttle
 from web.errors import ApiError
 
 A_HEADER_VALUE = re.compile(r"[\x21-\x7e]{1,512}")  # what can stand in a header upstream
@@ -36,9 +36,9 @@ class CallerAuthentication(BaseAuthentication):
         try:
             caller = identify(header, key)
         except ApiError:
-            admit(None, address_of(request))
+            throttle(None, address_of(request))
             raise
-        request.META[LIMIT_HEADERS] = admit(caller, address_of(request))
+        request.META[LIMIT_HEADERS] = throttle(caller, address_of(request))
         return caller, None
 
     def authenticate_header(self, request: Request) -> str:
@@ -70,7 +70,7 @@ def identify(header: str, key: StoredKey | None, *, keyless: bool = False) -> Ca
         return _client(sent, key)
     if settings.ACCESS_MODE == "keys":
         raise ApiError("invalid_api_key", detail_code="other_keys")
-    return bringing(sent)
+    return byok_caller(sent)
 
 
 def _client(whole: str, key: StoredKey | None) -> Caller:

@@ -21,7 +21,7 @@ from access.models import Account, Reservation
 ACCOUNTS = Account._meta.db_table
 RESERVATIONS = Reservation._meta.db_table
 COST_UNIT = Decimal("1e-12")  # USD
-SOON = 1.0  # seconds; when it is worth asking again whether a running turn has ended
+RETRY_SECONDS = 1.0  # seconds; when it is worth asking again whether a running turn has ended
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,9 +80,9 @@ class Balance:
     @property
     def row(self) -> tuple[Any, ...]:
         day, month = (connection.ops.adapt_datefield_value(value) for value in (self.day, self.month))
-        return day, self.tokens, month, _stored(self.cost), self.owner
+        return day, self.tokens, month, _to_column(self.cost), self.owner
 
-    def turn_over(self, today: date) -> None:
+    def roll_over(self, today: date) -> None:
         """Begin a new day, or a new month. Never an old one again: another machine's clock may be ahead."""
         month = today.replace(day=1)
         if self.day < today:
@@ -97,32 +97,32 @@ class Balance:
         if began_on.replace(day=1) == self.month:
             self.cost += cost
 
-    def running(self, turns: int, tokens: int, cost: Decimal) -> None:
+    def set_running(self, turns: int, tokens: int, cost: Decimal) -> None:
         self.turns_running, self.tokens_held, self.cost_held = turns, tokens, cost
 
-    def take(self, hold: Hold, now: datetime) -> LimitStatus | None:
+    def try_reserve(self, hold: Hold, now: datetime) -> LimitStatus | None:
         """Let the turn in, or answer with the limit that keeps it out."""
-        refusal = self._refusal(hold, now)
+        refusal = self._exceeded_limit(hold, now)
         if refusal is None:
-            self.running(self.turns_running + 1, self.tokens_held + hold.tokens, self.cost_held + hold.cost)
+            self.set_running(self.turns_running + 1, self.tokens_held + hold.tokens, self.cost_held + hold.cost)
         return refusal
 
-    def _refusal(self, hold: Hold, now: datetime) -> LimitStatus | None:
+    def _exceeded_limit(self, hold: Hold, now: datetime) -> LimitStatus | None:
         limits = hold.limits
         tokens_left = limits.tokens_per_day - self.tokens - self.tokens_held
         cost_left = limits.cost_per_month - self.cost - self.cost_held
         if limits.tokens_per_day and hold.tokens > tokens_left:
             may_fit = self.tokens_held > 0 and hold.tokens <= tokens_left + self.tokens_held
-            reset = SOON if may_fit else _until_tomorrow(now)
+            reset = RETRY_SECONDS if may_fit else _until_tomorrow(now)
             return LimitStatus("tokens_per_day", limits.tokens_per_day, tokens_left, reset, True, hold.tokens)
         if limits.cost_per_month and (hold.cost > cost_left or cost_left <= 0):
             may_fit = self.cost_held > 0 and hold.cost < cost_left + self.cost_held
-            reset = SOON if may_fit else _until_next_month(now)
+            reset = RETRY_SECONDS if may_fit else _until_next_month(now)
             return LimitStatus("cost_per_month", limits.cost_per_month, cost_left, reset, True, hold.cost)
         # A cost that can't be foreseen can't be set aside: one after the other, or many at once would overspend.
         at_once = 1 if limits.cost_per_month and not hold.priced else limits.turns_in_flight
         if at_once and self.turns_running >= at_once:
-            return LimitStatus("turns_in_flight", at_once, 0, SOON, True)
+            return LimitStatus("turns_in_flight", at_once, 0, RETRY_SECONDS, True)
         return None
 
 
@@ -136,11 +136,11 @@ def reserve(holds: Sequence[Hold]) -> list[LimitStatus | None]:
     balances = _lock(sorted({hold.owner for hold in holds}))
     now = timezone.now()  # after waiting for the lock, which may have taken until the next day
     for balance in balances.values():
-        balance.turn_over(now.date())
+        balance.roll_over(now.date())
     _settle_ended(balances)
-    _add_running(balances)
-    refusals = [balances[hold.owner].take(hold, now) for hold in holds]
-    _set_aside([hold for hold, refusal in zip(holds, refusals, strict=True) if refusal is None], now)
+    _count_running(balances)
+    refusals = [balances[hold.owner].try_reserve(hold, now) for hold in holds]
+    _store_reservations([hold for hold, refusal in zip(holds, refusals, strict=True) if refusal is None], now)
     return refusals
 
 
@@ -168,7 +168,7 @@ def _settle_ended(balances: dict[str, Balance]) -> None:
     """Add what ended turns took to the accounts of the day and month in which they began."""
     with connection.cursor() as cursor:
         cursor.execute(
-            f"DELETE FROM {RESERVATIONS} WHERE owner IN ({_places(balances)}) AND ended "
+            f"DELETE FROM {RESERVATIONS} WHERE owner IN ({_placeholders(balances)}) AND ended "
             "RETURNING owner, began_at, tokens, cost",
             list(balances),
         )
@@ -181,7 +181,7 @@ def _settle_ended(balances: dict[str, Balance]) -> None:
         )
 
 
-def _add_running(balances: dict[str, Balance]) -> None:
+def _count_running(balances: dict[str, Balance]) -> None:
     """Count what running turns may still take.
 
     One that another process ends at this very moment counts once more with what it had set aside, or took.
@@ -189,28 +189,28 @@ def _add_running(balances: dict[str, Balance]) -> None:
     with connection.cursor() as cursor:
         cursor.execute(
             f"SELECT owner, SUM(CASE WHEN ended THEN 0 ELSE 1 END), SUM(tokens), SUM(cost) FROM {RESERVATIONS} "
-            f"WHERE owner IN ({_places(balances)}) GROUP BY owner",
+            f"WHERE owner IN ({_placeholders(balances)}) GROUP BY owner",
             list(balances),
         )
         for owner, turns, tokens, cost in cursor.fetchall():
-            balances[owner].running(int(turns), int(tokens), _decimal(cost))
+            balances[owner].set_running(int(turns), int(tokens), _decimal(cost))
 
 
-def _set_aside(holds: Sequence[Hold], now: datetime) -> None:
+def _store_reservations(holds: Sequence[Hold], now: datetime) -> None:
     moment = connection.ops.adapt_datetimefield_value(now)
     with connection.cursor() as cursor:
         cursor.executemany(
             f"INSERT INTO {RESERVATIONS} (turn_id, owner, began_at, tokens, cost, ended) "
             "VALUES (%s, %s, %s, %s, %s, %s)",
-            [(hold.turn_id, hold.owner, moment, hold.tokens, _stored(hold.cost), False) for hold in holds],
+            [(hold.turn_id, hold.owner, moment, hold.tokens, _to_column(hold.cost), False) for hold in holds],
         )
 
 
-def _places(values: Collection[str]) -> str:
+def _placeholders(values: Collection[str]) -> str:
     return ", ".join(["%s"] * len(values))
 
 
-def _stored(cost: Decimal | None) -> Any:
+def _to_column(cost: Decimal | None) -> Any:
     return None if cost is None else connection.ops.adapt_decimalfield_value(cost.quantize(COST_UNIT), 20, 12)
 
 
@@ -227,11 +227,11 @@ def settle(settlements: Sequence[Settlement]) -> None:
         cursor.executemany(
             f"UPDATE {RESERVATIONS} SET ended = %s, tokens = COALESCE(%s, tokens), cost = COALESCE(%s, cost) "
             "WHERE turn_id = %s",
-            [(True, settlement.tokens, _stored(settlement.cost), settlement.turn_id) for settlement in settlements],
+            [(True, settlement.tokens, _to_column(settlement.cost), settlement.turn_id) for settlement in settlements],
         )
 
 
-def charge_ended(settlements: Sequence[tuple[str, Settlement]]) -> None:
+def charge(settlements: Sequence[tuple[str, Settlement]]) -> None:
     """Count what was done for owners without setting it aside before, once for each `turn_id`."""
     if not settlements:
         return
@@ -241,7 +241,7 @@ def charge_ended(settlements: Sequence[tuple[str, Settlement]]) -> None:
             f"INSERT INTO {RESERVATIONS} (turn_id, owner, began_at, tokens, cost, ended) "
             "VALUES (%s, %s, %s, %s, %s, %s) ON CONFLICT (turn_id) DO NOTHING",
             [
-                (settlement.turn_id, owner, moment, settlement.tokens, _stored(settlement.cost), True)
+                (settlement.turn_id, owner, moment, settlement.tokens, _to_column(settlement.cost), True)
                 for owner, settlement in settlements
             ],
         )

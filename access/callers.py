@@ -24,7 +24,7 @@ class Limits(NamedTuple):
     cost_per_month: Decimal = Decimal(0)
 
     @property
-    def of_turns(self) -> bool:
+    def limit_turns(self) -> bool:
         """Whether beginning a turn has to be asked for."""
         return any(self[1:])
 
@@ -76,7 +76,7 @@ def open_caller() -> Caller:
     return Caller(OPEN_OWNER, "open")
 
 
-def bringing(provider_key: str) -> Caller:
+def byok_caller(provider_key: str) -> Caller:
     """The caller who brings this key; known again by its keyed hash, from which the key cannot be had."""
     digest = salted_hmac("access.owner", provider_key, secret=settings.OWNER_HASH_KEY, algorithm="sha256")
     return Caller(f"byok:{digest.hexdigest()[:40]}", "byok", provider_key)

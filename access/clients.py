@@ -21,8 +21,8 @@ from access.models import Account, Client, Key, RequestWindow, Reservation
 
 A_KEY_OR_ITS_NAME = re.compile(r"(?:bb_)?([a-z0-9]{12})(?:_.*)?")
 LIMITS = Limits._fields
-TOLD_FIELDS = ("name", "is_active", "scopes", *LIMITS)  # of which the audit log says what they were and are
-FIELDS = (*TOLD_FIELDS, "contact", "notes")
+AUDITED_FIELDS = ("name", "is_active", "scopes", *LIMITS)  # of which the audit log says what they were and are
+FIELDS = (*AUDITED_FIELDS, "contact", "notes")
 STATES = {"usable": _("usable"), "expired": _("expired"), "revoked": _("revoked"), "inactive": _("client not active")}
 
 
@@ -39,8 +39,8 @@ COMMAND = Operator("command")  # somebody at the machine
 def create(client: Client, by: Operator) -> None:
     with transaction.atomic():
         client.save(force_insert=True)
-        said = {name: _plain(getattr(client, name)) for name in TOLD_FIELDS}
-        _tell(audit.Action.CLIENT_CREATED, client, client.name, by, **said)
+        said = {name: _as_json(getattr(client, name)) for name in AUDITED_FIELDS}
+        _audit(audit.Action.CLIENT_CREATED, client, client.name, by, **said)
 
 
 def change(client: Client, by: Operator) -> None:
@@ -51,16 +51,16 @@ def change(client: Client, by: Operator) -> None:
         if not changed:
             return
         client.save(update_fields=changed)
-        told = [name for name in changed if name in TOLD_FIELDS]
-        values = {name: [_plain(getattr(before, name)), _plain(getattr(client, name))] for name in told}
-        _tell(audit.Action.CLIENT_CHANGED, client, client.name, by, fields=sorted(changed), was_and_is=values)
+        told = [name for name in changed if name in AUDITED_FIELDS]
+        values = {name: [_as_json(getattr(before, name)), _as_json(getattr(client, name))] for name in told}
+        _audit(audit.Action.CLIENT_CHANGED, client, client.name, by, fields=sorted(changed), was_and_is=values)
 
 
 def new_key(client: Client, by: Operator, label: str = "", expires_at: datetime | None = None) -> tuple[Key, str]:
     """A stored key, and the whole of it, to be shown once: it is nowhere afterwards."""
     with transaction.atomic():
         key, whole = keyring.new_key(client, label, expires_at)
-        _tell(audit.Action.KEY_CREATED, client, public_name(key), by, label=label, expires_at=_plain(expires_at))
+        _audit(audit.Action.KEY_CREATED, client, public_name(key), by, label=label, expires_at=_as_json(expires_at))
     return key, whole
 
 
@@ -69,15 +69,15 @@ def revoke(key: Key, by: Operator) -> bool:
     with transaction.atomic():
         done = Key.objects.filter(pk=key.pk, revoked_at=None).update(revoked_at=timezone.now())
         if done:
-            _tell(audit.Action.KEY_REVOKED, key.client, public_name(key), by, label=key.label)
+            _audit(audit.Action.KEY_REVOKED, key.client, public_name(key), by, label=key.label)
     return bool(done)
 
 
-def _tell(action: str, client: Client, target: str, by: Operator, **details: Any) -> None:
+def _audit(action: str, client: Client, target: str, by: Operator, **details: Any) -> None:
     audit.record(action, by.name, target=target, owner=client.owner, address=by.address, **details)
 
 
-def _plain(value: Any) -> Any:
+def _as_json(value: Any) -> Any:
     """As JSON takes it."""
     return str(value) if isinstance(value, Decimal | datetime) else value
 
@@ -102,7 +102,7 @@ def find(name: str) -> Client | None:
     return Client.objects.filter(name=name).first() or Client.objects.filter(same_id).first()
 
 
-def in_state(name: str, prefix: str = "") -> Q:
+def state_filter(name: str, prefix: str = "") -> Q:
     """Keys that are usable, expired or revoked, but for their client's being active; `prefix` leads to them."""
     expired = Q(**{f"{prefix}expires_at__isnull": False, f"{prefix}expires_at__lte": timezone.now()})
     revoked = Q(**{f"{prefix}revoked_at__isnull": False})
@@ -118,11 +118,11 @@ def state_of(key: Key) -> str:
     return "usable" if key.client.is_active else "inactive"
 
 
-def keys_of(client: Client | None = None, *, all_of_them: bool = False) -> QuerySet[Key]:
+def keys_of(client: Client | None = None, *, include_unusable: bool = False) -> QuerySet[Key]:
     """With their clients; those that are revoked or expired on demand alone."""
     keys = Key.objects.select_related("client").order_by("client__name", "-created_at", "-id")
     keys = keys if client is None else keys.filter(client=client)
-    return keys if all_of_them else keys.filter(in_state("usable"))
+    return keys if include_unusable else keys.filter(state_filter("usable"))
 
 
 class Use(NamedTuple):

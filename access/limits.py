@@ -66,7 +66,7 @@ class CountedRequest(NamedTuple):
     limit: int
 
 
-def counted_for(caller: Caller | None, address: str) -> list[CountedRequest]:
+def requests_to_count(caller: Caller | None, address: str) -> list[CountedRequest]:
     """What a request counts for: its address where it does not come with a client's good key, and its owner.
 
     In this order: what the address's limit keeps out shall not use up the owner's.
@@ -124,22 +124,22 @@ def _count(who: str, times: int, now: datetime) -> tuple[datetime, int]:
     return utc(began_at), requests
 
 
-def admit(caller: Caller | None, address: str) -> dict[str, str]:
+def throttle(caller: Caller | None, address: str) -> dict[str, str]:
     """Count a request outside of the writer; the answer's headers. Raises `ApiError` where it is one too many."""
     headers: dict[str, str] = {}
-    for one in counted_for(caller, address):
-        headers = headers_of(count_requests([one])[0])
+    for one in requests_to_count(caller, address):
+        headers = limit_headers(count_requests([one])[0])
     return headers
 
 
-def headers_of(status_of_limit: LimitStatus) -> dict[str, str]:
-    """What an answer tells of a status_of_limit; raises `ApiError` where the limit has been passed."""
-    if status_of_limit.refused:
-        raise status_of_limit.error
-    return status_of_limit.headers
+def limit_headers(status: LimitStatus) -> dict[str, str]:
+    """What an answer tells of a status; raises `ApiError` where the limit has been passed."""
+    if status.refused:
+        raise status.error
+    return status.headers
 
 
-def forget_old(now: datetime) -> None:
+def purge_counters(now: datetime) -> None:
     """Delete what counts no more: minutes that are over, and accounts that were last used in an earlier month."""
     RequestWindow.objects.filter(began_at__lt=now - 2 * MINUTE).delete()
     idle = Account.objects.filter(month__lt=now.date().replace(day=1))

@@ -15,7 +15,7 @@ from access.audit import address_of
 from access.authentication import HasScope, identifier_in, identify
 from access.callers import Caller
 from access.keyring import keyring, read_keys
-from access.limits import count_requests, counted_for, headers_of
+from access.limits import count_requests, limit_headers, requests_to_count
 from sessions_api.store.writer import writer
 from web.errors import ApiError, speaking
 from web.parsers import AcceptHeader, StrictJSONParser
@@ -70,8 +70,8 @@ class LoopViewSet(ViewSet):
         return caller
 
     async def _count(self, caller: Caller | None, request: Any) -> None:
-        for one in counted_for(caller, address_of(request)):
-            self.headers |= headers_of(await writer.run(count_requests, one))
+        for one in requests_to_count(caller, address_of(request)):
+            self.headers |= limit_headers(await writer.run(count_requests, one))
 
     def check_permissions(self, request: Request) -> None:
         """As DRF does it; adrf would look for coroutines first."""

@@ -75,7 +75,7 @@ class ClientAdmin(PageWithMore):
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Client]:
         listed: QuerySet[Client] = super().get_queryset(request)
-        usable = Count("keys", filter=clients.in_state("usable", "keys__"))
+        usable = Count("keys", filter=clients.state_filter("usable", "keys__"))
         return listed.annotate(usable_keys=usable, last_used=Max("keys__last_used_at"))
 
     @admin.display(description=_("scopes"))
@@ -100,7 +100,7 @@ class ClientAdmin(PageWithMore):
     def more(self, request: HttpRequest, record: Client | None) -> dict[str, Any]:
         if record is None:
             return {}
-        keys = clients.keys_of(record, all_of_them=True)[:MAX_KEYS_SHOWN]
+        keys = clients.keys_of(record, include_unusable=True)[:MAX_KEYS_SHOWN]
         return {
             "uses": clients.use_of(record),
             "keys": [(key, clients.STATES[clients.state_of(key)]) for key in keys],
@@ -129,7 +129,7 @@ class StateFilter(admin.SimpleListFilter):
 
     def queryset(self, request: HttpRequest, queryset: QuerySet[Key]) -> QuerySet[Key]:
         chosen = self.value()
-        return queryset.filter(clients.in_state(chosen)) if chosen in dict(self.lookup_choices) else queryset
+        return queryset.filter(clients.state_filter(chosen)) if chosen in dict(self.lookup_choices) else queryset
 
 
 @admin.register(Key, site=site)

@@ -29,21 +29,21 @@ class Audited:
     """Tells the audit log what Django's admin tells its own."""
 
     def log_addition(self, request: HttpRequest, obj: Any, message: Any) -> Any:
-        tell_of(request, "added", obj, rights=rights_of(obj))
+        audit_change(request, "added", obj, rights=rights_of(obj))
         return super().log_addition(request, obj, message)  # type: ignore[misc]  # a ModelAdmin's
 
     def log_change(self, request: HttpRequest, obj: Any, message: Any) -> Any:
         changed = message[0].get("changed", {}) if message and isinstance(message, list) else {}
-        tell_of(request, "changed", obj, fields=changed.get("fields", []), rights=rights_of(obj))
+        audit_change(request, "changed", obj, fields=changed.get("fields", []), rights=rights_of(obj))
         return super().log_change(request, obj, message)  # type: ignore[misc]
 
     def log_deletions(self, request: HttpRequest, queryset: Iterable[Any]) -> Any:
         for obj in queryset:
-            tell_of(request, "deleted", obj)
+            audit_change(request, "deleted", obj)
         return super().log_deletions(request, queryset)  # type: ignore[misc]
 
 
-def tell_of(request: HttpRequest, done: str, obj: User | Group, **more: Any) -> None:
+def audit_change(request: HttpRequest, done: str, obj: User | Group, **more: Any) -> None:
     user = isinstance(obj, User)
     action = audit.Action.USER_CHANGED if user else audit.Action.GROUP_CHANGED
     target = f"user:{obj}" if user else f"group:{obj}"

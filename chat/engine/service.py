@@ -225,7 +225,7 @@ class Service:
     async def _on_terms(self, turn: Turn) -> NewTurn:
         """The new turn with what its owner's limits allow to it, as the session is at this moment."""
         new, options = turn.new, turn.options
-        if not options.limits.of_turns:
+        if not options.limits.limit_turns:
             return new
         model = new.model or await writer.run(find_models, new.place) or self.provider.default_model
         max_tokens = options.max_tokens or options.default_max_tokens

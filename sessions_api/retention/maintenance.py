@@ -74,7 +74,7 @@ class Maintenance(threading.Thread):
     def _purge(self) -> None:
         began_at = time.monotonic()
         expiry.drop_expired_keys()
-        limits.forget_old(timezone.now())
+        limits.purge_counters(timezone.now())
         audit.purge()
         login_throttle.purge()
         tallies.purge()

@@ -16,7 +16,7 @@ from django.db import Error, connection
 from django.db.models import F
 from django.utils import timezone
 
-from access.budgets import Hold, Settlement, charge_ended, reserve, settle
+from access.budgets import Hold, Settlement, charge, reserve, settle
 from access.limits import LimitStatus
 from sessions_api.models import Cancellation, IdempotencyKey, Message, Session
 from sessions_api.store.lookups import (
@@ -90,7 +90,7 @@ def begin_turns(turns: Sequence[NewTurn]) -> list[Answer]:
     answers |= find_places([turn for turn in turns if turn.turn_id not in answers and turn.place not in busy], known)
     begun = [turn for turn in turns if turn.turn_id not in answers]
     read_histories([(turn, known[turn.place]) for turn in begun if turn.place in known])
-    answers |= _keep_to_limits([turn for turn in begun if turn.place not in busy], known)
+    answers |= _reserve_budgets([turn for turn in begun if turn.place not in busy], known)
     begun = [turn for turn in begun if turn.turn_id not in answers]
     known |= _create_sessions([turn for turn in begun if turn.place not in known], now)
     fresh = [(turn, known[turn.place]) for turn in begun if turn.place not in busy]
@@ -99,7 +99,7 @@ def begin_turns(turns: Sequence[NewTurn]) -> list[Answer]:
     return [answers.get(turn.turn_id) or known[turn.place] for turn in turns]
 
 
-def _keep_to_limits(turns: Sequence[NewTurn], known: dict[tuple[str, str], BegunTurn]) -> dict[str, LimitStatus]:
+def _reserve_budgets(turns: Sequence[NewTurn], known: dict[tuple[str, str], BegunTurn]) -> dict[str, LimitStatus]:
     """Set aside what turns with limited owners may take; answers which of them may not begin, and why."""
     limited = [turn for turn in turns if turn.quote]
     refusals = reserve([_hold(turn, known.get(turn.place)) for turn in limited])
@@ -183,7 +183,7 @@ def _add_to_totals(outcomes: Sequence[Outcome]) -> None:
 
 def store_titles(titles: Sequence[Title]) -> list[None]:
     """Entitle sessions, unless somebody has done so meanwhile, and add what the titles took to the totals."""
-    charge_ended([(title.owner, title.settlement) for title in titles if title.settlement])
+    charge([(title.owner, title.settlement) for title in titles if title.settlement])
     for title in sorted(titles, key=lambda title: title.session_pk):
         session = Session.objects.filter(pk=title.session_pk)
         took = {name: F(name) + getattr(title, name) for name in ("prompt_tokens", "completion_tokens", "cost")}

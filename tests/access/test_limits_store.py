@@ -10,7 +10,7 @@ from django.utils import timezone
 
 from access.budgets import Hold, Quote, Settlement, reserve, settle
 from access.callers import Caller, Limits
-from access.limits import CountedRequest, LimitStatus, count_requests, counted_for, forget_old, network_of
+from access.limits import CountedRequest, LimitStatus, count_requests, network_of, purge_counters, requests_to_count
 from access.models import Account, RequestWindow, Reservation
 from sessions_api.models import Message, new_public_id
 from sessions_api.retention.dead_turns import interrupt_dead_turns
@@ -33,14 +33,14 @@ def hold(tokens: int = 10, cost: str = "0", owner: str = "a", limits: Limits = T
 def ask(*holds: Hold) -> list[str]:
     """The name of the limit that refuses each, or nothing."""
     with transaction.atomic():
-        return [status_of_limit.name if status_of_limit else "" for status_of_limit in reserve(holds)]
+        return [status.name if status else "" for status in reserve(holds)]
 
 
 def refused(one: Hold) -> LimitStatus:
     with transaction.atomic():
-        [status_of_limit] = reserve([one])
-    assert status_of_limit is not None
-    return status_of_limit
+        [status] = reserve([one])
+    assert status is not None
+    return status
 
 
 def end(one: Hold, tokens: int = 0, cost: str = "0") -> None:
@@ -82,11 +82,11 @@ def test_the_reset_is_the_rest_of_the_minute() -> None:
     counted(("a", 1))
     RequestWindow.objects.update(began_at=timezone.now() - timedelta(seconds=40))
     with transaction.atomic():
-        [status_of_limit] = count_requests([CountedRequest("a", 1)])
-    assert 10 < status_of_limit.reset <= 20
-    assert status_of_limit.headers["RateLimit-Remaining"] == "0"
-    assert status_of_limit.error.code == "rate_limited"
-    assert status_of_limit.error.retry_after == status_of_limit.reset
+        [status] = count_requests([CountedRequest("a", 1)])
+    assert 10 < status.reset <= 20
+    assert status.headers["RateLimit-Remaining"] == "0"
+    assert status.error.code == "rate_limited"
+    assert status.error.retry_after == status.reset
 
 
 @pytest.mark.parametrize("address, network", [
@@ -100,12 +100,15 @@ def test_an_address_is_its_network(address: str, network: str) -> None:
 def test_who_is_counted(settings: Any) -> None:
     settings.ADDRESS_REQUESTS_PER_MINUTE = 7
     client = Caller("client:x", "client", limits=Limits(5))
-    assert counted_for(client, "192.0.2.7") == [("client:x", 5)]
-    assert counted_for(Caller("open", "open", limits=Limits(5)), "192.0.2.7") == [("address:192.0.2.7", 7), ("open", 5)]
-    assert counted_for(Caller("byok:x", "byok", limits=Limits()), "192.0.2.7") == [("address:192.0.2.7", 7)]
-    assert counted_for(None, "192.0.2.7") == [("address:192.0.2.7", 7)]
+    assert requests_to_count(client, "192.0.2.7") == [("client:x", 5)]
+    assert requests_to_count(Caller("open", "open", limits=Limits(5)), "192.0.2.7") == [
+        ("address:192.0.2.7", 7),
+        ("open", 5),
+    ]
+    assert requests_to_count(Caller("byok:x", "byok", limits=Limits()), "192.0.2.7") == [("address:192.0.2.7", 7)]
+    assert requests_to_count(None, "192.0.2.7") == [("address:192.0.2.7", 7)]
     settings.ADDRESS_REQUESTS_PER_MINUTE = 0
-    assert counted_for(None, "192.0.2.7") == []
+    assert requests_to_count(None, "192.0.2.7") == []
 
 
 # Turns
@@ -172,10 +175,10 @@ def test_when_it_is_worth_asking_again() -> None:
     assert refused(hold(41)).reset == 1  # it may leave something
     assert refused(hold(101)).reset > 1  # not enough in any case
     end(one, tokens=60)
-    status_of_limit, now = refused(hold(41)), timezone.now()
+    status, now = refused(hold(41)), timezone.now()
     midnight = datetime.combine(now.date() + timedelta(days=1), datetime.min.time(), UTC)
-    assert abs(now + timedelta(seconds=status_of_limit.reset) - midnight) < timedelta(seconds=30)
-    assert status_of_limit.error.code == "budget_exhausted"
+    assert abs(now + timedelta(seconds=status.reset) - midnight) < timedelta(seconds=30)
+    assert status.error.code == "budget_exhausted"
 
 
 def test_what_costs_nothing_is_refused_where_nothing_is_left() -> None:
@@ -222,7 +225,7 @@ def test_what_counts_no_more_is_forgotten() -> None:
     Reservation.objects.exclude(owner="running").delete()
     Account.objects.exclude(owner="present").update(month=date(2020, 1, 1))
     RequestWindow.objects.filter(counted="old").update(began_at=now - timedelta(minutes=3))
-    forget_old(now)
+    purge_counters(now)
     assert set(Account.objects.values_list("owner", flat=True)) == {"running", "present"}
     assert [window.counted for window in RequestWindow.objects.all()] == ["new"]
 

@@ -10,7 +10,7 @@ import httpx
 import pytest
 from django.db import connection
 
-from access.callers import bringing
+from access.callers import byok_caller
 from chat.engine.turn import TurnOptions
 from chat.providers import Options, ProviderError
 from testing import scenarios
@@ -202,7 +202,7 @@ def assert_nothing_of_ours_went_upstream(watched: Watched) -> None:
 
 def test_no_repr_and_no_traceback_shows_a_key(upstream: Upstream) -> None:
     options = Options(model="m", api_key=CALLERS_KEY)
-    shown = [repr(bringing(CALLERS_KEY)), repr(options), repr(TurnOptions(api_key=CALLERS_KEY))]
+    shown = [repr(byok_caller(CALLERS_KEY)), repr(options), repr(TurnOptions(api_key=CALLERS_KEY))]
     for failure in failures():
         upstream.otherwise = failure
         provider = provider_for(upstream, retries=0, read_timeout=0.2)

@@ -25,7 +25,7 @@ class Command(BaseCommand):
     @no_translations
     def handle(self, *args: Any, client: str | None, **options: Any) -> None:
         owner = None if client is None else client_called(client)
-        keys = clients.keys_of(owner, all_of_them=options["all"])
+        keys = clients.keys_of(owner, include_unusable=options["all"])
         for line in table([COLUMNS, *map(row, keys)]):
             self.stdout.write(line)
 
