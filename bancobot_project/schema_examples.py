@@ -173,26 +173,17 @@ def _json(value: Any) -> str:
 
 TURN_EVENTS = stream(CHAT_ANSWER, str(CHAT_ANSWER["response"]))
 
-AFTER_THE_QUESTION = {  # errors of a turn whose question is stored: they name the turn
-    "context_length_exceeded", "unsupported_model", "provider_auth_failed", "provider_payment_required",
-    "permission_denied", "content_moderated", "provider_rate_limited", "provider_error", "provider_invalid_response",
-    "provider_unreachable", "turn_interrupted", "provider_unavailable", "provider_timeout",
-}  # fmt: skip
-BILLED = {"provider_error", "provider_invalid_response", "turn_interrupted", "provider_timeout"}
-WAITING_HELPS = {"session_busy": 1, "provider_rate_limited": 20, "provider_unavailable": 5, "database_unavailable": 1}
-WAITING_HELPS |= {"overloaded": 1, "rate_limited": 12, "budget_exhausted": 3600}
-
 
 def error(code: str, of_a_turn: bool = False, problems: dict[str, str] | None = None) -> dict[str, Any]:
     """The error object with this code, in Portuguese as far as it is translated; `problems` by field."""
     with translation.override("pt-br"):
-        value: dict[str, Any] = {"detail": str(CODES[code][1]), "code": code, "request_id": REQUEST_ID}
+        value: dict[str, Any] = {"detail": str(CODES[code].sentence), "code": code, "request_id": REQUEST_ID}
     if code == "invalid_request" and problems:
         value["errors"] = {field: [problem] for field, problem in problems.items()}
-    if code in WAITING_HELPS:
-        value["retry_after"] = WAITING_HELPS[code]
-    if of_a_turn and code in AFTER_THE_QUESTION:
-        value |= {"turn_id": TURN_ID, "may_have_been_billed": code in BILLED}
+    if CODES[code].retry_after:
+        value["retry_after"] = CODES[code].retry_after
+    if of_a_turn and CODES[code].stored:
+        value |= {"turn_id": TURN_ID, "may_have_been_billed": CODES[code].billed}
     return value
 
 

@@ -202,7 +202,7 @@ def _examples(shown: dict[str, Any]) -> list[OpenApiExample]:
 def _errors(codes: Sequence[str], of_a_turn: bool, problems: dict[str, str] | None) -> dict[Any, OpenApiResponse]:
     by_status = defaultdict(list)
     for code in codes:
-        by_status[CODES[code][0]].append(code)
+        by_status[CODES[code].status].append(code)
     return {
         (status, JSON): OpenApiResponse(
             answers.ErrorDocument,

@@ -1,11 +1,11 @@
-"""Every error's code, status and sentence, and the one place that turns exceptions into answers."""
+"""All error codes with what is known of them, and the one place that turns exceptions into answers."""
 
 import logging
 import math
 import sys
 import traceback
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any
+from typing import Any, NamedTuple
 
 from django.conf import settings
 from django.core.exceptions import PermissionDenied, SuspiciousOperation
@@ -21,40 +21,57 @@ from web.logs import request_id
 
 logger = logging.getLogger(__name__)
 
-# The machine-readable codes of the wire contract: status, and what happened in a person's words.
-CODES: dict[str, tuple[int, Any]] = {
-    "invalid_request": (400, _("The request is not valid.")),
-    "context_length_exceeded": (400, _("The conversation does not fit the model's context.")),
-    "unsupported_model": (400, _("The provider does not offer this model.")),
-    "not_authenticated": (401, _("Send your key as “Authorization: Bearer …”.")),
-    "invalid_api_key": (401, _("This BancoBot key is not valid.")),
-    "provider_auth_failed": (401, _("The provider refused the key.")),
-    "provider_payment_required": (402, _("The provider account has no credit left.")),
-    "budget_exhausted": (402, _("The budget has been used up.")),
-    "permission_denied": (403, _("This is not allowed.")),
-    "content_moderated": (403, _("The provider's moderation refused the content.")),
-    "not_found": (404, _("There is nothing at this address.")),
-    "session_not_found": (404, _("Session not found.")),
-    "turn_not_found": (404, _("Turn not found.")),
-    "message_not_found": (404, _("Message not found.")),
-    "method_not_allowed": (405, _("This method is not allowed here.")),
-    "not_acceptable": (406, _("The answer is not available in the format asked for.")),
-    "session_exists": (409, _("There is an open session with this id already.")),
-    "session_busy": (409, _("The session is still answering another message.")),
-    "request_too_large": (413, _("The request is too large.")),
-    "unsupported_media_type": (415, _("Send the request body as JSON in UTF-8.")),
-    "idempotency_mismatch": (422, _("This Idempotency-Key was used with another request.")),
-    "rate_limited": (429, _("Too many requests.")),
-    "provider_rate_limited": (429, _("The provider is receiving too many requests.")),
-    "internal_error": (500, _("Something went wrong here. The error has been recorded.")),
-    "provider_error": (502, _("The provider failed.")),
-    "provider_invalid_response": (502, _("The provider's answer could not be understood.")),
-    "provider_unreachable": (502, _("The provider could not be reached.")),
-    "turn_interrupted": (502, _("The server stopped while it was answering.")),
-    "provider_unavailable": (503, _("The provider is not available at the moment.")),
-    "database_unavailable": (503, _("The database is not available at the moment.")),
-    "overloaded": (503, _("The server is too busy at the moment.")),
-    "provider_timeout": (504, _("The provider took too long to answer.")),
+
+class ErrorCode(NamedTuple):
+    """All that is known of an error code, whatever raises it."""
+
+    status: int
+    sentence: Any  # what happened, in a person's words
+    retry_after: int | None = None  # seconds to wait, as a rule; None: waiting does not help
+    stored: bool = False  # the question is stored where a turn ends so, and the error names the turn
+    billed: bool = False  # the provider may charge for such a turn
+
+
+# The machine-readable codes of the wire contract.
+CODES: dict[str, ErrorCode] = {
+    "invalid_request": ErrorCode(400, _("The request is not valid.")),
+    "context_length_exceeded": ErrorCode(400, _("The conversation does not fit the model's context."), stored=True),
+    "unsupported_model": ErrorCode(400, _("The provider does not offer this model."), stored=True),
+    "not_authenticated": ErrorCode(401, _("Send your key as “Authorization: Bearer …”.")),
+    "invalid_api_key": ErrorCode(401, _("This BancoBot key is not valid.")),
+    "provider_auth_failed": ErrorCode(401, _("The provider refused the key."), stored=True),
+    "provider_payment_required": ErrorCode(402, _("The provider account has no credit left."), stored=True),
+    "budget_exhausted": ErrorCode(402, _("The budget has been used up."), retry_after=3600),
+    "permission_denied": ErrorCode(403, _("This is not allowed."), stored=True),
+    "content_moderated": ErrorCode(403, _("The provider's moderation refused the content."), stored=True),
+    "not_found": ErrorCode(404, _("There is nothing at this address.")),
+    "session_not_found": ErrorCode(404, _("Session not found.")),
+    "turn_not_found": ErrorCode(404, _("Turn not found.")),
+    "message_not_found": ErrorCode(404, _("Message not found.")),
+    "method_not_allowed": ErrorCode(405, _("This method is not allowed here.")),
+    "not_acceptable": ErrorCode(406, _("The answer is not available in the format asked for.")),
+    "session_exists": ErrorCode(409, _("There is an open session with this id already.")),
+    "session_busy": ErrorCode(409, _("The session is still answering another message."), retry_after=1),
+    "request_too_large": ErrorCode(413, _("The request is too large.")),
+    "unsupported_media_type": ErrorCode(415, _("Send the request body as JSON in UTF-8.")),
+    "idempotency_mismatch": ErrorCode(422, _("This Idempotency-Key was used with another request.")),
+    "rate_limited": ErrorCode(429, _("Too many requests."), retry_after=12),
+    "provider_rate_limited": ErrorCode(
+        429, _("The provider is receiving too many requests."), retry_after=20, stored=True
+    ),
+    "internal_error": ErrorCode(500, _("Something went wrong here. The error has been recorded.")),
+    "provider_error": ErrorCode(502, _("The provider failed."), stored=True, billed=True),
+    "provider_invalid_response": ErrorCode(
+        502, _("The provider's answer could not be understood."), stored=True, billed=True
+    ),
+    "provider_unreachable": ErrorCode(502, _("The provider could not be reached."), stored=True),
+    "turn_interrupted": ErrorCode(502, _("The server stopped while it was answering."), stored=True, billed=True),
+    "provider_unavailable": ErrorCode(
+        503, _("The provider is not available at the moment."), retry_after=5, stored=True
+    ),
+    "database_unavailable": ErrorCode(503, _("The database is not available at the moment."), retry_after=1),
+    "overloaded": ErrorCode(503, _("The server is too busy at the moment."), retry_after=1),
+    "provider_timeout": ErrorCode(504, _("The provider took too long to answer."), stored=True, billed=True),
 }
 SENTENCES = {  # where one code covers cases that a person would tell apart
     "malformed_key": _("A key consists of visible ASCII characters."),
@@ -92,9 +109,9 @@ class ApiError(exceptions.APIException):
     ) -> None:
         self.code = code
         self.headers = headers or {}
-        self.status_code, sentence = CODES[code]
-        super().__init__(SENTENCES.get(detail_code, sentence), code)
-        self.sentence = SENTENCES.get(detail_code, sentence)
+        self.status_code = CODES[code].status
+        self.sentence = SENTENCES.get(detail_code, CODES[code].sentence)
+        super().__init__(self.sentence, code)
         self.retry_after = retry_after
         self.extra = extra
 

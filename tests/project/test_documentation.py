@@ -157,7 +157,7 @@ def test_no_page_names_an_endpoint_that_does_not_exist(path: Path) -> None:
 
 def test_every_error_code_is_documented_with_its_status_and_nothing_else_is() -> None:
     documented = {row[1].strip("`"): int(row[0]) for row in rows("docs/api.md", 3) if row[0].isdigit()}
-    assert documented == {code: status for code, (status, _) in CODES.items()}
+    assert documented == {code: known.status for code, known in CODES.items()}
 
 
 def test_every_command_of_ours_is_documented() -> None:
