@@ -1,15 +1,14 @@
-"""View sets whose requests stay on the event loop: nothing that they call may block, and nothing hops to a thread."""
+"""View sets whose requests stay on the event loop: nothing that they call may block or hop to a thread."""
 
-import asyncio
 import json
 import time
 from typing import Any
 
-from adrf.viewsets import ViewSet
 from django.http import HttpResponse
 from rest_framework.renderers import BaseRenderer, JSONRenderer
 from rest_framework.request import Request
 from rest_framework.response import Response
+from rest_framework.viewsets import ViewSet
 
 from access.audit import address_of
 from access.authentication import HasScope, identifier_in, identify
@@ -33,7 +32,6 @@ class EventStreamRenderer(BaseRenderer):
 class LoopViewSet(ViewSet):
     """What its view sets share."""
 
-    view_is_async = True  # adrf would look through all members to find out, for every request
     metadata_class = None
     content_negotiation_class = AcceptHeader
     renderers = (JSONRenderer(), EventStreamRenderer())
@@ -51,6 +49,9 @@ class LoopViewSet(ViewSet):
 
     def get_authenticators(self) -> Any:
         return ()
+
+    def get_permissions(self) -> Any:
+        return self.permissions
 
     async def recognise(self, request: Any) -> Caller:
         """Who is calling, by a key that was looked up within the last second, and within the limit of requests."""
@@ -73,34 +74,30 @@ class LoopViewSet(ViewSet):
         for one in requests_to_count(caller, address_of(request)):
             self.headers |= limit_headers(await writer.run(count_requests, one))
 
-    def check_permissions(self, request: Request) -> None:
-        """As DRF does it; adrf would look for coroutines first."""
-        for permission in self.permissions:
-            if not permission.has_permission(request, self):
-                self.permission_denied(request)
-
     def perform_content_negotiation(self, request: Request, force: bool = False) -> Any:
         if request.META.get("HTTP_ACCEPT", "*/*") in ANYTHING:  # nearly always
             return self.renderers[0], self.renderers[0].media_type
         return super().perform_content_negotiation(request, force)
 
-    async def async_dispatch(self, request: Any, *args: Any, **kwargs: Any) -> Any:
+    async def dispatch(self, request: Any, *args: Any, **kwargs: Any) -> Any:  # type: ignore[override]
         self.args, self.kwargs = args, kwargs
         self.headers: dict[str, str] = {}
-        self.request = drf_request = self.initialize_request(request, *args, **kwargs)
+        self.request = asked = self.initialize_request(request, *args, **kwargs)
         with speaking(request):
             try:
-                drf_request.user = await self.recognise(request)
-                self.initial(drf_request, *args, **kwargs)
-                method = request.method.lower()  # whatever a client sends: it may be the name of any attribute
-                handler = getattr(self, method) if method in self.action_map else self.http_method_not_allowed
-                if handler == self.http_method_not_allowed:
-                    self.headers["Allow"] = ", ".join(self.allowed_methods)
-                answer = handler(drf_request, *args, **kwargs)
-                response = await answer if asyncio.iscoroutine(answer) else answer
+                asked.user = await self.recognise(request)  # type: ignore[assignment]  # here a user is a Caller
+                self.initial(asked, *args, **kwargs)
+                response = await self._handler(request.method.lower())(asked, *args, **kwargs)
             except Exception as problem:
                 response = self.handle_exception(problem)
         return as_json(response, self.headers) if isinstance(response, Response) else response
+
+    def _handler(self, method: str) -> Any:
+        """The coroutine for a method. A client may send any word as its method, also the name of an attribute."""
+        if method in self.action_map:
+            return getattr(self, method)
+        self.headers["Allow"] = ", ".join(self.allowed_methods)
+        return self.http_method_not_allowed
 
 
 def as_json(response: Response, more: dict[str, str]) -> HttpResponse:
