@@ -9,7 +9,7 @@ from typing import Any
 from django.utils import translation
 
 from access.keyring import keyring
-from chat.engine.following import Followed
+from chat.engine.following import FollowedTurn
 from web.errors import ApiError, error_object
 
 KEEP_ALIVE = b": keep-alive\n\n"
@@ -24,7 +24,7 @@ def frame(event: str, data: dict[str, Any], offset: int | None = None) -> bytes:
     return f"event: {event}\n{number}data: {json.dumps(data, ensure_ascii=False)}\n\n".encode()
 
 
-async def first_sign(turn: Followed, key_id: str = "") -> None:
+async def first_sign(turn: FollowedTurn, key_id: str = "") -> None:
     """Wait until there is text, or the end, or enough of silence; raises `ApiError` where the key is revoked."""
     with keyring.watching(key_id), contextlib.suppress(TimeoutError):
         async with asyncio.timeout(SILENCE_SECONDS):
@@ -34,7 +34,11 @@ async def first_sign(turn: Followed, key_id: str = "") -> None:
 
 
 async def events(
-    turn: Followed, answer: Callable[[Followed], dict[str, Any]], language: str, offset: int = 0, key_id: str = ""
+    turn: FollowedTurn,
+    answer: Callable[[FollowedTurn], dict[str, Any]],
+    language: str,
+    offset: int = 0,
+    key_id: str = "",
 ) -> AsyncGenerator[bytes]:
     """start, the deltas from character `offset` on, and done or error; a comment now and then in silence.
 

@@ -21,7 +21,7 @@ from access.callers import Caller, caller_of
 from access.keyring import keyring
 from access.models import Scope
 from chat.answers import chat_answer, message_answer, turn_state
-from chat.engine.following import Followed
+from chat.engine.following import FollowedTurn
 from chat.engine.service import get_service
 from chat.engine.turn import TurnOptions
 from chat.providers.base import ProviderError
@@ -32,7 +32,7 @@ from sessions_api.models import Message, new_public_id
 from sessions_api.store.messages import NewTurn, Outcome
 from web.errors import ApiError, language_of
 from web.fields import given
-from web.logs import note
+from web.logs import add_log_fields
 from web.responses import Stream
 
 IDEMPOTENCY_KEY = re.compile(r"[\x20-\x7e]{1,255}")
@@ -67,7 +67,7 @@ class TurnViewSet(LoopViewSet, ABC):
         if question.get("on_busy") == "reject":
             options = replace(options, patience=0)
         turn, replayed = await get_service().begin(new, options)
-        note(turn=turn.turn_id, session=turn.session_id, owner_kind=caller.kind)
+        add_log_fields(turn=turn.turn_id, session=turn.session_id, owner_kind=caller.kind)
         if replayed:
             self.headers["Idempotent-Replayed"] = "true"
         if question.get("stream") or request.accepted_renderer.format == "sse":
@@ -79,17 +79,17 @@ class TurnViewSet(LoopViewSet, ABC):
             headers=_headers(turn) | self.headers,
         )
 
-    async def _stream(self, turn: Followed, language: str, key_id: str) -> Stream:
+    async def _stream(self, turn: FollowedTurn, language: str, key_id: str) -> Stream:
         await first_sign(turn, key_id)
         if turn.error is not None and not turn.text:
             raise turn.error
         return stream_of(turn, self._whole, language, key_id=key_id, headers=_headers(turn) | self.headers)
 
-    def _whole(self, turn: Followed) -> dict[str, Any]:
+    def _whole(self, turn: FollowedTurn) -> dict[str, Any]:
         return self.answer(ended_well(turn), turn.turn_id, turn.session_id)
 
 
-async def ended(turn: Followed, key_id: str) -> None:
+async def ended(turn: FollowedTurn, key_id: str) -> None:
     """Wait for the turn's end; raises `ApiError` where the caller's key is refused before."""
     if not key_id:
         await turn.wait()
@@ -105,17 +105,17 @@ async def ended(turn: Followed, key_id: str) -> None:
     await waiting
 
 
-def ended_well(turn: Followed) -> Outcome | Message:
+def ended_well(turn: FollowedTurn) -> Outcome | Message:
     """The reply of a turn that has ended; raises the turn's error where there is none."""
     if turn.outcome is None:
         raise turn.error or ApiError("internal_error")
-    note(tokens=(turn.outcome.prompt_tokens or 0) + (turn.outcome.completion_tokens or 0))
+    add_log_fields(tokens=(turn.outcome.prompt_tokens or 0) + (turn.outcome.completion_tokens or 0))
     return turn.outcome
 
 
 def stream_of(
-    turn: Followed,
-    answer: Callable[[Followed], dict[str, Any]],
+    turn: FollowedTurn,
+    answer: Callable[[FollowedTurn], dict[str, Any]],
     language: str,
     offset: int = 0,
     key_id: str = "",
@@ -139,7 +139,7 @@ def fingerprint(request: Request) -> str:
     return salted_hmac("chat.idempotency", said, secret=settings.OWNER_HASH_KEY, algorithm="sha256").hexdigest()
 
 
-def _headers(turn: Followed) -> dict[str, str]:
+def _headers(turn: FollowedTurn) -> dict[str, str]:
     return {"X-History-Omitted": str(turn.omitted)} if turn.omitted else {}
 
 
@@ -241,7 +241,7 @@ class TurnsViewSet(LoopViewSet):
         return await self.retrieve(request, turn_id)
 
 
-def whole_turn(turn: Followed) -> dict[str, Any]:
+def whole_turn(turn: FollowedTurn) -> dict[str, Any]:
     return chat_answer(ended_well(turn), turn.turn_id, turn.session_id)
 
 

@@ -16,7 +16,7 @@ from access.callers import Caller
 from access.keyring import keyring, read_keys
 from access.limits import count_requests, limit_headers, requests_to_count
 from sessions_api.store.writer import writer
-from web.errors import ApiError, speaking
+from web.errors import ApiError, in_language_of
 from web.parsers import AcceptHeader, StrictJSONParser
 
 ANYTHING = ("*/*", "application/json")
@@ -83,7 +83,7 @@ class LoopViewSet(ViewSet):
         self.args, self.kwargs = args, kwargs
         self.headers: dict[str, str] = {}
         self.request = asked = self.initialize_request(request, *args, **kwargs)
-        with speaking(request):
+        with in_language_of(request):
             try:
                 asked.user = await self.recognise(request)  # type: ignore[assignment]  # here a user is a Caller
                 self.initial(asked, *args, **kwargs)

@@ -127,7 +127,7 @@ def error_object(error: ApiError) -> dict[str, Any]:
 def exception_handler(exc: Exception, context: dict[str, Any]) -> Response:
     """DRF's hook: whatever a view raises leaves in the shape of the wire contract."""
     error = as_api_error(exc)
-    with speaking(context["request"]):
+    with in_language_of(context["request"]):
         return Response(error_object(error), error.status_code, headers=headers_of(error))
 
 
@@ -165,7 +165,7 @@ def language_of(request: Any) -> str:
     return translation.get_language_from_request(request) if asked else settings.LANGUAGE_CODE
 
 
-def speaking(request: Any) -> AbstractContextManager[None]:
+def in_language_of(request: Any) -> AbstractContextManager[None]:
     """A context in which texts are in the client's language."""
     asked = "HTTP_ACCEPT_LANGUAGE" in request.META  # else Django speaks settings.LANGUAGE_CODE anyway
     return translation.override(language_of(request)) if asked else nullcontext()
@@ -194,7 +194,7 @@ def _flat(problems: Any) -> list[Any]:
 
 def json_error(request: HttpRequest, error: ApiError) -> JsonResponse:
     """The answer outside of DRF's views."""
-    with speaking(request):
+    with in_language_of(request):
         return JsonResponse(error_object(error), status=error.status_code, headers=headers_of(error))
 
 

@@ -14,16 +14,16 @@ from web.redaction import mask, mask_all, unmasked
 
 request_id: ContextVar[str] = ContextVar("request_id", default="")
 # What a request's own line in the log shall say beside method, path and status; views add to it.
-facts: ContextVar[dict[str, Any] | None] = ContextVar("facts", default=None)
+log_fields: ContextVar[dict[str, Any] | None] = ContextVar("log_fields", default=None)
 
 # What these say is of the system: an address that refuses, a file that is missing.
 TELLING = (ImportError, ImproperlyConfigured, OSError, SyntaxError)
 STANDARD = set(logging.makeLogRecord({}).__dict__) | {"message", "asctime", "request", "response", "server_time"}
 
 
-def note(**values: Any) -> None:
-    """Add facts to the request's line in the log: ids, counts and codes, never what people wrote."""
-    collected = facts.get()
+def add_log_fields(**values: Any) -> None:
+    """Add to the request's line in the log: ids, counts and codes, never what people wrote."""
+    collected = log_fields.get()
     if collected is not None:
         collected.update(values)
 

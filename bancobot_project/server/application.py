@@ -31,7 +31,7 @@ from bancobot_project.server.headers import Protection
 from bancobot_project.server.spool import Spool
 from web.addresses import Proxies, networks
 from web.errors import ApiError, as_api_error, json_error
-from web.logs import facts, request_id
+from web.logs import log_fields, request_id
 from web.responses import Stream
 
 logger = logging.getLogger("bancobot.requests")
@@ -185,11 +185,11 @@ class Exchange:
         self.protection = protection
         self.status = 0
         self.began_at = time.monotonic()
-        self.facts: dict[str, Any] = {}
+        self.log_fields: dict[str, Any] = {}
         self.id = wished_id.decode() if A_REQUEST_ID.fullmatch(wished_id) else secrets.token_hex(8)
         self._send = send
         request_id.set(self.id)
-        facts.set(self.facts)
+        log_fields.set(self.log_fields)
 
     async def send(self, message: Any) -> None:
         if message["type"] == "http.response.start":
@@ -209,7 +209,7 @@ class Exchange:
                 "status": self.status or None,  # none: the client had gone
                 "ms": round((time.monotonic() - self.began_at) * 1000),
             }
-            logger.log(level, "request", extra=line | self.facts)
+            logger.log(level, "request", extra=line | self.log_fields)
 
 
 def refusing(problem: ApiError) -> Callable[[HttpRequest], Awaitable[HttpResponse]]:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from itertools import groupby
 
 from chat.providers.base import ChatMessage
-from sessions_api.store.messages import PastMessage, most_tokens
+from sessions_api.store.messages import PastMessage, token_bound
 
 
 def fit(
@@ -15,14 +15,14 @@ def fit(
     The system prompt and the question always go; before them as many of the newest whole turns as fit beside a reply
     of `max_tokens`.
     """
-    budget = context_length - min(max_tokens, context_length // 2) - most_tokens(system_prompt) - most_tokens(question)
+    budget = context_length - min(max_tokens, context_length // 2) - token_bound(system_prompt) - token_bound(question)
     kept: list[list[PastMessage]] = []
     omitted = 0
     turns = _sendable_turns(history)
     if turns and turns[0][0].role == "assistant":  # its question was not read any more
         omitted += len(turns.pop(0))
     for turn in reversed(turns):
-        budget -= sum(most_tokens(message.content) for message in turn)
+        budget -= sum(token_bound(message.content) for message in turn)
         if budget < 0:
             omitted += len(turn)
         else:

@@ -20,7 +20,7 @@ PATIENCE_SECONDS = 30.0  # with a database that is away: the turn goes on, and w
 LOOK_SECONDS = 0.25  # between two looks at a turn that another process runs; its text is stored about once a second
 
 
-class Followed(Protocol):
+class FollowedTurn(Protocol):
     """What a listener needs of a turn.
 
     `text` grows; at the end there is an `outcome` (completed or cancelled) or an `error`.

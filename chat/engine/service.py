@@ -18,7 +18,7 @@ from access.keyring import keyring
 from access.limits import LimitStatus
 from chat.engine.catalogue import Catalogue
 from chat.engine.facts import service_facts
-from chat.engine.following import Followed, StoredTurn, find_reply
+from chat.engine.following import FollowedTurn, StoredTurn, find_reply
 from chat.engine.titles import entitle, is_wanted
 from chat.engine.turn import IdempotencyKeyUsed, Turn, TurnOptions
 from chat.engine.upkeep import Upkeep
@@ -27,8 +27,15 @@ from sessions_api.console.facts import add_source
 from sessions_api.models import Message
 from sessions_api.retention.dead_turns import interrupt_turns, is_dead
 from sessions_api.store.lookups import find_keys, find_models
-from sessions_api.store.messages import BegunTurn, Busy, NewTurn, NoSuchTurn, TooMuchLater, UsedIdempotencyKey
-from sessions_api.store.turns import Answer, begin_turns, cancel_turns, request_cancellations
+from sessions_api.store.messages import (
+    BegunTurn,
+    NewTurn,
+    SessionBusy,
+    TooManySuperseded,
+    TurnNotFound,
+    UsedIdempotencyKey,
+)
+from sessions_api.store.turns import BeginResult, begin_turns, cancel_turns, request_cancellations
 from sessions_api.store.writer import writer
 from web.errors import ApiError, record
 
@@ -55,16 +62,16 @@ class Service:
         self._queues: weakref.WeakValueDictionary[tuple[str, str], asyncio.Lock] = weakref.WeakValueDictionary()
         self._upkeep = asyncio.create_task(Upkeep(self.running, self._unsure).run())
 
-    async def begin(self, new: NewTurn, options: TurnOptions) -> tuple[Followed, bool]:
+    async def begin(self, new: NewTurn, options: TurnOptions) -> tuple[FollowedTurn, bool]:
         """A turn whose question is stored by now: a new one, or the one that the idempotency key stands for.
 
         Answers also whether that one had ended before. Raises `ApiError` where nothing was begun.
         """
-        turn = self._keyed.get(new.own_key) if new.own_key else None
+        turn = self._keyed.get(new.owned_key) if new.owned_key else None
         if turn is not None:
             check_same(new, turn.new.fingerprint)
         elif refusal := self._refusal():
-            known = (await writer.run(find_keys, new)) if new.own_key else None
+            known = (await writer.run(find_keys, new)) if new.owned_key else None
             if known is None:
                 raise refusal
             return await self._replay(new, known)
@@ -90,7 +97,7 @@ class Service:
         """Whether an owner with a limit has so many turns here, most of which wait, that others would find no room."""
         return bool(turns_in_flight) and self._owners[owner] >= turns_in_flight + settings.MAX_TURNS_IN_FLIGHT // 4
 
-    async def _replay(self, new: NewTurn, known: UsedIdempotencyKey) -> tuple[Followed, bool]:
+    async def _replay(self, new: NewTurn, known: UsedIdempotencyKey) -> tuple[FollowedTurn, bool]:
         check_same(new, known.fingerprint)
         turn = await self.follow(new.owner, known.turn_id)
         return turn, turn.ended
@@ -99,8 +106,8 @@ class Service:
         turn = Turn(new, options, self.provider, self.catalogue)
         self.running[turn.turn_id] = turn
         self._owners[new.owner] += 1
-        if new.own_key:
-            self._keyed[new.own_key] = turn
+        if new.owned_key:
+            self._keyed[new.owned_key] = turn
         turn.task = asyncio.create_task(turn.run(self._claim))
         turn.task.add_done_callback(lambda _: self._forget(turn))
         return turn
@@ -114,8 +121,8 @@ class Service:
         self._owners[turn.new.owner] -= 1
         if not self._owners[turn.new.owner]:
             del self._owners[turn.new.owner]
-        if turn.new.own_key:
-            self._keyed.pop(turn.new.own_key, None)
+        if turn.new.owned_key:
+            self._keyed.pop(turn.new.owned_key, None)
 
     async def _entitle(self, turn: Turn) -> None:
         try:
@@ -123,7 +130,7 @@ class Service:
         except Exception as problem:
             record(problem)
 
-    async def follow(self, owner: str, turn_id: str) -> Followed:
+    async def follow(self, owner: str, turn_id: str) -> FollowedTurn:
         """The owner's turn, to listen to; raises `ApiError` where there is none."""
         reply = await self.find(owner, turn_id)
         return self.running.get(turn_id) or StoredTurn(owner, reply, self.provider.default_model, lambda: self.stopping)
@@ -161,7 +168,7 @@ class Service:
         if turn.options.max_tokens is not None:
             await self._refuse_used_key(new)
             await self._check_max_tokens(new, turn.options.max_tokens)
-        queue = self._queues.setdefault(new.place, asyncio.Lock())
+        queue = self._queues.setdefault(new.session_key, asyncio.Lock())
         if queue.locked():
             await self._refuse_used_key(new)
             await self._wait_in_line(queue, deadline)
@@ -174,12 +181,12 @@ class Service:
 
     async def _refuse_used_key(self, new: NewTurn) -> None:
         """The store looks itself; this is for what a repetition must not be asked, or wait for, before."""
-        if new.own_key and (known := await writer.run(find_keys, new)):
+        if new.owned_key and (known := await writer.run(find_keys, new)):
             raise IdempotencyKeyUsed(known)
 
     async def _check_max_tokens(self, new: NewTurn, wish: int) -> None:
         """Refuse what the model can't write."""
-        model = new.model or await writer.run(find_models, new.place) or self.provider.default_model
+        model = new.model or await writer.run(find_models, new.session_key) or self.provider.default_model
         _context, most = await self.catalogue.limits(model, MAX_TOKENS)
         if wish > most:
             problem = _("This model writes at most %d tokens.") % most
@@ -208,9 +215,9 @@ class Service:
                 raise IdempotencyKeyUsed(answer)
             if isinstance(answer, LimitStatus):
                 raise answer.error
-            if isinstance(answer, NoSuchTurn):
+            if isinstance(answer, TurnNotFound):
                 raise ApiError("turn_not_found")
-            if isinstance(answer, TooMuchLater):
+            if isinstance(answer, TooManySuperseded):
                 problem = _("Too many messages come after this turn. Copy the session up to it instead.")
                 raise ApiError("invalid_request", errors={"after_turn": [problem]})
             patience = deadline - self.loop.time()
@@ -227,12 +234,12 @@ class Service:
         new, options = turn.new, turn.options
         if not options.limits.limit_turns:
             return new
-        model = new.model or await writer.run(find_models, new.place) or self.provider.default_model
+        model = new.model or await writer.run(find_models, new.session_key) or self.provider.default_model
         max_tokens = options.max_tokens or options.default_max_tokens
         quote = await self.catalogue.quote(model, options.limits, options.default_context_length, max_tokens)
         return replace(new, quote=quote)
 
-    async def _wait_for_turn(self, busy: Busy, pause: float, patience: float) -> None:
+    async def _wait_for_turn(self, busy: SessionBusy, pause: float, patience: float) -> None:
         local = self.running.get(busy.turn_id)
         if local is not None and local.task is not None:
             await asyncio.wait([local.task], timeout=patience)
@@ -254,7 +261,7 @@ class Service:
         await self.provider.aclose()
 
 
-async def _begin(new: NewTurn) -> Answer:
+async def _begin(new: NewTurn) -> BeginResult:
     """What the store answers. A turn that it has begun goes on, even if it was to be stopped at this very moment."""
     asked = writer.run(begin_turns, new)
     try:

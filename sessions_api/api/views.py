@@ -29,9 +29,9 @@ from sessions_api.api.serializers import (
 )
 from sessions_api.models import Message, Session, new_public_id
 from sessions_api.retention import erasure
-from web.errors import ApiError, speaking
+from web.errors import ApiError, in_language_of
 from web.fields import given
-from web.logs import note
+from web.logs import add_log_fields
 from web.parsers import AcceptHeader
 
 NEWEST_MESSAGES = 20  # shown with a session
@@ -41,7 +41,7 @@ ALL_OWNERS = "*"
 def open_sessions(request: Request) -> QuerySet[Session]:
     """The caller's sessions that are not closed; or those of `?owner=`, `*` for all, where the caller may read them."""
     caller = caller_of(request)
-    note(owner_kind=caller.kind)
+    add_log_fields(owner_kind=caller.kind)
     owner = request.query_params.get("owner") or caller.owner
     if owner != caller.owner:
         if request.method not in SAFE_METHODS:
@@ -52,7 +52,7 @@ def open_sessions(request: Request) -> QuerySet[Session]:
 
 
 def find_session(request: Request, session_id: str) -> Session:
-    note(session=session_id[:128])
+    add_log_fields(session=session_id[:128])
     session = open_sessions(request).filter(session_id=session_id).first()
     if session is None:
         raise ApiError("session_not_found")
@@ -93,7 +93,7 @@ class RecordViewSet(ViewSet):
     content_negotiation_class = AcceptHeader
 
     def dispatch(self, request: Any, *args: Any, **kwargs: Any) -> Any:
-        with speaking(request):
+        with in_language_of(request):
             return super().dispatch(request, *args, **kwargs)
 
     def finalize_response(self, request: Request, response: Any, *args: Any, **kwargs: Any) -> Any:

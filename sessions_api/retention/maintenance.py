@@ -54,7 +54,7 @@ class Maintenance(threading.Thread):
             work()
         except Exception as problem:
             if isinstance(problem, DatabaseProblem):
-                outages.note()
+                outages.record_failure()
             record(problem)
         finally:
             connection.close()

@@ -12,11 +12,12 @@ from django.utils import timezone
 from sessions_api.models import IdempotencyKey, Message, Session
 from sessions_api.store.messages import (
     BegunTurn,
-    Busy,
     NewTurn,
-    NoSuchTurn,
     PastMessage,
-    TooMuchLater,
+    SessionBusy,
+    SessionKey,
+    TooManySuperseded,
+    TurnNotFound,
     UsedIdempotencyKey,
 )
 
@@ -29,7 +30,7 @@ KEYS = IdempotencyKey._meta.db_table
 
 def find_keys(turns: Sequence[NewTurn]) -> list[UsedIdempotencyKey | None]:
     """What the turns' idempotency keys stand for already; `None` where a turn has none, or a new one."""
-    keys = {turn.own_key for turn in turns if turn.own_key}
+    keys = {turn.owned_key for turn in turns if turn.owned_key}
     cutoff = oldest_key(timezone.now())
     columns = "k.owner, k.key, k.turn_id, k.fingerprint, k.created_at"
     used = {
@@ -39,15 +40,15 @@ def find_keys(turns: Sequence[NewTurn]) -> list[UsedIdempotencyKey | None]:
         )
         if _datetime(created_at) >= cutoff
     }
-    return [used.get(turn.own_key) if turn.own_key else None for turn in turns]
+    return [used.get(turn.owned_key) if turn.owned_key else None for turn in turns]
 
 
-def find_sessions(turns: Iterable[NewTurn]) -> tuple[dict[tuple[str, str], BegunTurn], dict[tuple[str, str], Busy]]:
+def find_sessions(turns: Iterable[NewTurn]) -> tuple[dict[SessionKey, BegunTurn], dict[SessionKey, SessionBusy]]:
     """The open sessions that the turns name, ready for their next turn, and which of them have an unfinished one."""
-    keys = {turn.place for turn in turns}
+    keys = {turn.session_key for turn in turns}
     own = {turn.turn_id for turn in turns}
-    known: dict[tuple[str, str], BegunTurn] = {}
-    busy: dict[tuple[str, str], Busy] = {}
+    known: dict[SessionKey, BegunTurn] = {}
+    busy: dict[SessionKey, SessionBusy] = {}
     for pk, owner, session_id, model, system_prompt, count, superseded, turn_id, heartbeat_at in _select_per_pair(
         "s.id, s.owner, s.session_id, s.model, s.system_prompt, s.message_count, s.superseded_count, "
         "p.turn_id, p.heartbeat_at",
@@ -58,27 +59,27 @@ def find_sessions(turns: Iterable[NewTurn]) -> tuple[dict[tuple[str, str], Begun
         key = (owner, session_id)
         known[key] = BegunTurn(pk, session_id, count + 1, model, system_prompt, superseded)
         if turn_id is not None:
-            busy[key] = Busy(turn_id, _datetime(heartbeat_at))
+            busy[key] = SessionBusy(turn_id, _datetime(heartbeat_at))
         if turn_id in own:  # this turn's own work, of which the answer was lost
             known[key].position -= 2
         known[key].history_end = known[key].position - 1
     return known, busy
 
 
-def find_places(
-    turns: Sequence[NewTurn], known: dict[tuple[str, str], BegunTurn]
-) -> dict[str, NoSuchTurn | TooMuchLater]:
+def find_history_ends(
+    turns: Sequence[NewTurn], known: dict[SessionKey, BegunTurn]
+) -> dict[str, TurnNotFound | TooManySuperseded]:
     """Where the history of those ends that name the turn which they follow; answers for which of them there is none."""
-    missing: dict[str, NoSuchTurn | TooMuchLater] = {}
+    missing: dict[str, TurnNotFound | TooManySuperseded] = {}
     for turn in turns:
-        begun = known.get(turn.place)
+        begun = known.get(turn.session_key)
         if turn.after_turn is None or (begun is None and not turn.after_turn):
             continue
         end = _end_of(begun.session_pk, turn.after_turn) if begun else None
         if begun is None or end is None:
-            missing[turn.turn_id] = NoSuchTurn()
+            missing[turn.turn_id] = TurnNotFound()
         elif begun.position - 1 - end > MAX_SUPERSEDED_AT_ONCE or begun.superseded > MAX_SUPERSEDED:
-            missing[turn.turn_id] = TooMuchLater()
+            missing[turn.turn_id] = TooManySuperseded()
         else:
             past = Message.objects.filter(session=begun.session_pk, position__lt=end)
             begun.history_end, begun.superseded = end, past.exclude(superseded_at=None).count()

@@ -12,8 +12,10 @@ from access.budgets import Quote, Settlement
 BYTES_PER_TOKEN = 3
 TOKENS_PER_MESSAGE = 6  # role and separators
 
+SessionKey = tuple[str, str]  # owner and session id
 
-def most_tokens(text: str) -> int:
+
+def token_bound(text: str) -> int:
     """Tokens that a message takes at the most, nearly always: Portuguese has four bytes and more in a token."""
     return len(text.encode()) // BYTES_PER_TOKEN + TOKENS_PER_MESSAGE
 
@@ -44,11 +46,11 @@ class NewTurn:
     after_turn: str | None = None
 
     @property
-    def place(self) -> tuple[str, str]:
+    def session_key(self) -> SessionKey:
         return self.owner, self.session_id
 
     @property
-    def own_key(self) -> tuple[str, str] | None:
+    def owned_key(self) -> tuple[str, str] | None:
         return None if self.idempotency_key is None else (self.owner, self.idempotency_key)
 
 
@@ -81,7 +83,7 @@ class BegunTurn:
 
 
 @dataclass(frozen=True, slots=True)
-class Busy:
+class SessionBusy:
     """The session has another unfinished turn; one whose heartbeat is old is dead."""
 
     turn_id: str
@@ -89,12 +91,12 @@ class Busy:
 
 
 @dataclass(frozen=True, slots=True)
-class NoSuchTurn:
+class TurnNotFound:
     """The session has no turn to follow with that id, or not any more: it has been superseded."""
 
 
 @dataclass(frozen=True, slots=True)
-class TooMuchLater:
+class TooManySuperseded:
     """More would be superseded than one transaction should."""
 
 

@@ -52,7 +52,7 @@ class Outages:
     def __init__(self) -> None:
         self.last_at = -math.inf  # time.monotonic()
 
-    def note(self) -> None:
+    def record_failure(self) -> None:
         self.last_at = time.monotonic()
 
     def over_for(self, seconds: float) -> bool:

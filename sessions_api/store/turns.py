@@ -23,86 +23,88 @@ from sessions_api.store.lookups import (
     KEYS,
     MESSAGES,
     SESSIONS,
+    find_history_ends,
     find_keys,
-    find_places,
     find_sessions,
     oldest_key,
     read_histories,
 )
 from sessions_api.store.messages import (
     BegunTurn,
-    Busy,
     NewTurn,
-    NoSuchTurn,
     Outcome,
+    SessionBusy,
+    SessionKey,
     Title,
-    TooMuchLater,
+    TooManySuperseded,
+    TurnNotFound,
     TurnProgress,
     UsedIdempotencyKey,
-    most_tokens,
+    token_bound,
 )
 from sessions_api.store.process import this_process
 from sessions_api.store.titles import title_of
 
 
-class NotAllAtOnce(Error):
+class RunSeparately(Error):
     """Something of a set needs a look of its own, or a second one; the writer then runs each alone, and again."""
 
 
-NO_COLUMNS = ("session_pk", "position", "completed_at", "cost", "settlement")
-OUTCOME_COLUMNS = [name for name in Outcome.__slots__ if name not in NO_COLUMNS]
+NOT_OUTCOME_COLUMNS = ("session_pk", "position", "completed_at", "cost", "settlement")
+OUTCOME_COLUMNS = [name for name in Outcome.__slots__ if name not in NOT_OUTCOME_COLUMNS]
 RECORD_OUTCOME = (
     f"UPDATE {MESSAGES} SET {', '.join(f'{name} = %s' for name in OUTCOME_COLUMNS)}, cost = %s, completed_at = %s, "
     "heartbeat_at = NULL WHERE session_id = %s AND position = %s AND "
 )
 # A turn that was taken for dead, since the database was away for long, but whose process has brought it to its end, is
 # recorded over that; not over what this very outcome has left there, when a commit's answer was lost.
-STILL_OURS = "(status = 'pending' OR status = 'interrupted' AND runner = %s AND completed_at <> %s)"
+STILL_OPEN = "(status = 'pending' OR status = 'interrupted' AND runner = %s AND completed_at <> %s)"
 CANCELLED_MEANWHILE = "(status = 'cancelled' AND runner = %s AND completed_at <> %s)"
 
 
-Answer = BegunTurn | Busy | UsedIdempotencyKey | NoSuchTurn | TooMuchLater | LimitStatus
+BeginResult = BegunTurn | SessionBusy | UsedIdempotencyKey | TurnNotFound | TooManySuperseded | LimitStatus
 
 
-def begin_turns(turns: Sequence[NewTurn]) -> list[Answer]:
+def begin_turns(turns: Sequence[NewTurn]) -> list[BeginResult]:
     """Store each question and a pending reply, and read the history before it.
 
     Unless the session is busy; or has no such turn to follow; or a limit of the owner's has been reached; or the
     idempotency key has been used, which is looked at first.
     """
     now = timezone.now()
-    answers: dict[str, Answer] = {}
+    answers: dict[str, BeginResult] = {}
     for turn, used in zip(turns, find_keys(turns), strict=True):
         if used is not None and used.turn_id != turn.turn_id:
             answers[turn.turn_id] = used
     known, busy = find_sessions([turn for turn in turns if turn.turn_id not in answers])
-    taken: dict[tuple[str, str], str] = {}
+    taken: dict[SessionKey, str] = {}
     for turn in turns:
-        running = busy.get(turn.place)
+        running = busy.get(turn.session_key)
         if turn.turn_id in answers:
             continue
-        if turn.place in taken:
-            answers[turn.turn_id] = Busy(taken[turn.place], now)
+        if turn.session_key in taken:
+            answers[turn.turn_id] = SessionBusy(taken[turn.session_key], now)
         elif running and running.turn_id != turn.turn_id:
             answers[turn.turn_id] = running
         else:
-            taken[turn.place] = turn.turn_id
-    answers |= find_places([turn for turn in turns if turn.turn_id not in answers and turn.place not in busy], known)
+            taken[turn.session_key] = turn.turn_id
+    new = [turn for turn in turns if turn.turn_id not in answers and turn.session_key not in busy]
+    answers |= find_history_ends(new, known)
     begun = [turn for turn in turns if turn.turn_id not in answers]
-    read_histories([(turn, known[turn.place]) for turn in begun if turn.place in known])
-    answers |= _reserve_budgets([turn for turn in begun if turn.place not in busy], known)
+    read_histories([(turn, known[turn.session_key]) for turn in begun if turn.session_key in known])
+    answers |= _reserve_budgets([turn for turn in begun if turn.session_key not in busy], known)
     begun = [turn for turn in begun if turn.turn_id not in answers]
-    known |= _create_sessions([turn for turn in begun if turn.place not in known], now)
-    fresh = [(turn, known[turn.place]) for turn in begun if turn.place not in busy]
-    _store_keys([pair for pair in fresh if pair[0].own_key], now)
+    known |= _create_sessions([turn for turn in begun if turn.session_key not in known], now)
+    fresh = [(turn, known[turn.session_key]) for turn in begun if turn.session_key not in busy]
+    _store_keys([pair for pair in fresh if pair[0].owned_key], now)
     _store_questions(fresh, now)
-    return [answers.get(turn.turn_id) or known[turn.place] for turn in turns]
+    return [answers.get(turn.turn_id) or known[turn.session_key] for turn in turns]
 
 
-def _reserve_budgets(turns: Sequence[NewTurn], known: dict[tuple[str, str], BegunTurn]) -> dict[str, LimitStatus]:
+def _reserve_budgets(turns: Sequence[NewTurn], known: dict[SessionKey, BegunTurn]) -> dict[str, LimitStatus]:
     """Set aside what turns with limited owners may take; answers which of them may not begin, and why."""
     limited = [turn for turn in turns if turn.quote]
-    refusals = reserve([_hold(turn, known.get(turn.place)) for turn in limited])
+    refusals = reserve([_hold(turn, known.get(turn.session_key)) for turn in limited])
     return {turn.turn_id: refusal for turn, refusal in zip(limited, refusals, strict=True) if refusal}
 
 
@@ -112,7 +114,7 @@ def _hold(turn: NewTurn, begun: BegunTurn | None) -> Hold:
     kept = begun.system_prompt if begun else ""
     prompt = (kept or turn.default_system_prompt) if turn.system_prompt is None else turn.system_prompt
     texts = [prompt, turn.question, *(message.content for message in (begun.history if begun else ()))]
-    tokens = min(sum(map(most_tokens, texts)), turn.quote.context)
+    tokens = min(sum(map(token_bound, texts)), turn.quote.context)
     reply = turn.quote.max_tokens
     cost = turn.quote.cost(tokens, reply)
     return Hold(turn.turn_id, turn.owner, turn.quote.limits, tokens + reply, cost, turn.quote.priced)
@@ -139,10 +141,10 @@ def finish_turns(outcomes: Sequence[Outcome]) -> list[str | None]:
     """
     settle([outcome.settlement for outcome in outcomes if outcome.settlement])
     with connection.cursor() as cursor:
-        cursor.executemany(RECORD_OUTCOME + STILL_OURS, [_outcome_row(outcome) for outcome in outcomes])
+        cursor.executemany(RECORD_OUTCOME + STILL_OPEN, [_outcome_row(outcome) for outcome in outcomes])
         if cursor.rowcount != len(outcomes):
             if len(outcomes) > 1:
-                raise NotAllAtOnce
+                raise RunSeparately
             return [_finish_ended(outcomes[0])]
         _add_to_totals(outcomes)
     return [outcome.status for outcome in outcomes]
@@ -238,8 +240,8 @@ def cancel_turns(turn_ids: Sequence[str]) -> list[bool]:
     return [bool(pending.filter(turn_id=turn_id).update(**ended)) for turn_id in turn_ids]
 
 
-def _create_sessions(turns: Sequence[NewTurn], now: datetime) -> dict[tuple[str, str], BegunTurn]:
-    turns = sorted(turns, key=lambda turn: turn.place)  # in one order everywhere, or two processes could deadlock
+def _create_sessions(turns: Sequence[NewTurn], now: datetime) -> dict[SessionKey, BegunTurn]:
+    turns = sorted(turns, key=lambda turn: turn.session_key)  # in one order everywhere, or two processes could deadlock
     created = Session.objects.bulk_create(
         Session(
             owner=turn.owner,
@@ -254,7 +256,7 @@ def _create_sessions(turns: Sequence[NewTurn], now: datetime) -> dict[tuple[str,
         for turn in turns
     )
     return {
-        turn.place: BegunTurn(session.pk, session.session_id, 1, session.model, session.system_prompt)
+        turn.session_key: BegunTurn(session.pk, session.session_id, 1, session.model, session.system_prompt)
         for turn, session in zip(turns, created, strict=True)
     }
 
@@ -264,7 +266,7 @@ def _store_keys(turns: Sequence[tuple[NewTurn, BegunTurn]], now: datetime) -> No
     moment, cutoff = (connection.ops.adapt_datetimefield_value(value) for value in (now, oldest_key(now)))
     rows = [
         (turn.owner, turn.idempotency_key, turn.fingerprint, turn.turn_id, begun.session_pk, moment, cutoff)
-        for turn, begun in sorted(turns, key=lambda pair: str(pair[0].own_key))
+        for turn, begun in sorted(turns, key=lambda pair: str(pair[0].owned_key))
     ]
     if not rows:
         return
@@ -277,7 +279,7 @@ def _store_keys(turns: Sequence[tuple[NewTurn, BegunTurn]], now: datetime) -> No
             rows,
         )
         if cursor.rowcount != len(rows):
-            raise NotAllAtOnce
+            raise RunSeparately
 
 
 def _store_questions(turns: Sequence[tuple[NewTurn, BegunTurn]], now: datetime) -> None:
@@ -302,10 +304,10 @@ def _store_questions(turns: Sequence[tuple[NewTurn, BegunTurn]], now: datetime) 
             "completed_at, runner, heartbeat_at) VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)",
             rows,
         )
-    _move_sessions_on(turns, superseded, moment)
+    _advance_sessions(turns, superseded, moment)
 
 
-def _move_sessions_on(turns: Sequence[tuple[NewTurn, BegunTurn]], superseded: dict[str, int], moment: Any) -> None:
+def _advance_sessions(turns: Sequence[tuple[NewTurn, BegunTurn]], superseded: dict[str, int], moment: Any) -> None:
     with connection.cursor() as cursor:
         cursor.executemany(
             f"UPDATE {SESSIONS} SET last_activity_at = %s, message_count = %s, "

@@ -89,7 +89,7 @@ class Writer:
             except (OperationalError, InterfaceError) as error:
                 if is_conflict(error):  # the server took one side of two that waited for each other, for nobody's fault
                     break
-                outages.note()
+                outages.record_failure()
                 for job in jobs:
                     job.error = error
                 connection.close_if_unusable_or_obsolete()

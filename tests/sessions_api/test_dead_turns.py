@@ -67,7 +67,7 @@ def test_nobody_is_taken_for_dead_right_after_an_outage() -> None:
     begin(gone)
     Message.objects.filter(position=1).update(heartbeat_at=timezone.now() - timedelta(hours=1))
     Message.objects.filter(turn_id=gone.turn_id, position=1).update(runner=this_process().replace(":", ":9", 1))
-    outages.note()
+    outages.record_failure()
     assert interrupt_turns([silent.turn_id]) == [0]
     assert interrupt_dead_turns() == 1
     assert (rows("a")[1][3], rows("b")[1][3]) == ("pending", "interrupted")

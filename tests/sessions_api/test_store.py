@@ -13,9 +13,16 @@ from sessions_api.models import IdempotencyKey, Message, Session
 from sessions_api.retention.erasure import close
 from sessions_api.retention.expiry import drop_expired_keys
 from sessions_api.store.lookups import find_keys, find_replies
-from sessions_api.store.messages import BegunTurn, Busy, Outcome, TurnProgress, UsedIdempotencyKey
+from sessions_api.store.messages import BegunTurn, Outcome, SessionBusy, TurnProgress, UsedIdempotencyKey
 from sessions_api.store.process import this_process
-from sessions_api.store.turns import NotAllAtOnce, abandon_turns, begin_turns, cancel_turns, finish_turns, save_progress
+from sessions_api.store.turns import (
+    RunSeparately,
+    abandon_turns,
+    begin_turns,
+    cancel_turns,
+    finish_turns,
+    save_progress,
+)
 from tests.support.stored_turns import begin, outcome, question, rows, say
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -63,7 +70,7 @@ def test_a_busy_session_names_the_turn_that_runs() -> None:
     running = question()
     begin(running)
     [busy] = begin_turns([question()])
-    assert isinstance(busy, Busy)
+    assert isinstance(busy, SessionBusy)
     assert busy.turn_id == running.turn_id
     assert timezone.now() - busy.heartbeat_at < timedelta(minutes=1)
     assert len(rows()) == 2
@@ -77,7 +84,7 @@ def test_of_two_questions_in_a_set_the_first_is_taken(known: bool) -> None:
     begun, busy, elsewhere = begin_turns([first, second, other])
     assert isinstance(begun, BegunTurn)
     assert isinstance(elsewhere, BegunTurn)
-    assert isinstance(busy, Busy)
+    assert isinstance(busy, SessionBusy)
     assert busy.turn_id == first.turn_id
 
 
@@ -210,7 +217,7 @@ def test_an_outcome_of_an_erased_session_is_dropped() -> None:
 def test_a_set_with_one_ended_turn_asks_to_be_taken_apart() -> None:
     good, ended = begin(question("a")), begin(question("b"))
     Message.objects.filter(session=ended.session_pk, position=1).update(status="cancelled")
-    with pytest.raises(NotAllAtOnce), transaction.atomic():
+    with pytest.raises(RunSeparately), transaction.atomic():
         finish_turns([outcome(good), outcome(ended)])
     assert rows("a")[1][3] == "pending"
 

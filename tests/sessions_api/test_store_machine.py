@@ -27,8 +27,15 @@ from sessions_api.models import IdempotencyKey, Message, Session, new_public_id
 from sessions_api.retention.dead_turns import interrupt_dead_turns, interrupt_turns
 from sessions_api.retention.erasure import close, erase
 from sessions_api.store.lookups import find_keys
-from sessions_api.store.messages import BegunTurn, Busy, NewTurn, Outcome, TurnProgress, UsedIdempotencyKey
-from sessions_api.store.turns import NotAllAtOnce, abandon_turns, begin_turns, cancel_turns, finish_turns, save_progress
+from sessions_api.store.messages import BegunTurn, NewTurn, Outcome, SessionBusy, TurnProgress, UsedIdempotencyKey
+from sessions_api.store.turns import (
+    RunSeparately,
+    abandon_turns,
+    begin_turns,
+    cancel_turns,
+    finish_turns,
+    save_progress,
+)
 
 ENDED = ("completed", "failed", "cancelled", "interrupted")
 
@@ -55,7 +62,7 @@ def perform(operation: Callable[[Sequence[Any]], Sequence[Any]], arguments: Sequ
     try:
         with transaction.atomic():
             return list(operation(arguments))
-    except NotAllAtOnce:
+    except RunSeparately:
         return [perform(operation, [argument])[0] for argument in arguments]
 
 
@@ -91,7 +98,7 @@ class Store(RuleBasedStateMachine):
 
     @rule(target=turns, asked=st.lists(questions, min_size=1, max_size=4), again=st.booleans())
     def begin(self, asked: list[NewTurn], again: bool) -> Any:
-        running = {one.turn.place: one for one in self.known.values() if one.runs and not one.closed}
+        running = {one.turn.session_key: one for one in self.known.values() if one.runs and not one.closed}
         answers = perform(begin_turns, asked)
         made = [self._check_begun(turn, answer, running) for turn, answer in zip(asked, answers, strict=True)]
         if again:  # the commit's answer was lost
@@ -100,19 +107,19 @@ class Store(RuleBasedStateMachine):
 
     def _check_begun(self, turn: NewTurn, answer: Any, running: dict[tuple[str, str], Known]) -> Known | None:
         """Its own key comes first; but of one set, who comes second may only hear that the session is busy."""
-        used = self.keys.get(turn.own_key) if turn.own_key else None
+        used = self.keys.get(turn.owned_key) if turn.owned_key else None
         if used is not None and isinstance(answer, UsedIdempotencyKey):
             assert answer == UsedIdempotencyKey(used.turn.turn_id, used.turn.fingerprint)
-        elif turn.place in running:
-            assert isinstance(answer, Busy)
-            assert answer.turn_id == running[turn.place].turn.turn_id
+        elif turn.session_key in running:
+            assert isinstance(answer, SessionBusy)
+            assert answer.turn_id == running[turn.session_key].turn.turn_id
         else:
             assert isinstance(answer, BegunTurn)
             assert used is None
-            known = self.known[turn.turn_id] = running[turn.place] = Known(turn, answer)
+            known = self.known[turn.turn_id] = running[turn.session_key] = Known(turn, answer)
             self._check_history(known)
-            if turn.own_key:
-                self.keys[turn.own_key] = known
+            if turn.owned_key:
+                self.keys[turn.owned_key] = known
             return known
         return None
 
@@ -136,7 +143,7 @@ class Store(RuleBasedStateMachine):
 
     def _check_repeated(self, asked: list[NewTurn], answers: list[Any]) -> None:
         for first, second in zip(answers, perform(begin_turns, asked), strict=True):
-            if isinstance(first, Busy):  # the key of its own, which was new in that set, may be known by now
+            if isinstance(first, SessionBusy):  # the key of its own, which was new in that set, may be known by now
                 assert isinstance(second, UsedIdempotencyKey) or second.turn_id == first.turn_id
             else:
                 assert second == first
@@ -200,8 +207,8 @@ class Store(RuleBasedStateMachine):
     @rule(one=turns)
     def abandon(self, one: Known) -> None:
         """Nothing was sent: the key is free again."""
-        if one.runs and one.turn.own_key:
-            del self.keys[one.turn.own_key]
+        if one.runs and one.turn.owned_key:
+            del self.keys[one.turn.owned_key]
         perform(abandon_turns, [one.turn.turn_id])
         self._end(one, "failed")
 

@@ -22,7 +22,7 @@ from chat.providers.sse import EventParser
 from chat.serializers import ChatSerializer, MessageSerializer
 from sessions_api.api import pagination
 from sessions_api.models import Message, Session
-from sessions_api.store.messages import PastMessage, most_tokens
+from sessions_api.store.messages import PastMessage, token_bound
 from testing.environment import ROOT
 from tests.support.records import add_turns, make_session
 from web.addresses import Proxies, address, networks
@@ -373,13 +373,13 @@ def test_the_newest_whole_turns_that_fit_are_sent(
     newest = [part for pair in whole for part in pair][2 * len(whole) - len(past) :]
     assert [(message.role, message.content) for message in past] == [(part.role, part.content) for part in newest]
     assert_as_many_as_fit(
-        whole, len(past) // 2, context - min(reply, context // 2) - sum(map(most_tokens, (prompt, question)))
+        whole, len(past) // 2, context - min(reply, context // 2) - sum(map(token_bound, (prompt, question)))
     )
     assert len(past) + omitted <= len(history)
 
 
 def assert_as_many_as_fit(turns: list[tuple[PastMessage, PastMessage]], taken: int, room: int) -> None:
-    costs = [sum(most_tokens(part.content) for part in turn) for turn in reversed(turns)]
+    costs = [sum(token_bound(part.content) for part in turn) for turn in reversed(turns)]
     assert taken == 0 or sum(costs[:taken]) <= room
     assert taken == len(costs) or sum(costs[: taken + 1]) > room
 
