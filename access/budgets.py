@@ -15,8 +15,9 @@ from django.db import connection
 from django.utils import timezone
 
 from access.callers import Limits
-from access.limits import LimitStatus, utc
+from access.limits import LimitStatus
 from access.models import Account, Reservation
+from web.moments import utc
 
 ACCOUNTS = Account._meta.db_table
 RESERVATIONS = Reservation._meta.db_table

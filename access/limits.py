@@ -7,7 +7,7 @@ import ipaddress
 import math
 from collections import Counter
 from collections.abc import Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import NamedTuple
 
@@ -18,6 +18,7 @@ from django.utils import timezone
 from access.callers import Caller
 from access.models import Account, RequestWindow, Reservation
 from web.errors import ApiError
+from web.moments import utc
 
 MINUTE = timedelta(minutes=1)
 WINDOWS = RequestWindow._meta.db_table
@@ -144,8 +145,3 @@ def purge_counters(now: datetime) -> None:
     RequestWindow.objects.filter(began_at__lt=now - 2 * MINUTE).delete()
     idle = Account.objects.filter(month__lt=now.date().replace(day=1))
     idle.exclude(owner__in=Reservation.objects.values("owner")).delete()
-
-
-def utc(value: datetime) -> datetime:
-    """A moment as raw SQL gives it: SQLite's driver knows no time zones, and what is stored is UTC."""
-    return value if value.tzinfo else value.replace(tzinfo=UTC)

@@ -1,6 +1,7 @@
 """What a test's processes see of the developer's environment: enough to run programs, none of BancoBot's settings."""
 
 import os
+import socket
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -25,6 +26,12 @@ def clean_environment(**settings: str) -> dict[str, str]:
     """A new environment with these settings only, and no `.env` file."""
     kept = {name: value for name, value in os.environ.items() if name in KEPT}
     return {**kept, "ENV_FILE": os.devnull, "PYTHONUNBUFFERED": "1", **settings}
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
 
 
 def leaks() -> str:

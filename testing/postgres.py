@@ -7,7 +7,6 @@ import re
 import secrets
 import shutil
 import signal
-import socket
 import subprocess
 import tempfile
 import time
@@ -17,6 +16,8 @@ from urllib.parse import urlsplit, urlunsplit
 
 import psycopg
 from psycopg import sql
+
+from testing.environment import free_port
 
 OLDEST = 15
 USER = "bancobot"
@@ -73,12 +74,6 @@ def _account() -> dict[str, Any]:
     raise Missing("PostgreSQL refuses to run as root, and there is no account `postgres` or `nobody`.")
 
 
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
 class Server:
     """One server on 127.0.0.1, in a directory of its own that goes away with it. `settings` go over SETTINGS."""
 
@@ -88,7 +83,7 @@ class Server:
         self.account = _account()
         self.directory = Path(tempfile.mkdtemp(prefix="bancobot-postgres-"))
         self.password = secrets.token_urlsafe(16)
-        self.port = _free_port()
+        self.port = free_port()
         self.process: subprocess.Popen[Any] | None = None
 
     @property

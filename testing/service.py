@@ -6,7 +6,6 @@ import os
 import secrets
 import shutil
 import signal
-import socket
 import sqlite3
 import subprocess
 import sys
@@ -21,16 +20,10 @@ from urllib.parse import urlsplit
 import psycopg
 
 from testing import postgres
-from testing.environment import ROOT, clean_environment
+from testing.environment import ROOT, clean_environment, free_port
 
 START_SECONDS = 60
 STOP_SECONDS = 45
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def provider_settings(upstream_url: str) -> dict[str, str]:

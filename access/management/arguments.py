@@ -9,6 +9,7 @@ from django.utils import timezone
 
 from access import clients
 from access.models import Client, Key
+from web.moments import utc
 
 UNITS = {"h": "hours", "d": "days", "w": "weeks"}
 
@@ -41,8 +42,7 @@ def _moment(text: str) -> datetime | None:
         if re.fullmatch(r"\d{4}-\d{2}-\d{2}", text, re.ASCII):
             day = date.fromisoformat(text) + timedelta(days=1)
             return datetime(day.year, day.month, day.day, tzinfo=UTC)
-        moment = datetime.fromisoformat(text)
-        return moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
+        return utc(datetime.fromisoformat(text))
     except (ValueError, OverflowError):
         return None
 

@@ -1,7 +1,7 @@
 """Pages of `{"data": […], "next": URL or null}` by key: a page costs the same wherever it lies."""
 
 import re
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 from django.db.models import Q, QuerySet
@@ -11,8 +11,8 @@ from rest_framework.exceptions import ValidationError
 from rest_framework.request import Request
 
 from sessions_api.models import Message, Session
+from web.moments import EPOCH, utc
 
-EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 A_CURSOR = re.compile(r"([0-9]{1,17})\.([0-9]{1,18})")  # microseconds until the year 5138, and a key
 
 
@@ -31,7 +31,7 @@ def moment_of(request: Request, name: str) -> datetime | None:
     try:
         moment = parse_datetime(value.replace(" ", "+")) or parse_datetime(f"{value}T00:00:00")
         if moment is not None:
-            return moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
+            return utc(moment)
     except (ValueError, OverflowError):
         pass
     raise ValidationError({name: [_("Use a date and time in ISO 8601.")]})

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 from sessions_api.exports.reading import Conversation, Said
 from sessions_api.exports.writing import ExportOptions
 from sessions_api.models import Message, Session
+from web.moments import utc
 
 MILLISECONDS_FROM = 1e11  # as seconds, that is in the year 5138
 A_YEAR = timedelta(days=366)  # no reply takes longer, so that nothing runs over the end of time
@@ -122,8 +123,7 @@ def _moment(told: Any) -> datetime | None:
     try:
         seconds = float(told)
     except ValueError:
-        when = datetime.fromisoformat(str(told).strip())
-        return when.replace(tzinfo=UTC) if when.tzinfo is None else when.astimezone(UTC)
+        return utc(datetime.fromisoformat(str(told).strip()))
     if not math.isfinite(seconds):
         return None
     return datetime.fromtimestamp(seconds / 1000 if abs(seconds) >= MILLISECONDS_FROM else seconds, UTC)

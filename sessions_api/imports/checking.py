@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
@@ -13,12 +13,12 @@ from django.utils import timezone
 from sessions_api.exports.jsonl import FEEDBACK_FIELDS, MESSAGE_FIELDS, SESSION_FIELDS, VERSION
 from sessions_api.models import Feedback, Message, Session
 from web.fields import SESSION_ID
+from web.moments import EPOCH, utc
 from web.parsers import parse_line
 
 Check = Callable[[Any], Any]
 AN_AMOUNT = re.compile(r"[0-9]{1,8}(\.[0-9]{1,12})?", re.ASCII)  # as the columns have room for
 A_TURN = re.compile(r"[A-Za-z0-9_-]{1,32}", re.ASCII)  # it becomes part of addresses
-FIRST = datetime(1970, 1, 1, tzinfo=UTC)  # the cursors of lists know no moment before
 A_DAY = timedelta(days=1)  # by which another machine's clock may be ahead
 MAX_INTEGER = {"PositiveIntegerField": 2**31 - 1, "PositiveBigIntegerField": 2**63 - 1}
 
@@ -154,11 +154,10 @@ def _flag(value: Any) -> bool:
 
 def _moment(value: Any) -> datetime:
     try:
-        moment = datetime.fromisoformat(value)
-        moment = moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
+        moment = utc(datetime.fromisoformat(value))
     except (TypeError, ValueError, OverflowError):
         raise Refused("not a moment in ISO 8601") from None
-    if not FIRST <= moment <= timezone.now() + A_DAY:
+    if not EPOCH <= moment <= timezone.now() + A_DAY:
         raise Refused("not between 1970 and tomorrow")
     return moment
 

@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 
 from django.conf import settings
 from django.db.models import Q, QuerySet
@@ -10,9 +10,9 @@ from django.utils import timezone
 
 from sessions_api.models import Message
 from sessions_api.store.process import is_gone, outages
+from web.moments import EPOCH
 
 logger = logging.getLogger(__name__)
-LONG_AGO = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 def interrupt_dead_turns(cutoff: datetime | None = None) -> int:
@@ -32,7 +32,7 @@ def is_dead(heartbeat_at: datetime | None) -> bool:
 def oldest_heartbeat() -> datetime:
     """What is older belongs to a dead turn. Nothing does right after an outage: nobody could write a heartbeat then."""
     lease = settings.TURN_LEASE_SECONDS
-    return timezone.now() - timedelta(seconds=lease) if outages.over_for(lease) else LONG_AGO
+    return timezone.now() - timedelta(seconds=lease) if outages.over_for(lease) else EPOCH
 
 
 def interrupt_turns(turn_ids: Sequence[str]) -> list[int]:

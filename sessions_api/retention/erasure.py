@@ -3,7 +3,6 @@
 import math
 import time
 from collections.abc import Sequence
-from datetime import UTC, datetime
 from typing import NamedTuple
 
 from django.conf import settings
@@ -13,10 +12,10 @@ from django.utils import timezone
 
 from sessions_api.models import Message, Session
 from sessions_api.sqlite import wipe
+from web.moments import EPOCH
 
 BATCH = 500  # sessions looked at, and messages deleted, in one transaction, or a few more
 ERASE_ATTEMPTS = 50  # a tenth of a second apart: others hold a session for milliseconds
-LONG_AGO = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class Removed(NamedTuple):
@@ -130,5 +129,5 @@ def _shorten(pk: int) -> int:
     following = messages.values_list("position", flat=True)[BATCH : BATCH + 1].first()
     if following is None:
         return 0
-    Session.objects.filter(pk=pk).update(closed_at=LONG_AGO)
+    Session.objects.filter(pk=pk).update(closed_at=EPOCH)
     return messages.filter(position__lt=following).order_by().delete()[0]

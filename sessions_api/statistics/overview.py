@@ -14,7 +14,6 @@ from access.models import Client
 from sessions_api.models import CountedUntil, Feedback, Session, SessionCost, Tally
 from sessions_api.statistics.histograms import loaded, percentile
 from sessions_api.statistics.tallies import (
-    BEFORE_ALL,
     KINDS,
     Sums,
     day_of,
@@ -24,6 +23,7 @@ from sessions_api.statistics.tallies import (
     sums_of,
     tallied,
 )
+from web.moments import EPOCH
 
 MAX_LIVE = 20_000  # turns that are read and added up for a page; more wait for the next rounds of counting
 MAX_LINES = 10  # models, and clients, that are named; the others are one line
@@ -138,7 +138,7 @@ def overview(period: Period) -> Overview:
 
 
 def counted_until() -> dict[str, datetime]:
-    return dict.fromkeys(KINDS, BEFORE_ALL) | dict(CountedUntil.objects.values_list("kind", "moment"))
+    return dict.fromkeys(KINDS, EPOCH) | dict(CountedUntil.objects.values_list("kind", "moment"))
 
 
 def _read(period: Period, marks: Mapping[str, datetime]) -> Overview:

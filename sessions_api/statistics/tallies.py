@@ -9,7 +9,7 @@ import time
 from collections import Counter
 from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import NamedTuple
 
@@ -20,6 +20,7 @@ from django.utils import timezone
 
 from sessions_api.models import CountedUntil, Message, SessionCost, Tally
 from sessions_api.statistics.histograms import bucket_of, loaded, stored
+from web.moments import EPOCH
 
 BATCH = 500  # turns in one transaction, or a few more that ended in the same moment
 LATE = timedelta(minutes=2)  # an outcome that the database would not take at once is stored up to 35 s after its moment
@@ -28,7 +29,6 @@ COSTS_KEPT = timedelta(days=32)
 COSTS_PER_HOUR, ALL_COSTS_KEPT = 100, timedelta(days=2)  # of hours longer ago the most expensive sessions are kept
 HOURS_AT_ONCE = 24
 MAX_MODELS = 200  # named in an hour or on a day: clients write what they like there
-BEFORE_ALL = datetime(1970, 1, 1, tzinfo=UTC)
 
 Status = Message.Status
 FAILED = (Status.FAILED, Status.INTERRUPTED)
@@ -169,7 +169,7 @@ def _count_some(kind: str) -> bool:
 
     They are read and added up outside of the transaction: this long after their end nobody changes them.
     """
-    since = CountedUntil.objects.get_or_create(kind=kind, defaults={"moment": BEFORE_ALL})[0].moment
+    since = CountedUntil.objects.get_or_create(kind=kind, defaults={"moment": EPOCH})[0].moment
     until = timezone.now() - too_new(kind)
     if not ended_turns().filter(completed_at__gt=since, completed_at__lte=until).exists():
         return False

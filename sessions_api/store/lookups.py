@@ -1,7 +1,7 @@
 """What turns and the event loop ask the record: for any number of them in a few statements (see writer.py)."""
 
 from collections.abc import Iterable, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 from django.conf import settings
@@ -20,6 +20,7 @@ from sessions_api.store.messages import (
     TurnNotFound,
     UsedIdempotencyKey,
 )
+from web.moments import utc
 
 MAX_SUPERSEDED_AT_ONCE = 2_000  # messages that a turn may take the place of: all turns of the process wait for it
 MAX_SUPERSEDED = 20_000  # of a session, after which no more may be: each of its turns has to look past them
@@ -38,7 +39,7 @@ def find_keys(turns: Sequence[NewTurn]) -> list[UsedIdempotencyKey | None]:
         for owner, key, turn_id, fingerprint, created_at in _select_per_pair(
             columns, f"JOIN {KEYS} k ON k.owner = v.column1 AND k.key = v.column2", keys
         )
-        if _datetime(created_at) >= cutoff
+        if utc(created_at) >= cutoff
     }
     return [used.get(turn.owned_key) if turn.owned_key else None for turn in turns]
 
@@ -59,7 +60,7 @@ def find_sessions(turns: Iterable[NewTurn]) -> tuple[dict[SessionKey, BegunTurn]
         key = (owner, session_id)
         known[key] = BegunTurn(pk, session_id, count + 1, model, system_prompt, superseded)
         if turn_id is not None:
-            busy[key] = SessionBusy(turn_id, _datetime(heartbeat_at))
+            busy[key] = SessionBusy(turn_id, utc(heartbeat_at))
         if turn_id in own:  # this turn's own work, of which the answer was lost
             known[key].position -= 2
         known[key].history_end = known[key].position - 1
@@ -133,11 +134,6 @@ def oldest_key(now: datetime) -> datetime:
     """From when on idempotency keys count. None expires while its turn may run."""
     longest_turn = timedelta(seconds=settings.TURN_DEADLINE_SECONDS + settings.TURN_LEASE_SECONDS)
     return now - max(timedelta(hours=settings.IDEMPOTENCY_HOURS), longest_turn)
-
-
-def _datetime(value: datetime) -> datetime:
-    """A moment as raw SQL gives it: SQLite's driver knows no time zones, and what is stored is UTC."""
-    return value if value.tzinfo else value.replace(tzinfo=UTC)
 
 
 def find_replies(turns: Sequence[tuple[str, str]]) -> list[Message | None]:

@@ -13,6 +13,7 @@ import pytest
 from chat.providers import ChatMessage, Options, ProviderError
 from chat.providers.errors import parse_retry_after
 from testing import scenarios
+from testing.environment import free_port
 from testing.exchange import Exchange, event
 from testing.upstream import Upstream
 from tests.support.replies import ask, collect, list_models, provider_for
@@ -299,12 +300,6 @@ def test_an_answer_that_is_no_http_is_an_invalid_response(upstream: Upstream) ->
     upstream.script(play)
     assert ask(provider_for(upstream)).failure.code == "provider_invalid_response"
     assert upstream.count == 1
-
-
-def free_port() -> int:
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        return int(sock.getsockname()[1])
 
 
 def test_a_refused_connection_costs_nothing_and_is_tried_again(upstream: Upstream) -> None:

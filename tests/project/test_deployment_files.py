@@ -14,8 +14,8 @@ import yaml
 from django.core.management import get_commands, load_command_class
 
 from bancobot_project import settings as project_settings
-from testing.environment import ROOT, clean_environment
-from testing.service import Service, free_port
+from testing.environment import ROOT, clean_environment, free_port
+from testing.service import Service
 
 pytestmark = pytest.mark.no_database
 

@@ -11,8 +11,8 @@ from chat.providers import ChatMessage, Options, Piece, Provider, ProviderError,
 from chat.providers.circuit import COOL_DOWN, THRESHOLD, Circuit
 from testing import scenarios
 from testing.client import Caller, problem, wait_until
+from testing.environment import free_port
 from testing.exchange import Exchange, event
-from testing.service import free_port
 from testing.upstream import Upstream
 from tests.conftest import MakeService
 from tests.support.clock import Clock

@@ -18,8 +18,8 @@ from django.db import connection
 
 from testing import scenarios
 from testing.client import NO_TLS, Caller, good, problem, wait_until
-from testing.environment import ROOT, clean_environment
-from testing.service import Service, free_port, provider_settings
+from testing.environment import ROOT, clean_environment, free_port
+from testing.service import Service, provider_settings
 from testing.upstream import Upstream
 from tests.conftest import MakeService
 

@@ -8,7 +8,8 @@ from django.contrib.auth.hashers import make_password
 from playwright.sync_api import Browser, Page, StorageState, expect
 
 from testing.client import Caller, service_with
-from testing.service import Service, free_port
+from testing.environment import free_port
+from testing.service import Service
 from testing.upstream import Upstream
 from tests.support.browser import MISSING, PROGRAM, Tabs, Watch, chromium
 from tests.support.chat_page import Chat

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from testing.client import Caller, service_with
-from testing.environment import ROOT, clean_environment
-from testing.service import Service, free_port
+from testing.environment import ROOT, clean_environment, free_port
+from testing.service import Service
 from testing.upstream import Upstream
 
 pytestmark = pytest.mark.no_database

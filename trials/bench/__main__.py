@@ -15,7 +15,7 @@ import time
 from pathlib import Path
 
 from testing import measure, postgres
-from testing.environment import ROOT
+from testing.environment import ROOT, free_port
 from trials.bench import databases, services, sizes
 from trials.bench.document import report
 from trials.bench.results import Results
@@ -168,7 +168,7 @@ def main() -> int:
         scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="bancobot-bench-")))
         entrants, version, notes = contestants(arguments.database, scratch, stack)
         machine = measure.machine(scratch, version)
-        port = services.free_port()
+        port = free_port()
         command = [sys.executable, "-m", "trials.bench.upstream", "--port", str(port)]
         ready = f"http://127.0.0.1:{port}/v1/models"
         stack.enter_context(services.running(command, {}, cores.others, ready, scratch / "upstream.log"))

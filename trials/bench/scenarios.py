@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from testing import measure
+from testing.environment import free_port
 from trials.bench import checks, load, sampler, services, streams
 from trials.bench.databases import Database
 from trials.bench.drip import PAUSE, PIECES
@@ -176,7 +177,7 @@ class Bench:
         self, database: Database | None, settings: Mapping[str, str] = NONE, sampled_to: Path | None = None
     ) -> Iterator[Served]:
         """The baseline, or BancoBot on a database."""
-        port = services.free_port()
+        port = free_port()
         if database is None:
             command, env = services.baseline_command(port), services.provider_settings(self.upstream_port)
         else:

@@ -3,7 +3,6 @@
 import contextlib
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -37,12 +36,6 @@ class Cores:
         if len(available) < 2:
             raise SystemExit("The benchmark needs two cores: one for the service, one for what drives it.")
         return cls(frozenset(available[:1]), frozenset(available[1:]))
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def environment(more: Mapping[str, str]) -> dict[str, str]:

@@ -7,7 +7,7 @@ import sys
 import tempfile
 from argparse import ArgumentParser, ArgumentTypeError
 from collections.abc import Iterable, Iterator
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 from typing import IO, Any
 
@@ -24,6 +24,7 @@ from sessions_api.exports.selection import Selection
 from sessions_api.exports.writing import ExportCounts, ExportOptions, in_pieces
 from sessions_api.models import Message, Session
 from sessions_api.sqlite import keep_little_cached
+from web.moments import utc
 
 STANDARD_OUTPUT = "-"
 LEFT_OUT = {"openai": "turns that were not completed", "real": "replies that are still in the making"}
@@ -33,8 +34,7 @@ SIMULATED = "no simulated timestamp, or a reply that is still in the making"
 def day_or_moment(text: str) -> datetime:
     """2026-11-22 is its beginning; UTC where no zone is named."""
     try:
-        moment = datetime.fromisoformat(text)
-        return moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
+        return utc(datetime.fromisoformat(text))
     except (ValueError, OverflowError):
         raise ArgumentTypeError(f"a day (2026-11-22) or a moment (2026-11-22T12:00-03:00), not {text!r}") from None
 
