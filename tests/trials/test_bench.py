@@ -87,7 +87,7 @@ def test_a_file_counts_for_its_package(file: str, package: str | None) -> None:
 
 def test_a_sample_counts_for_the_innermost_package() -> None:
     frame: FrameType = sys._getframe()
-    assert sampler.label(frame) == "tests"
+    assert sampler.label(frame) == "tests.trials"
 
 
 def test_a_chart_is_xml_with_a_point_for_each_value() -> None:
