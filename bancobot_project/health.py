@@ -1,15 +1,48 @@
 """GET /health: whether this process and its database answer. Asks no provider and needs no key."""
 
 from collections.abc import Sequence
+from typing import Any
 
 from django.conf import settings
 from django.db import Error as DatabaseProblem
 from django.db import connection
-from django.http import HttpRequest, JsonResponse
-from django.views.decorators.csrf import csrf_exempt
+from django.http import HttpResponseBase, JsonResponse
+from drf_spectacular.utils import extend_schema
+from rest_framework import serializers
+from rest_framework.request import Request
 
+from access.callers import Caller, open_caller
+from access.schema import ACCESS_MODES, ALWAYS, errors
+from chat.viewsets import LoopViewSet
 from sessions_api.store.writer import writer
 from web.errors import ApiError, json_error
+from web.openapi import answer
+
+STATUSES = ["ok", "unavailable"]
+
+
+class HealthChecksSerializer(serializers.Serializer[Any]):
+    database = serializers.ChoiceField(STATUSES)
+
+
+class HealthSerializer(serializers.Serializer[Any]):
+    status = serializers.ChoiceField(STATUSES)
+    service = serializers.CharField()
+    version = serializers.CharField()
+    access = serializers.ChoiceField(
+        ACCESS_MODES, help_text="Which keys callers need: none, BancoBot's, the provider's, or one of the two."
+    )
+    checks = HealthChecksSerializer()
+
+
+def health(database: str) -> dict[str, Any]:
+    return {
+        "status": database,
+        "service": "BancoBot API",
+        "version": settings.VERSION,
+        "access": settings.ACCESS_MODE,
+        "checks": {"database": database},
+    }
 
 
 def _answers(checks: Sequence[None]) -> list[bool]:
@@ -18,21 +51,37 @@ def _answers(checks: Sequence[None]) -> list[bool]:
     return [True] * len(checks)
 
 
-@csrf_exempt  # nothing here changes anything; a POST is answered with 405
-async def health(request: HttpRequest) -> JsonResponse:
-    """200 with `"status": "ok"`, or 503 with `"status": "unavailable"`."""
-    if request.method not in ("GET", "HEAD"):
-        return json_error(request, ApiError("method_not_allowed", headers={"Allow": "GET, HEAD"}))
-    try:
-        await writer.run(_answers, None)
-        database = "ok"
-    except DatabaseProblem:
-        database = "unavailable"
-    body = {
-        "status": "ok" if database == "ok" else "unavailable",
-        "service": "BancoBot API",
-        "version": settings.VERSION,
-        "access": settings.ACCESS_MODE,
-        "checks": {"database": database},
-    }
-    return JsonResponse(body, status=200 if database == "ok" else 503, headers={"Cache-Control": "no-store"})
+class HealthViewSet(LoopViewSet):
+    """The same answer for everybody: no key and no Accept header is looked at, and no request counted."""
+
+    http_method_names = ["get", "head"]
+    scopes = {"retrieve": ()}
+    keyless = True
+
+    async def recognise(self, request: Any) -> Caller:
+        return open_caller()
+
+    def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
+        """Refuses nobody."""
+
+    @extend_schema(
+        operation_id="getHealth",
+        tags=["Service"],
+        summary="Whether the service works",
+        description="Looks at the database, asks no provider and needs no key.",
+        auth=[],
+        responses=answer(HealthSerializer, {"no ar": health("ok")})
+        | errors(*ALWAYS)
+        | answer(HealthSerializer, {"fora": health("unavailable")}, 503, "Not now"),
+    )
+    async def retrieve(self, request: Request) -> HttpResponseBase:
+        try:
+            await writer.run(_answers, None)
+            body, status = health("ok"), 200
+        except DatabaseProblem:
+            body, status = health("unavailable"), 503
+        return JsonResponse(body, status=status, headers={"Cache-Control": "no-store"})
+
+    def http_method_not_allowed(self, request: Any, *args: Any, **kwargs: Any) -> HttpResponseBase:
+        allowed = {"Allow": ", ".join(self.allowed_methods)}
+        return json_error(request, ApiError("method_not_allowed", headers=allowed))

@@ -2,9 +2,9 @@
 
 from django.urls import include, path, re_path
 
-from bancobot_project.health import health
+from bancobot_project.health import HealthViewSet
 
 urlpatterns = [
     path("", include("chat.urls")),
-    re_path(r"^health/?$", health, name="health"),
+    re_path(r"^health/?$", HealthViewSet.as_view({"get": "retrieve"}), name="health"),
 ]

@@ -5,19 +5,13 @@ from typing import Any
 from drf_spectacular.utils import extend_schema_serializer
 from rest_framework import serializers
 
-from access.callers import Limits
-from access.models import Scope
+from access.schema import ErrorSerializer
 from sessions_api.models import Feedback, Message
-from web.errors import CODES
 from web.fields import MAX_METADATA_BYTES
 
-ERROR_CODES = list(CODES)
 TURN_STATUSES = Message.Status.values
 ROLES = Message.Role.values
 RATINGS = Feedback.Rating.values
-HEALTH_STATUSES = ["ok", "unavailable"]
-ACCESS_MODES = ["open", "keys", "byok", "keys+byok"]
-LIMITS = list(Limits._fields)
 
 
 class Document(serializers.Serializer[Any]):
@@ -34,30 +28,6 @@ def document(name: str, description: str, **fields: serializers.Field) -> type[D
 class Count(serializers.IntegerField):
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(min_value=0, **kwargs)
-
-
-ErrorDocument = document(
-    "Error",
-    "Every error, whatever its status.",
-    detail=serializers.CharField(help_text="What happened, for a person, in the language of Accept-Language."),
-    code=serializers.ChoiceField(ERROR_CODES, help_text="What happened, for a program. Stable."),
-    request_id=serializers.CharField(help_text="The answer's X-Request-ID."),
-    errors=serializers.DictField(
-        child=serializers.ListField(child=serializers.CharField()),
-        required=False,
-        help_text="What is wrong, by field or parameter (400 only).",
-    ),
-    retry_after=Count(required=False, help_text="Seconds after which it is worth trying again, as in Retry-After."),
-    limit=serializers.ChoiceField(LIMITS, required=False, help_text="Which limit has been reached (402 and 429)."),
-    wanted=serializers.FloatField(
-        required=False, min_value=0, help_text="What the request would have needed of it: tokens, USD, or 1."
-    ),
-    scope=serializers.ChoiceField(Scope.values, required=False, help_text="What the key would need (403)."),
-    turn_id=serializers.CharField(required=False, help_text="The turn that failed; its question is stored."),
-    may_have_been_billed=serializers.BooleanField(
-        required=False, help_text="The provider had been asked and may charge for it. Nothing is resent by itself."
-    ),
-)
 
 
 @extend_schema_serializer(component_name="Usage")
@@ -117,7 +87,7 @@ class TurnDocument(Document):
     created_at = serializers.DateTimeField()
     completed_at = serializers.DateTimeField(allow_null=True)
     answer = ChatAnswerDocument(allow_null=True, help_text="Once the status is completed.")
-    error = ErrorDocument(allow_null=True, help_text="Where the turn failed or was interrupted.")
+    error = ErrorSerializer(allow_null=True, help_text="Where the turn failed or was interrupted.")
 
 
 class MetadataDocument(serializers.DictField):
@@ -148,7 +118,7 @@ class MessageDocument(Document):
     latency_ms = Count(allow_null=True, help_text="From the question to the end of the reply.")
     first_token_ms = Count(allow_null=True, help_text="From the question to the reply's first text.")
     finish_reason = serializers.CharField(allow_null=True)
-    error = ErrorDocument(allow_null=True)
+    error = ErrorSerializer(allow_null=True)
     metadata = MetadataDocument()
     created_at = serializers.DateTimeField()
     completed_at = serializers.DateTimeField(allow_null=True)
@@ -227,19 +197,3 @@ class ModelDocument(Document):
 
 
 ModelListDocument = document("ModelList", "", data=ModelDocument(many=True))
-
-
-@extend_schema_serializer(component_name="HealthChecks")
-class HealthChecksDocument(Document):
-    database = serializers.ChoiceField(HEALTH_STATUSES)
-
-
-@extend_schema_serializer(component_name="Health")
-class HealthDocument(Document):
-    status = serializers.ChoiceField(HEALTH_STATUSES)
-    service = serializers.CharField()
-    version = serializers.CharField()
-    access = serializers.ChoiceField(
-        ACCESS_MODES, help_text="Which keys callers need: none, BancoBot's, the provider's, or one of the two."
-    )
-    checks = HealthChecksDocument()

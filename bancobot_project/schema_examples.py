@@ -3,7 +3,6 @@
 import json
 from typing import Any
 
-from django.conf import settings
 from django.utils import translation
 
 from web.errors import CODES
@@ -144,14 +143,6 @@ MODEL_LIST = {
         }
     ]
 }
-HEALTH = {
-    "status": "ok",
-    "service": "BancoBot API",
-    "version": settings.VERSION,
-    "access": "open",
-    "checks": {"database": "ok"},
-}
-NOT_HEALTHY = {**HEALTH, "status": "unavailable", "checks": {"database": "unavailable"}}
 
 
 def stream(answer: dict[str, Any], reply: str) -> str:

@@ -6,6 +6,7 @@ from typing import Any
 
 from drf_spectacular.utils import OpenApiExample, OpenApiParameter, OpenApiResponse, extend_schema
 
+from access.schema import CALLER, ErrorSerializer
 from bancobot_project import schema_answers as answers
 from bancobot_project import schema_examples as examples
 from chat.serializers import ChatSerializer, MessageSerializer
@@ -17,12 +18,6 @@ Schema = dict[str, Any]
 Describe = Callable[[Callable[..., Any]], Callable[..., Any]]
 JSON, EVENTS = "application/json", "text/event-stream"
 
-# The codes that any address may answer with, those of addresses that ask who is calling, and those that a turn adds
-ALWAYS = ("invalid_request", "request_too_large", "internal_error")
-CALLER = (
-    *ALWAYS, "not_authenticated", "invalid_api_key", "permission_denied", "not_acceptable", "rate_limited",
-    "database_unavailable",
-)  # fmt: skip
 RECORD = (*CALLER, "overloaded")
 PROVIDER = (
     "unsupported_model", "provider_auth_failed", "provider_payment_required", "permission_denied", "content_moderated",
@@ -205,7 +200,7 @@ def _errors(codes: Sequence[str], of_a_turn: bool, problems: dict[str, str] | No
         by_status[CODES[code].status].append(code)
     return {
         (status, JSON): OpenApiResponse(
-            answers.ErrorDocument,
+            ErrorSerializer,
             description=", ".join(f"`{code}`" for code in sorted(by_status[status])),
             examples=_examples({code: examples.error(code, of_a_turn, problems) for code in sorted(by_status[status])}),
         )
@@ -415,19 +410,6 @@ OPERATIONS: dict[str, Describe] = {
         {"removida": examples.REMOVED},
         parameters=[SESSION, ERASE],
         problems={"erase": "Use true ou false."},
-    ),
-    "GET /health": operation(
-        "getHealth",
-        "Service",
-        "Whether the service works",
-        "Looks at the database, asks no provider and needs no key.",
-        answers.HealthDocument,
-        ALWAYS,
-        {"no ar": examples.HEALTH},
-        responses={
-            (503, JSON): OpenApiResponse(answers.HealthDocument, "Not now", _examples({"fora": examples.NOT_HEALTHY}))
-        },
-        auth=[],
     ),
 }
 TAGS = [

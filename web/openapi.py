@@ -1,0 +1,109 @@
+"""What all of the published OpenAPI document shares: headers, examples, and drf-spectacular's two hooks."""
+
+from collections.abc import Callable
+from typing import Any
+
+from drf_spectacular.utils import OpenApiExample, OpenApiParameter, OpenApiResponse
+from rest_framework import serializers
+
+Schema = dict[str, Any]
+Endpoint = tuple[str, str, str, Callable[..., Any]]  # path, its regular expression, method, view
+JSON, EVENTS = "application/json", "text/event-stream"
+REQUEST_ID = "5f1d0c9ab2e47d63"
+
+PARAMETERS: Schema = {
+    "X-Request-ID": {
+        "in": "header",
+        "name": "X-Request-ID",
+        "description": "Your own id for the request, for the answer and the server's log: 1 to 128 characters out of "
+        "A-Z a-z 0-9 . _ : - (anything else is ignored).",
+        "schema": {"type": "string"},
+        "example": REQUEST_ID,
+    },
+    "Accept-Language": {
+        "in": "header",
+        "name": "Accept-Language",
+        "description": "The language of errors' `detail`: Brazilian Portuguese, or English.",
+        "schema": {"type": "string", "default": "pt-BR"},
+        "example": "pt-BR",
+    },
+}
+NUMBER = {"type": "string", "pattern": r"^[0-9]+(\.[0-9]+)?$"}
+SECONDS = {"type": "integer", "minimum": 0}
+HEADERS: Schema = {
+    "X-Request-ID": {
+        "description": "The request's id: yours, or one that the server made.",
+        "required": True,
+        "schema": {"type": "string", "pattern": "^[A-Za-z0-9._:-]{1,128}$"},
+    },
+    "Retry-After": {
+        "description": "Seconds after which it is worth trying again, where that is known.",
+        "schema": SECONDS,
+    },
+    "RateLimit-Limit": {
+        "description": "The limit that is nearest to this answer, where the caller has one: requests per minute, or "
+        "the one that `limit` names.",
+        "schema": NUMBER,
+    },
+    "RateLimit-Remaining": {"description": "What is left of it.", "schema": NUMBER},
+    "RateLimit-Reset": {"description": "Seconds until it counts anew.", "schema": SECONDS},
+    "WWW-Authenticate": {
+        "description": "How to say who is calling.",
+        "required": True,
+        "schema": {"type": "string", "const": "Bearer"},
+    },
+}
+STATUSES = {
+    "Retry-After": {"402", "409", "429", "502", "503", "504"},
+    "WWW-Authenticate": {"401"},
+}  # the other headers come with every status
+
+
+def trim(endpoints: list[Endpoint]) -> list[Endpoint]:
+    """drf-spectacular's first hook: each address without the slash that may end it."""
+    return [(path.rstrip("/"), *others) for path, *others in endpoints]  # type: ignore[misc] # mypy forgets the types
+
+
+def complete(result: Schema, **kwargs: Any) -> Schema:
+    """drf-spectacular's last hook: the headers that all requests and answers share."""
+    result["components"] |= {"parameters": PARAMETERS, "headers": HEADERS}
+    for operation in (operation for path in result["paths"].values() for operation in path.values()):
+        operation.setdefault("parameters", []).extend(_refer("parameters", name) for name in PARAMETERS)
+        for status, response in operation["responses"].items():
+            names = [name for name in HEADERS if status in STATUSES.get(name, {status})]
+            response.setdefault("headers", {}).update({name: _refer("headers", name) for name in names})
+    return result
+
+
+def _refer(kind: str, name: str) -> Schema:
+    return {"$ref": f"#/components/{kind}/{name}"}
+
+
+def examples(values: dict[str, Any], **more: Any) -> list[OpenApiExample]:
+    return [OpenApiExample(title, value, **more) for title, value in values.items()]
+
+
+def answer(
+    serializer: Any, shown: dict[str, Any], status: int = 200, description: str = "OK"
+) -> dict[Any, OpenApiResponse]:
+    """A JSON answer, with examples by their titles."""
+    return {(status, JSON): OpenApiResponse(serializer, description, examples(shown, response_only=True))}
+
+
+def in_path(name: str, title: str, example: str, **schema: Any) -> OpenApiParameter:
+    """A part of the address."""
+    return OpenApiParameter(
+        name, {"type": "string", **schema}, OpenApiParameter.PATH, examples=[OpenApiExample(title, example)]
+    )
+
+
+def answer_header(name: str, description: str, schema: Schema) -> OpenApiParameter:
+    """A header of the answer, where its status is 200."""
+    return OpenApiParameter(name, schema, OpenApiParameter.HEADER, description=description, response=[200])
+
+
+class Count(serializers.IntegerField):
+    """How many there are; never negative."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(min_value=0, **kwargs)
