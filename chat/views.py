@@ -1,6 +1,5 @@
 """The endpoints that talk: they validate, start a turn, and answer with it."""
 
-import asyncio
 import json
 import re
 from abc import ABC, abstractmethod
@@ -18,15 +17,15 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from access.callers import Caller, caller_of
-from access.keyring import keyring
 from access.models import Scope
 from chat.answers import chat_answer, message_answer, turn_state
 from chat.engine.following import FollowedTurn
+from chat.engine.listener import Listener
 from chat.engine.service import get_service
 from chat.engine.turn import TurnOptions
 from chat.providers.base import ProviderError
 from chat.serializers import ChatSerializer, MessageSerializer
-from chat.streaming import events, first_sign
+from chat.streaming import events
 from chat.viewsets import LoopViewSet
 from sessions_api.models import Message, new_public_id
 from sessions_api.store.messages import NewTurn, Outcome
@@ -36,7 +35,6 @@ from web.logs import add_log_fields
 from web.responses import Stream
 
 IDEMPOTENCY_KEY = re.compile(r"[\x20-\x7e]{1,255}")
-KEY_LOOK_SECONDS = 2.0  # between two looks whether a caller's key is still good, who waits for a whole answer
 OFFSET = re.compile(r"[0-9]{1,9}")
 
 
@@ -47,62 +45,50 @@ class TurnViewSet(LoopViewSet, ABC):
     body: serializers.Serializer[Any]  # one instance serves all requests: validating keeps no state
 
     @abstractmethod
-    async def plan(self, question: dict[str, Any], caller: Caller) -> tuple[NewTurn, TurnOptions]:
+    def plan(self, question: dict[str, Any], caller: Caller) -> tuple[NewTurn, TurnOptions]:
         """The turn that a validated request asks for."""
 
     @abstractmethod
     def answer(self, reply: Outcome | Message, turn_id: str, session_id: str) -> dict[str, Any]:
         """The JSON answer of a turn that came to its end."""
 
-    async def create(self, request: Request) -> Any:
-        said = self.body.run_validation(request.data)
-        question = given(said)
-        key = idempotency_key(request)
+    async def create(self, request: Request) -> HttpResponseBase:
+        question = self.body.run_validation(request.data)
+        turn, replayed = await get_service().begin(*self._new_turn(request, question))
         caller = caller_of(request)
-        new, options = await self.plan(question, caller)
-        if "after_turn" in said:  # null is the conversation's start
-            new = replace(new, after_turn=said["after_turn"] or "")
-        if key is not None:
-            new = replace(new, idempotency_key=key, fingerprint=fingerprint(request))
-        if question.get("on_busy") == "reject":
-            options = replace(options, patience=0)
-        turn, replayed = await get_service().begin(new, options)
         add_log_fields(turn=turn.turn_id, session=turn.session_id, owner_kind=caller.kind)
         if replayed:
             self.headers["Idempotent-Replayed"] = "true"
+        listener = Listener(turn, caller.key_id)
         if question.get("stream") or request.accepted_renderer.format == "sse":
-            return await self._stream(turn, language_of(request), caller.key_id)
-        await ended(turn, caller.key_id)
+            return await self._stream(listener, language_of(request))
+        await listener.wait_for_end()
         return HttpResponse(
             json.dumps(self._whole(turn), ensure_ascii=False).encode(),
             "application/json",
             headers=_headers(turn) | self.headers,
         )
 
-    async def _stream(self, turn: FollowedTurn, language: str, key_id: str) -> Stream:
-        await first_sign(turn, key_id)
+    def _new_turn(self, request: Request, question: dict[str, Any]) -> tuple[NewTurn, TurnOptions]:
+        """What `plan` says, with what all these endpoints can be asked for."""
+        new, options = self.plan(given(question), caller_of(request))
+        if "after_turn" in question:  # null is the conversation's start
+            new = replace(new, after_turn=question["after_turn"] or "")
+        if (key := idempotency_key(request)) is not None:
+            new = replace(new, idempotency_key=key, fingerprint=fingerprint(request))
+        if question.get("on_busy") == "reject":
+            options = replace(options, patience=0)
+        return new, options
+
+    async def _stream(self, listener: Listener, language: str) -> Stream:
+        await listener.wait_for_first_sign()
+        turn = listener.turn
         if turn.error is not None and not turn.text:
             raise turn.error
-        return stream_of(turn, self._whole, language, key_id=key_id, headers=_headers(turn) | self.headers)
+        return stream_of(listener, self._whole, language, headers=_headers(turn) | self.headers)
 
     def _whole(self, turn: FollowedTurn) -> dict[str, Any]:
         return self.answer(ended_well(turn), turn.turn_id, turn.session_id)
-
-
-async def ended(turn: FollowedTurn, key_id: str) -> None:
-    """Wait for the turn's end; raises `ApiError` where the caller's key is refused before."""
-    if not key_id:
-        await turn.wait()
-        return
-    waiting = asyncio.ensure_future(turn.wait())
-    try:
-        with keyring.watching(key_id):
-            while not waiting.done():
-                keyring.refuse_lost(key_id)
-                await asyncio.wait([waiting], timeout=KEY_LOOK_SECONDS)
-    finally:
-        waiting.cancel()
-    await waiting
 
 
 def ended_well(turn: FollowedTurn) -> Outcome | Message:
@@ -114,15 +100,14 @@ def ended_well(turn: FollowedTurn) -> Outcome | Message:
 
 
 def stream_of(
-    turn: FollowedTurn,
+    listener: Listener,
     answer: Callable[[FollowedTurn], dict[str, Any]],
     language: str,
     offset: int = 0,
-    key_id: str = "",
     headers: dict[str, str] | None = None,
 ) -> Stream:
     headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no", **(headers or {})}
-    return Stream(events(turn, answer, language, offset, key_id), content_type="text/event-stream", headers=headers)
+    return Stream(events(listener, answer, language, offset), content_type="text/event-stream", headers=headers)
 
 
 def idempotency_key(request: Request) -> str | None:
@@ -148,7 +133,7 @@ class MessageViewSet(TurnViewSet):
 
     body = MessageSerializer()
 
-    async def plan(self, question: dict[str, Any], caller: Caller) -> tuple[NewTurn, TurnOptions]:
+    def plan(self, question: dict[str, Any], caller: Caller) -> tuple[NewTurn, TurnOptions]:
         timing = question.get("timing_metadata")
         new = NewTurn(
             owner=caller.owner,
@@ -171,7 +156,7 @@ class ChatViewSet(TurnViewSet):
 
     body = ChatSerializer()
 
-    async def plan(self, question: dict[str, Any], caller: Caller) -> tuple[NewTurn, TurnOptions]:
+    def plan(self, question: dict[str, Any], caller: Caller) -> tuple[NewTurn, TurnOptions]:
         new = NewTurn(
             owner=caller.owner,
             session_id=question.get("session_id") or new_public_id(),
@@ -232,9 +217,9 @@ class TurnsViewSet(LoopViewSet):
         turn = await get_service().follow(caller_of(request).owner, turn_id)
         if request.method == "HEAD":  # nobody reads the events, and they may take minutes
             return HttpResponse(content_type="text/event-stream", headers=_headers(turn))
-        key_id = caller_of(request).key_id
+        listener = Listener(turn, caller_of(request).key_id)
         headers = _headers(turn) | self.headers
-        return stream_of(turn, whole_turn, language_of(request), offset_of(request), key_id, headers)
+        return stream_of(listener, whole_turn, language_of(request), offset_of(request), headers)
 
     async def cancel(self, request: Request, turn_id: str) -> Response:
         await get_service().cancel(caller_of(request).owner, turn_id)
