@@ -1,7 +1,7 @@
 """Reads the Authorization header.
 
-Requests that stay on the event loop have a key looked up beforehand (chat/views.py) and `identify` themselves; the
-others are recognised by `CallerAuthentication`, which asks the database where the key is not known afresh.
+Views on the event loop look the key up themselves and call `identify` (chat/viewsets.py). All other views use
+`CallerAuthentication`, which asks the database unless the key was read within the last second.
 """
 
 import re
@@ -19,11 +19,11 @@ from access.keyring import A_KEY, PREFIX, StoredKey, keyring, matches, read_keys
 from access.limits import LIMIT_HEADERS, throttle
 from web.errors import ApiError
 
-A_HEADER_VALUE = re.compile(r"[\x21-\x7e]{1,512}")  # what can stand in a header upstream
+A_HEADER_VALUE = re.compile(r"[\x21-\x7e]{1,512}")  # a value that can be sent upstream in a header
 
 
 class CallerAuthentication(BaseAuthentication):
-    """No header: the open caller. `Bearer` and a key of ours: its client. Another key: who brings the provider's."""
+    """No header: the open caller. `Bearer` and our key: its client. Any other key: a caller with a provider's key."""
 
     def authenticate(self, request: Request) -> tuple[Caller, None]:
         header = request.META.get("HTTP_AUTHORIZATION", "")
@@ -46,7 +46,7 @@ class CallerAuthentication(BaseAuthentication):
 
 
 def identifier_in(header: str) -> str | None:
-    """The identifier of the key of ours that a header names, which has to be looked up for `identify`."""
+    """The identifier of our key in a header. Look the key up before you call `identify`."""
     found = A_KEY.search(header)
     return found[1] if found else None
 
@@ -54,7 +54,8 @@ def identifier_in(header: str) -> str | None:
 def identify(header: str, key: StoredKey | None, *, keyless: bool = False) -> Caller:
     """The caller that an Authorization header names; raises `ApiError`.
 
-    `key`: what was found of the key of ours that it names. `keyless`: also nobody in particular, in every mode.
+    `key`: our key as it was looked up, if the header names one. `keyless`: accept requests without a header in every
+    mode.
     """
     if not header:
         if settings.ACCESS_MODE != "open" and not keyless:
@@ -66,7 +67,7 @@ def identify(header: str, key: StoredKey | None, *, keyless: bool = False) -> Ca
         raise ApiError("not_authenticated")
     if not A_HEADER_VALUE.fullmatch(sent):
         raise ApiError("invalid_request", detail_code="malformed_key")
-    if sent.lower().startswith(PREFIX) or A_KEY.search(sent):  # never to be sent to a provider, whatever else it says
+    if sent.lower().startswith(PREFIX) or A_KEY.search(sent):  # may contain our key: never send it to a provider
         return _client(sent, key)
     if settings.ACCESS_MODE == "keys":
         raise ApiError("invalid_api_key", detail_code="other_keys")
@@ -85,12 +86,12 @@ def _client(whole: str, key: StoredKey | None) -> Caller:
 class HasScope(BasePermission):
     """Raises `ApiError` unless the caller has one of the scopes that the view names for its action.
 
-    A view that names none for an action fails: nothing is open because somebody forgot it. `scopes` maps an action to
-    the scopes of which one is enough; an empty tuple leaves it to the view.
+    `scopes` maps an action to scopes; one of them is enough. An empty tuple leaves the decision to the view. An action
+    without an entry fails, so that a forgotten entry opens nothing.
     """
 
     def has_permission(self, request: Request, view: Any) -> bool:
-        if view.action not in (None, "metadata"):  # else there is no such method here, which is answered elsewhere
+        if view.action not in (None, "metadata"):  # None: the view has no such method, and DRF answers 405
             scopes = view.scopes[view.action]
             if scopes and not caller_of(request).scopes.intersection(scopes):
                 caller_of(request).require(scopes[0])

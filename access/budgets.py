@@ -1,8 +1,8 @@
-"""How many turns of an owner may run, what they may use in tokens and money, and what they did use.
+"""Budgets of an owner: how many turns may run, and how many tokens and how much money they may use.
 
-A turn is begun only where what it may take at the most fits beside what has been used and what running turns may still
-take; when it ends, what it really took is counted in the place of that. Everything here runs inside the transaction of
-whoever begins or ends turns (sessions_api/store/turns.py), in few statements: with limits every turn pays for them.
+A turn reserves the most that it can use. It begins only if that fits beside past usage and the reservations of running
+turns. When it ends, its real usage replaces the reservation. All of this runs in the transaction that begins or ends
+turns (sessions_api/store/turns.py), in few statements, because every turn of a limited owner pays for them.
 """
 
 from collections.abc import Collection, Sequence
@@ -22,14 +22,14 @@ from web.moments import utc
 ACCOUNTS = Account._meta.db_table
 RESERVATIONS = Reservation._meta.db_table
 COST_UNIT = Decimal("1e-12")  # USD
-RETRY_SECONDS = 1.0  # seconds; when it is worth asking again whether a running turn has ended
+RETRY_SECONDS = 1.0  # until a client should retry when a running turn may free the limit
 
 
 @dataclass(frozen=True, slots=True)
 class Quote:
-    """What is allowed to the owner of a turn, and what the turn may take at the most besides its prompt.
+    """The limits of a turn's owner, and the most that the turn can use besides its prompt.
 
-    Prices are USD for a token; `per_request` is USD. `context`: the most tokens that a prompt can have.
+    Prices are USD per token; `per_request` is USD. `context`: the most tokens that a prompt can have.
     """
 
     limits: Limits
@@ -46,7 +46,7 @@ class Quote:
 
 @dataclass(frozen=True, slots=True)
 class Hold:
-    """What a turn that wants to begin may take at the most; `priced`: whether its cost can be foreseen."""
+    """The most that a new turn can use; `priced`: whether its cost can be computed beforehand."""
 
     turn_id: str
     owner: str
@@ -58,7 +58,7 @@ class Hold:
 
 @dataclass(frozen=True, slots=True)
 class Settlement:
-    """What a turn took that had been begun with a hold; `None`: nobody knows, and so what was set aside."""
+    """The real usage of a turn that began with a hold. `None`: unknown, so the reserved amount counts."""
 
     turn_id: str
     tokens: int | None = None
@@ -67,7 +67,7 @@ class Settlement:
 
 @dataclass(slots=True)
 class Balance:
-    """An owner's account while turns are let in: used on `day` and in `month`; and claimed by those that run."""
+    """An owner's account in memory: used on `day` and in `month`, and held by running turns."""
 
     owner: str
     day: date
@@ -84,7 +84,7 @@ class Balance:
         return day, self.tokens, month, _to_column(self.cost), self.owner
 
     def roll_over(self, today: date) -> None:
-        """Begin a new day, or a new month. Never an old one again: another machine's clock may be ahead."""
+        """Start a new day or month. Never go back: another machine's clock may be ahead."""
         month = today.replace(day=1)
         if self.day < today:
             self.day, self.tokens = today, 0
@@ -92,7 +92,7 @@ class Balance:
             self.month, self.cost = month, Decimal(0)
 
     def add(self, began_on: date, tokens: int, cost: Decimal) -> None:
-        """What a turn took that has ended."""
+        """Add the usage of a turn that has ended."""
         if began_on == self.day:
             self.tokens += tokens
         if began_on.replace(day=1) == self.month:
@@ -102,7 +102,7 @@ class Balance:
         self.turns_running, self.tokens_held, self.cost_held = turns, tokens, cost
 
     def try_reserve(self, hold: Hold, now: datetime) -> LimitStatus | None:
-        """Let the turn in, or answer with the limit that keeps it out."""
+        """Reserve the hold, or return the limit that refuses it."""
         refusal = self._exceeded_limit(hold, now)
         if refusal is None:
             self.set_running(self.turns_running + 1, self.tokens_held + hold.tokens, self.cost_held + hold.cost)
@@ -120,7 +120,7 @@ class Balance:
             may_fit = self.cost_held > 0 and hold.cost < cost_left + self.cost_held
             reset = RETRY_SECONDS if may_fit else _until_next_month(now)
             return LimitStatus("cost_per_month", limits.cost_per_month, cost_left, reset, True, hold.cost)
-        # A cost that can't be foreseen can't be set aside: one after the other, or many at once would overspend.
+        # A cost that is not known beforehand can't be reserved: several turns at once could overspend.
         at_once = 1 if limits.cost_per_month and not hold.priced else limits.turns_in_flight
         if at_once and self.turns_running >= at_once:
             return LimitStatus("turns_in_flight", at_once, 0, RETRY_SECONDS, True)
@@ -128,14 +128,14 @@ class Balance:
 
 
 def reserve(holds: Sequence[Hold]) -> list[LimitStatus | None]:
-    """Set aside what each turn may take, in their order; answers with the limit that keeps a turn out.
+    """Reserve each hold, in order; return for each the limit that refuses it, or `None`.
 
-    To be run in the transaction that begins the turns, once for each of them.
+    Call it in the transaction that begins the turns, once for each turn.
     """
     if not holds:
         return []
     balances = _lock(sorted({hold.owner for hold in holds}))
-    now = timezone.now()  # after waiting for the lock, which may have taken until the next day
+    now = timezone.now()  # after the wait for the lock, which may pass midnight
     for balance in balances.values():
         balance.roll_over(now.date())
     _settle_ended(balances)
@@ -146,9 +146,9 @@ def reserve(holds: Sequence[Hold]) -> list[LimitStatus | None]:
 
 
 def _lock(owners: Sequence[str]) -> dict[str, Balance]:
-    """The owners' accounts, which nobody else can use before the transaction's end; new ones where there are none.
+    """Lock the owners' accounts until the transaction ends; create missing ones.
 
-    `owners` are sorted: with one order everywhere no two transactions can wait for each other.
+    `owners` are sorted: one order everywhere prevents deadlocks.
     """
     today = timezone.now().date()
     day, month = (connection.ops.adapt_datefield_value(value) for value in (today, today.replace(day=1)))
@@ -166,7 +166,7 @@ def _lock(owners: Sequence[str]) -> dict[str, Balance]:
 
 
 def _settle_ended(balances: dict[str, Balance]) -> None:
-    """Add what ended turns took to the accounts of the day and month in which they began."""
+    """Add the usage of ended turns to the day and month in which they began."""
     with connection.cursor() as cursor:
         cursor.execute(
             f"DELETE FROM {RESERVATIONS} WHERE owner IN ({_placeholders(balances)}) AND ended "
@@ -183,10 +183,7 @@ def _settle_ended(balances: dict[str, Balance]) -> None:
 
 
 def _count_running(balances: dict[str, Balance]) -> None:
-    """Count what running turns may still take.
-
-    One that another process ends at this very moment counts once more with what it had set aside, or took.
-    """
+    """Add up what running turns hold. A turn that another process ends at this moment still counts."""
     with connection.cursor() as cursor:
         cursor.execute(
             f"SELECT owner, SUM(CASE WHEN ended THEN 0 ELSE 1 END), SUM(tokens), SUM(cost) FROM {RESERVATIONS} "
@@ -216,12 +213,12 @@ def _to_column(cost: Decimal | None) -> Any:
 
 
 def _decimal(value: Any) -> Decimal:
-    """An amount as raw SQL gives it: SQLite has floats."""
+    """An amount from raw SQL: SQLite returns floats."""
     return Decimal(str(value)).quantize(COST_UNIT)
 
 
 def settle(settlements: Sequence[Settlement]) -> None:
-    """Record what turns took. It reaches the accounts when the owner's next turn asks; until then nobody need wait."""
+    """Record what turns used. The owner's next turn adds it to the account, so nothing waits for that row here."""
     if not settlements:
         return
     with connection.cursor() as cursor:
@@ -233,7 +230,7 @@ def settle(settlements: Sequence[Settlement]) -> None:
 
 
 def charge(settlements: Sequence[tuple[str, Settlement]]) -> None:
-    """Count what was done for owners without setting it aside before, once for each `turn_id`."""
+    """Count usage that was not reserved before, once for each `turn_id`."""
     if not settlements:
         return
     moment = connection.ops.adapt_datetimefield_value(timezone.now())

@@ -1,4 +1,4 @@
-"""Who is calling, and so which sessions are theirs and what they may do."""
+"""The caller of a request: which sessions it owns, and what it may do."""
 
 from dataclasses import dataclass, field
 from decimal import Decimal
@@ -16,7 +16,7 @@ OWN_SESSIONS = frozenset({Scope.CHAT.value, Scope.READ.value, Scope.WRITE.value,
 
 
 class Limits(NamedTuple):
-    """How much an owner may use; 0 is no limit. Cost in USD; days and months are UTC's."""
+    """How much an owner may use; 0 means no limit. Cost is in USD; days and months are UTC."""
 
     requests_per_minute: int = 0
     turns_in_flight: int = 0
@@ -25,12 +25,12 @@ class Limits(NamedTuple):
 
     @property
     def limit_turns(self) -> bool:
-        """Whether beginning a turn has to be asked for."""
+        """Whether any limit applies to turns."""
         return any(self[1:])
 
 
 def usual_limits() -> Limits:
-    """Those of an owner who has none of its own."""
+    """The limits of an owner without its own, from the settings."""
     return Limits(
         settings.OWNER_REQUESTS_PER_MINUTE,
         settings.OWNER_TURNS_IN_FLIGHT,
@@ -40,7 +40,7 @@ def usual_limits() -> Limits:
 
 
 def limits_of(client: Client) -> Limits:
-    """The client's own, and the usual ones where it has none."""
+    """The client's own limits, completed with the usual ones."""
     own = (getattr(client, name) for name in Limits._fields)
     return Limits._make(usual if mine is None else mine for mine, usual in zip(own, usual_limits(), strict=True))
 
@@ -49,7 +49,7 @@ def limits_of(client: Client) -> Limits:
 class Caller:
     """`owner` names the caller in the database; `kind` is open, client, or byok ("bring your own key").
 
-    `provider_key` is the caller's own, which goes upstream with this request and nowhere else. `key_id` is the
+    `provider_key` is the caller's own key: it goes upstream with this request and nowhere else. `key_id` is the
     identifier of the client's key.
     """
 
@@ -63,11 +63,11 @@ class Caller:
 
     @property
     def name(self) -> str:
-        """For the audit log: the owner, and by which key."""
+        """The name in the audit log: the owner, and the identifier of the key."""
         return f"{self.owner}/{self.key_id}" if self.key_id else self.owner
 
     def require(self, scope: str) -> None:
-        """Raises `ApiError` where the caller may not do that."""
+        """Raises `ApiError` unless the caller has this scope."""
         if scope not in self.scopes:
             raise ApiError("permission_denied", detail_code="missing_scope", scope=str(scope))
 
@@ -77,11 +77,11 @@ def open_caller() -> Caller:
 
 
 def byok_caller(provider_key: str) -> Caller:
-    """The caller who brings this key; known again by its keyed hash, from which the key cannot be had."""
+    """The caller with this provider key. Its owner name is a keyed hash, which does not reveal the key."""
     digest = salted_hmac("access.owner", provider_key, secret=settings.OWNER_HASH_KEY, algorithm="sha256")
     return Caller(f"byok:{digest.hexdigest()[:40]}", "byok", provider_key)
 
 
 def caller_of(request: Request) -> Caller:
-    """Whom `CallerAuthentication` has recognised."""
+    """The caller that `CallerAuthentication` found."""
     return cast(Caller, request.user)

@@ -1,6 +1,6 @@
-"""What operators do to clients and keys, in the admin or by commands: each change with its entry in the audit log.
+"""What operators do to clients and keys, in the admin or by command.
 
-The change and its entry are of one transaction. What notes and contacts say is in no entry.
+Each change and its audit entry share a transaction. No entry quotes notes or contacts.
 """
 
 import re
@@ -21,43 +21,43 @@ from access.models import Account, Client, Key, RequestWindow, Reservation
 
 A_KEY_OR_ITS_NAME = re.compile(r"(?:bb_)?([a-z0-9]{12})(?:_.*)?")
 LIMITS = Limits._fields
-AUDITED_FIELDS = ("name", "is_active", "scopes", *LIMITS)  # of which the audit log says what they were and are
+AUDITED_FIELDS = ("name", "is_active", "scopes", *LIMITS)  # the audit log has their old and new values
 FIELDS = (*AUDITED_FIELDS, "contact", "notes")
 STATES = {"usable": _("usable"), "expired": _("expired"), "revoked": _("revoked"), "inactive": _("client not active")}
 
 
 class Operator(NamedTuple):
-    """Who does it (as the audit log names them), and from which address."""
+    """The person who acts, as the audit log names them, and their address."""
 
     name: str
     address: str = ""
 
 
-COMMAND = Operator("command")  # somebody at the machine
+COMMAND = Operator("command")  # somebody with a shell on the machine
 
 
 def create(client: Client, by: Operator) -> None:
     with transaction.atomic():
         client.save(force_insert=True)
-        said = {name: _as_json(getattr(client, name)) for name in AUDITED_FIELDS}
-        _audit(audit.Action.CLIENT_CREATED, client, client.name, by, **said)
+        values = {name: _as_json(getattr(client, name)) for name in AUDITED_FIELDS}
+        _audit(audit.Action.CLIENT_CREATED, client, client.name, by, **values)
 
 
 def change(client: Client, by: Operator) -> None:
-    """Store what differs from the client's row; nothing is told where nothing does."""
+    """Store the changed fields. Without a change there is no audit entry."""
     with transaction.atomic():
         before = Client.objects.select_for_update().get(pk=client.pk)
         changed = [name for name in FIELDS if getattr(before, name) != getattr(client, name)]
         if not changed:
             return
         client.save(update_fields=changed)
-        told = [name for name in changed if name in AUDITED_FIELDS]
-        values = {name: [_as_json(getattr(before, name)), _as_json(getattr(client, name))] for name in told}
+        audited = [name for name in changed if name in AUDITED_FIELDS]
+        values = {name: [_as_json(getattr(before, name)), _as_json(getattr(client, name))] for name in audited}
         _audit(audit.Action.CLIENT_CHANGED, client, client.name, by, fields=sorted(changed), was_and_is=values)
 
 
 def new_key(client: Client, by: Operator, label: str = "", expires_at: datetime | None = None) -> tuple[Key, str]:
-    """A stored key, and the whole of it, to be shown once: it is nowhere afterwards."""
+    """Store a new key. Return it with its full text, which is stored nowhere: show it once."""
     with transaction.atomic():
         key, whole = keyring.new_key(client, label, expires_at)
         _audit(audit.Action.KEY_CREATED, client, public_name(key), by, label=label, expires_at=_as_json(expires_at))
@@ -65,7 +65,7 @@ def new_key(client: Client, by: Operator, label: str = "", expires_at: datetime 
 
 
 def revoke(key: Key, by: Operator) -> bool:
-    """Whether it was still to be done."""
+    """Revoke a key. Return `False` if it had been revoked before."""
     with transaction.atomic():
         done = Key.objects.filter(pk=key.pk, revoked_at=None).update(revoked_at=timezone.now())
         if done:
@@ -78,32 +78,32 @@ def _audit(action: str, client: Client, target: str, by: Operator, **details: An
 
 
 def _as_json(value: Any) -> Any:
-    """As JSON takes it."""
+    """A value that JSON can hold."""
     return str(value) if isinstance(value, Decimal | datetime) else value
 
 
-# Finding them, and how they stand
+# Queries
 
 
 def public_name(key: Key) -> str:
-    """What a key is called where its secret must not be."""
+    """A key's name without its secret."""
     return f"bb_{key.identifier}"
 
 
 def identifier_in(text: str) -> str:
-    """The identifier in a key that is given as such, with `bb_`, as it is shown, or whole. Empty: there is none."""
+    """The identifier in `text`, which may be an identifier, `bb_` and an identifier, or a full key; else empty."""
     found = A_KEY_OR_ITS_NAME.fullmatch(text.strip())
     return found[1] if found else ""
 
 
 def find(name: str) -> Client | None:
-    """The client of that name, or else of that id, with or without `client:`."""
+    """The client with that name, or with that id, with or without `client:`."""
     same_id = Q(client_id=name.removeprefix("client:"))
     return Client.objects.filter(name=name).first() or Client.objects.filter(same_id).first()
 
 
 def state_filter(name: str, prefix: str = "") -> Q:
-    """Keys that are usable, expired or revoked, but for their client's being active; `prefix` leads to them."""
+    """Filter keys by state, without regard to their client's; `prefix` is the lookup path to the keys."""
     expired = Q(**{f"{prefix}expires_at__isnull": False, f"{prefix}expires_at__lte": timezone.now()})
     revoked = Q(**{f"{prefix}revoked_at__isnull": False})
     return {"revoked": revoked, "expired": ~revoked & expired, "usable": ~revoked & ~expired}[name]
@@ -119,14 +119,14 @@ def state_of(key: Key) -> str:
 
 
 def keys_of(client: Client | None = None, *, include_unusable: bool = False) -> QuerySet[Key]:
-    """With their clients; those that are revoked or expired on demand alone."""
+    """Keys with their clients; without revoked and expired ones by default."""
     keys = Key.objects.select_related("client").order_by("client__name", "-created_at", "-id")
     keys = keys if client is None else keys.filter(client=client)
     return keys if include_unusable else keys.filter(state_filter("usable"))
 
 
 class Use(NamedTuple):
-    """What is used of a limit. `limit` 0: there is none, and then nothing may have been counted."""
+    """Usage under a limit. `limit` 0: no limit, and usage may not have been counted."""
 
     name: str
     used: int | Decimal
@@ -134,16 +134,16 @@ class Use(NamedTuple):
 
 
 def use_of(client: Client) -> Sequence[Use]:
-    """What a client has used of its limits in this minute, now, today and this month (UTC). Three queries."""
+    """A client's usage in this minute, now, today and this month (UTC). Three queries."""
     now, limits = timezone.now(), limits_of(client)
     window = RequestWindow.objects.filter(counted=client.owner, began_at__gt=now - MINUTE).first()
     used = (window.requests if window else 0, *_budget_used(client.owner, now))
     labels: Any = [Client._meta.get_field(name).verbose_name for name in LIMITS]  # type: ignore[union-attr]  # columns
-    return [Use(label, used[place], limits[place]) for place, label in enumerate(labels)]
+    return [Use(label, used[index], limits[index]) for index, label in enumerate(labels)]
 
 
 def _budget_used(owner: str, now: datetime) -> tuple[int, int, Decimal]:
-    """Turns that run, tokens of today, cost of this month. Ended turns wait in their reservations to be added."""
+    """Running turns, today's tokens, this month's cost. Includes ended turns that are not in the account yet."""
     today = now.replace(hour=0, minute=0, second=0, microsecond=0)
     month = today.replace(day=1)
     account = Account.objects.filter(owner=owner).first()

@@ -1,6 +1,6 @@
-"""How an owner stands to a limit; and requests per minute, exact for any number of workers: the database counts.
+"""The status of a limit, and requests per minute. The database counts them: exact for any number of workers.
 
-What turns may use is in budgets.py.
+budgets.py limits what turns use.
 """
 
 import ipaddress
@@ -22,11 +22,11 @@ from web.moments import utc
 
 MINUTE = timedelta(minutes=1)
 WINDOWS = RequestWindow._meta.db_table
-LIMIT_HEADERS = "bancobot.limit_headers"  # where a request carries those of its answer
+LIMIT_HEADERS = "bancobot.limit_headers"  # the key in request.META of the answer's headers
 
 
 class LimitStatus(NamedTuple):
-    """How an owner stands to a limit. `reset`: seconds until it counts anew."""
+    """How much of a limit is left. `reset`: seconds until the count starts again."""
 
     name: str
     limit: Decimal | int
@@ -61,16 +61,16 @@ class LimitStatus(NamedTuple):
 
 
 class CountedRequest(NamedTuple):
-    """A request to be counted for `who` (an owner or an address), of which `limit` are allowed in a minute."""
+    """A request to count for `who` (an owner or an address), with `limit` requests allowed per minute."""
 
     who: str
     limit: int
 
 
 def requests_to_count(caller: Caller | None, address: str) -> list[CountedRequest]:
-    """What a request counts for: its address where it does not come with a client's good key, and its owner.
+    """What to count a request for: its address, unless it has a client's valid key, and then its owner.
 
-    In this order: what the address's limit keeps out shall not use up the owner's.
+    The order matters: a request that the address's limit refuses must not use up the owner's limit.
     """
     counted = []
     if (caller is None or caller.kind != "client") and settings.ADDRESS_REQUESTS_PER_MINUTE:
@@ -81,36 +81,36 @@ def requests_to_count(caller: Caller | None, address: str) -> list[CountedReques
 
 
 def network_of(address: str) -> str:
-    """The address; of IPv6 the first half, since whoever has one address there has all of its network."""
+    """The IPv4 address, or the /64 network of an IPv6 address: a host usually has that whole network."""
     try:
         parsed = ipaddress.ip_address(address)
     except ValueError:
         return address
-    parsed = getattr(parsed, "ipv4_mapped", None) or parsed  # as a socket for both kinds names IPv4's
+    parsed = getattr(parsed, "ipv4_mapped", None) or parsed  # a dual-stack socket shows IPv4 clients so
     return str(parsed if parsed.version == 4 else ipaddress.ip_network((parsed, 64), strict=False))
 
 
 def count_requests(requests: Sequence[CountedRequest]) -> list[LimitStatus]:
-    """Count each request. In the order in which they come, those beyond the limit are refused.
+    """Count each request, in order, and refuse those beyond the limit.
 
-    A minute begins with the first request, and the next one with the first request after its end.
+    A minute begins with the first request. The next minute begins with the first request after its end.
     """
     now = timezone.now()
     times = Counter(request.who for request in requests)
-    after = {who: _count(who, times[who], now) for who in sorted(times)}  # one order everywhere, or two could deadlock
+    after = {who: _count(who, times[who], now) for who in sorted(times)}  # one order everywhere prevents deadlocks
     statuses = []
     for request in requests:
         began_at, last = after[request.who]
-        number = last - times[request.who] + 1  # of this request
+        number = last - times[request.who] + 1  # this request's place in the minute
         times[request.who] -= 1
         left = request.limit - number
-        reset = min(began_at + MINUTE - now, MINUTE).total_seconds()  # another process may have begun it after `now`
+        reset = min(began_at + MINUTE - now, MINUTE).total_seconds()  # it may have begun after `now`, elsewhere
         statuses.append(LimitStatus("requests_per_minute", request.limit, left, reset, left < 0))
     return statuses
 
 
 def _count(who: str, times: int, now: datetime) -> tuple[datetime, int]:
-    """Add requests to the present minute of `who`; answers when it began, and its requests by now."""
+    """Add requests to the current minute of `who`; return when it began, and its requests so far."""
     moment, ended = (connection.ops.adapt_datetimefield_value(value) for value in (now, now - MINUTE))
     with connection.cursor() as cursor:
         cursor.execute(
@@ -126,7 +126,7 @@ def _count(who: str, times: int, now: datetime) -> tuple[datetime, int]:
 
 
 def throttle(caller: Caller | None, address: str) -> dict[str, str]:
-    """Count a request outside of the writer; the answer's headers. Raises `ApiError` where it is one too many."""
+    """Count a request without the writer; return the answer's headers. Raises `ApiError` beyond the limit."""
     headers: dict[str, str] = {}
     for one in requests_to_count(caller, address):
         headers = limit_headers(count_requests([one])[0])
@@ -134,14 +134,14 @@ def throttle(caller: Caller | None, address: str) -> dict[str, str]:
 
 
 def limit_headers(status: LimitStatus) -> dict[str, str]:
-    """What an answer tells of a status; raises `ApiError` where the limit has been passed."""
+    """The answer's headers for a status; raises `ApiError` beyond the limit."""
     if status.refused:
         raise status.error
     return status.headers
 
 
 def purge_counters(now: datetime) -> None:
-    """Delete what counts no more: minutes that are over, and accounts that were last used in an earlier month."""
+    """Delete minutes that are over, and accounts last used in an earlier month."""
     RequestWindow.objects.filter(began_at__lt=now - 2 * MINUTE).delete()
     idle = Account.objects.filter(month__lt=now.date().replace(day=1))
     idle.exclude(owner__in=Reservation.objects.values("owner")).delete()

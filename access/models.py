@@ -12,11 +12,11 @@ from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
 LETTERS = string.ascii_lowercase + string.digits
-FOR_PREFIXES = ["varchar_pattern_ops", "timestamptz_ops"]  # PostgreSQL: how a text begins is found by the index too
+FOR_PREFIXES = ["varchar_pattern_ops", "timestamptz_ops"]  # PostgreSQL: the index also finds a prefix
 
 
 class Scope(models.TextChoices):
-    """What a key of a client may do."""
+    """What a client's key may do."""
 
     CHAT = "chat", _("say something, and follow or stop its answer")
     READ = "sessions:read", _("read its own sessions")
@@ -26,7 +26,7 @@ class Scope(models.TextChoices):
 
 
 def new_identifier() -> str:
-    """12 letters and digits: 62 bits, enough to be unique. It is no secret."""
+    """12 letters and digits: 62 bits, enough to be unique. Not a secret."""
     return "".join(secrets.choice(LETTERS) for _ in range(12))
 
 
@@ -40,9 +40,9 @@ def only_scopes(value: Any) -> None:
 
 
 class Client(models.Model):
-    """Somebody who may call with keys of ours: a program, a team, a bank's channel. The owner of its sessions.
+    """A program, a team or a bank's channel that calls with our keys. It owns its sessions.
 
-    A limit that is empty is the setting's, and 0 means that there is none.
+    An empty limit means the setting's value; 0 means no limit.
     """
 
     client_id = models.CharField(_("client id"), max_length=32, unique=True, default=new_identifier, editable=False)
@@ -72,12 +72,12 @@ class Client(models.Model):
 
     @property
     def owner(self) -> str:
-        """What its sessions are filed under."""
+        """The owner of its sessions."""
         return f"client:{self.client_id}"
 
 
 class Key(models.Model):
-    """A key of a client: `bb_`, the identifier, `_` and a secret, of which a hash alone is kept."""
+    """A client's key: `bb_`, the identifier, `_` and a secret. Only the secret's hash is stored."""
 
     client = models.ForeignKey(Client, on_delete=models.PROTECT, related_name="keys", verbose_name=_("client"))
     identifier = models.CharField(_("key"), max_length=12, unique=True, default=new_identifier, editable=False)
@@ -98,7 +98,7 @@ class Key(models.Model):
 
 
 class RequestWindow(models.Model):
-    """The requests of an owner or an address in the minute that began with the first of them."""
+    """Requests of an owner or an address in one minute, which begins with the first request."""
 
     counted = models.CharField(max_length=120, primary_key=True)
     began_at = models.DateTimeField(db_index=True)
@@ -113,9 +113,9 @@ class RequestWindow(models.Model):
 
 
 class Account(models.Model):
-    """What an owner with a budget has used on `day`, and in the month that began on `month`; days are UTC's.
+    """What an owner with a budget has used on `day`, and in the month that began on `month` (UTC).
 
-    Its row is what turns of one owner wait for, so that no two of them are given the same rest of a budget.
+    Turns of one owner lock this row, so that no two of them get the same rest of a budget.
     """
 
     owner = models.CharField(max_length=80, primary_key=True)
@@ -133,7 +133,7 @@ class Account(models.Model):
 
 
 class Reservation(models.Model):
-    """What a running turn may take at the most; once it has ended, what it took, until that is added to the account."""
+    """The most that a running turn can use. After its end: its usage, until the account contains it."""
 
     turn_id = models.CharField(max_length=32, primary_key=True)
     owner = models.CharField(max_length=80)
@@ -152,7 +152,7 @@ class Reservation(models.Model):
 
 
 class AuditQuerySet(models.QuerySet["AuditEntry"]):
-    """Entries are added and read; `purge` alone removes some, when their time has come."""
+    """Entries can be added and read. Only `purge` deletes some, when they have expired."""
 
     def update(self, **values: Any) -> int:
         raise TypeError("The audit log is not to be changed.")
@@ -161,13 +161,13 @@ class AuditQuerySet(models.QuerySet["AuditEntry"]):
         raise TypeError("The audit log is not to be deleted from.")
 
     def purge(self, older_than: Any, most: int) -> int:
-        """Remove at most so many entries from before that moment. Answers how many."""
+        """Delete at most `most` entries older than that moment. Return how many."""
         old = AuditEntry.objects.filter(at__lt=older_than).order_by("at")[:most]
         return models.QuerySet(AuditEntry).filter(pk__in=list(old.values_list("pk", flat=True))).delete()[0]
 
 
 class AuditEntry(models.Model):
-    """Who did what to which session, key or client, from where and when. Never what anybody wrote."""
+    """Who did what to which session, key or client, when and from where. Never what anybody wrote."""
 
     class Action(models.TextChoices):
         LISTED = "sessions.listed", _("listed sessions")
@@ -226,9 +226,9 @@ class AuditEntry(models.Model):
 
 
 class LoginAttempts(models.Model):
-    """How often somebody has tried a password of the admin; forgotten at `until`, which each attempt puts off.
+    """How often somebody has tried an admin password. The row expires at `until`, which each attempt postpones.
 
-    `who` is a keyed hash: of an address, or of a user name and an address.
+    `who` is a keyed hash of an address, or of a user name and an address.
     """
 
     who = models.CharField(max_length=64, primary_key=True)
@@ -236,7 +236,7 @@ class LoginAttempts(models.Model):
     until = models.DateTimeField(db_index=True)
 
     class Meta:
-        db_table = "bancobot_project_passwordtries"  # whose it was at first
+        db_table = "bancobot_project_passwordtries"  # the app that created it
         default_permissions = ()
 
     def __str__(self) -> str:

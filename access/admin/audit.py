@@ -1,4 +1,4 @@
-"""The audit log in the admin: to be read, searched and filtered."""
+"""The audit log in the admin: read, search and filter."""
 
 import json
 from typing import Any
@@ -20,8 +20,8 @@ ACTORS = ("open", "command", audit.SYSTEM)
 
 
 def search(entries: QuerySet[AuditEntry], text: str) -> QuerySet[AuditEntry]:
-    """Those of exactly that target; else those whose actor, or target, begins so. An index answers each of them."""
-    of_target = entries.filter(target=text, target__gt="")  # as the index says
+    """Entries with exactly that target; otherwise those whose actor or target begins so. All use an index."""
+    of_target = entries.filter(target=text, target__gt="")  # the condition of the partial index
     if of_target.exists():
         return of_target
     kind, colon, _rest = text.partition(":")
@@ -33,7 +33,7 @@ def search(entries: QuerySet[AuditEntry], text: str) -> QuerySet[AuditEntry]:
 def beginning(entries: QuerySet[AuditEntry], field: str, text: str) -> QuerySet[AuditEntry]:
     if connection.vendor == "postgresql":
         return entries.filter(**{f"{field}__startswith": text})
-    # SQLite takes no index for LIKE, and compares texts byte by byte.
+    # SQLite uses no index for LIKE, and compares texts byte by byte.
     return entries.filter(**{f"{field}__gte": text, f"{field}__lt": f"{text}\U0010ffff"})
 
 
@@ -45,11 +45,11 @@ class WhenFilter(PeriodFilter):
 
 @admin.register(AuditEntry, site=site)
 class AuditAdmin(admin.ModelAdmin):
-    """To be read and searched, by nobody to be changed."""
+    """Read and search only: nobody can change entries."""
 
     list_display = ["when", "actor", "action", "target", "owner", "address"]
     list_filter = [WhenFilter, "action"]
-    sortable_by = ()  # one order, which the indexes give
+    sortable_by = ()  # the indexes support one order only
     search_fields = ["target"]  # shows the box; `search` answers it
     search_help_text = _(
         "Which session, key or client (or how its name begins), or who: staff:…, client:…, byok:…, open, command"
@@ -78,7 +78,7 @@ class AuditAdmin(admin.ModelAdmin):
 
     @admin.display(description=_("when"))
     def when(self, entry: AuditEntry) -> str:
-        return f"{localtime(entry.at):%Y-%m-%d %H:%M:%S %Z}"  # to the second, and the same in every language
+        return f"{localtime(entry.at):%Y-%m-%d %H:%M:%S %Z}"  # with seconds, and the same in every language
 
     @admin.display(description=_("details"))
     def details_text(self, entry: AuditEntry) -> str:

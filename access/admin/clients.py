@@ -1,4 +1,4 @@
-"""Clients and their keys, the audit log, and the users of the admin, for the people who run the service."""
+"""Clients and their keys in the admin."""
 
 from typing import Any
 
@@ -20,7 +20,7 @@ from access.clients import Operator
 from access.models import Client, Key, Scope, usual_scopes
 from web.modeladmin import PageWithMore
 
-MAX_KEYS_SHOWN = 50  # on the page of their client, the newest
+MAX_KEYS_SHOWN = 50  # the newest, on their client's page
 
 
 def operator(request: HttpRequest) -> Operator:
@@ -45,7 +45,7 @@ class ClientForm(forms.ModelForm):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         for name, usual in usual_limits()._asdict().items():
-            if name in self.fields:  # they are not where somebody may only look
+            if name in self.fields:  # read-only users have no form fields
                 said = _("Empty: as the setting %(name)s says (now %(value)s). 0: no limit.")
                 shown = usual or _("no limit")
                 self.fields[name].help_text = said % {"name": f"OWNER_{name.upper()}", "value": shown}
@@ -53,7 +53,7 @@ class ClientForm(forms.ModelForm):
 
 @admin.register(Client, site=site)
 class ClientAdmin(PageWithMore):
-    """A client stays: its sessions and the audit log name it. One that may call no more is made inactive."""
+    """Clients can't be deleted: their sessions and the audit log name them. Make a client inactive instead."""
 
     form = ClientForm
     list_display = ["name", "contact", "is_active", "scopes_shown", "usable_keys", "last_used"]
@@ -134,7 +134,7 @@ class StateFilter(admin.SimpleListFilter):
 
 @admin.register(Key, site=site)
 class KeyAdmin(PageWithMore):
-    """Keys are added and revoked. Adding takes the permission to add keys, revoking the one to change them."""
+    """Keys are added and revoked. Adding needs the permission to add keys; revoking, the one to change them."""
 
     form = KeyForm
     list_display = ["shown", "client", "label", "created_at", "expires_at", "last_used_at", "state"]
@@ -152,7 +152,7 @@ class KeyAdmin(PageWithMore):
         css = {"all": ["access/admin.css"]}
 
     def lookup_allowed(self, lookup: str, value: str, request: HttpRequest) -> bool:
-        """An address may filter by what is shown; by the secret's hash it would tell it, letter by letter."""
+        """No filter by the secret's hash: it would reveal the hash letter by letter."""
         return not lookup.startswith("secret") and super().lookup_allowed(lookup, value, request)
 
     def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
@@ -173,7 +173,7 @@ class KeyAdmin(PageWithMore):
     def get_search_results(
         self, request: HttpRequest, queryset: QuerySet[Key], search_term: str
     ) -> tuple[QuerySet[Key], bool]:
-        """A key is found by its name, as it is shown too, or by all of it."""
+        """Find a key by its identifier, its displayed name, or the full key."""
         identifier = clients.identifier_in(search_term)
         if identifier and (named := queryset.filter(identifier=identifier)):
             return named, False
@@ -187,7 +187,7 @@ class KeyAdmin(PageWithMore):
     def state(self, key: Key) -> Any:
         return clients.STATES[clients.state_of(key)]
 
-    # Adding: the whole key is in the answer to the form and nowhere else; not in a message, a session or a log
+    # Adding: only the answer to the form has the full key, no message, session or log
 
     def save_model(self, request: HttpRequest, obj: Any, form: Any, change: bool) -> None:
         key, obj.whole = clients.new_key(obj.client, operator(request), obj.label, obj.expires_at)
@@ -196,7 +196,7 @@ class KeyAdmin(PageWithMore):
     def response_add(self, request: HttpRequest, obj: Any, post_url_continue: str | None = None) -> HttpResponse:
         return self._page(request, "created", obj, title=_("The new key"), whole=obj.whole)
 
-    # Revoking: a page that asks, and the same address by POST
+    # Revoking: GET asks for confirmation, POST revokes
 
     def revoke_view(self, request: HttpRequest, object_id: int) -> HttpResponse:
         key = Key.objects.select_related("client").filter(pk=object_id).first()
@@ -220,6 +220,6 @@ class KeyAdmin(PageWithMore):
         return {"can_revoke": revocable and self.has_revoke_permission(request)}
 
     def _page(self, request: HttpRequest, name: str, key: Key, **more: Any) -> HttpResponse:
-        request.current_app = self.admin_site.name  # as Django's own pages do
+        request.current_app = self.admin_site.name  # as in Django's own pages
         context = {**self.admin_site.each_context(request), "opts": self.opts, "media": self.media, "key": key, **more}
         return TemplateResponse(request, f"admin/access/key/{name}.html", context)

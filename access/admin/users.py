@@ -1,4 +1,4 @@
-"""The admin's own users and groups: the audit log is told of a change, with the rights as they are afterwards."""
+"""The admin's users and groups. The audit log records each change, with the rights after it."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -26,7 +26,7 @@ def rights_of(holder: User | Group) -> dict[str, Any]:
 
 
 class Audited:
-    """Tells the audit log what Django's admin tells its own."""
+    """Records in the audit log what Django's admin records in its own log."""
 
     def log_addition(self, request: HttpRequest, obj: Any, message: Any) -> Any:
         audit_change(request, "added", obj, rights=rights_of(obj))

@@ -1,4 +1,4 @@
-"""What the commands for clients and keys have in common."""
+"""Arguments that the commands for clients and keys share."""
 
 import re
 from datetime import UTC, date, datetime, timedelta
@@ -15,7 +15,7 @@ UNITS = {"h": "hours", "d": "days", "w": "weeks"}
 
 
 def client_called(name: str) -> Client:
-    """Raises `CommandError` where there is none."""
+    """The client with that name; raises `CommandError` if there is none."""
     client = clients.find(name)
     if client is None:
         raise CommandError(f"There is no client called {name!r}. The admin and list_keys --all name those that exist.")
@@ -23,7 +23,7 @@ def client_called(name: str) -> Client:
 
 
 def end_of(text: str) -> datetime:
-    """12h, 90d, 52w from now; the end of a day (2027-03-31); or a moment, in UTC where it names no zone."""
+    """12h, 90d, 52w from now; the end of a day (2027-03-31); or a moment, in UTC unless it names a zone."""
     moment = _moment(text)
     if moment is None:
         raise CommandError(
@@ -55,7 +55,7 @@ def check_label(label: str) -> None:
 
 
 def in_words(problem: ValidationError) -> str:
-    """A model's complaints in one line."""
+    """A model's validation errors in one line."""
     if not hasattr(problem, "error_dict"):
         return " ".join(problem.messages)
     return " ".join(f"{name}: {' '.join(said)}" for name, said in problem.message_dict.items())

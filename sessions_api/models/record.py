@@ -1,4 +1,4 @@
-"""The record: conversations, their messages, and who does the housekeeping."""
+"""The record: conversations, their messages, and the leases of housekeeping."""
 
 import secrets
 
@@ -13,11 +13,11 @@ def new_public_id() -> str:
 
 
 class Session(models.Model):
-    """A conversation of one owner. `session_id` is its public name, unique among the owner's open ones.
+    """A conversation of one owner. `session_id` is its public name, unique among the owner's open sessions.
 
-    `message_count` counts questions and replies, superseded ones included, and so is the next message's position.
-    `superseded_count` says how many of them a later turn took the place of. `forked_from`: the turn of another session
-    up to which this one began as a copy.
+    `message_count` counts questions and replies, including superseded ones, so it is the next message's position.
+    `superseded_count` counts those that a later turn replaced. `forked_from`: the last copied turn, if this session
+    began as a copy of another one.
     """
 
     owner = models.CharField(_("owner"), max_length=80)
@@ -67,9 +67,9 @@ class Session(models.Model):
 class Message(models.Model):
     """One message of a session. A turn is a question and its reply, which share `turn_id`.
 
-    The key is the place in the conversation, so that a table can be spread over machines by session. A reply is
-    `pending` while its turn runs; `runner` then names the process that runs it and `heartbeat_at` says when that
-    process last wrote.
+    The primary key is the session and the position, so that a table can be sharded by session. A reply is `pending`
+    while its turn runs. Meanwhile `runner` names the process that runs it, and `heartbeat_at` is that process's last
+    write.
     """
 
     class Role(models.TextChoices):
@@ -130,7 +130,7 @@ class Message(models.Model):
             models.Index(
                 fields=["session"], condition=Q(status__in=["failed", "interrupted"]), name="message_unfinished"
             ),
-            # Ends of turns, in their order: only replies have a runner, and not those that a fork or an import copied.
+            # Ends of turns in order. Only replies have a runner, except those that a fork or an import copied.
             models.Index(
                 fields=["completed_at"], condition=Q(runner__gt="", completed_at__isnull=False), name="message_ended"
             ),
@@ -141,12 +141,12 @@ class Message(models.Model):
 
     @property
     def public_id(self) -> str:
-        """The message's id for clients: its turn, and its place in the conversation."""
+        """The message's id for clients: turn and position."""
         return f"{self.turn_id}.{self.position}"
 
 
 class Feedback(models.Model):
-    """What somebody thinks of a reply. The newest opinion counts; it goes with its session."""
+    """An opinion on a reply. The newest one counts. It is erased with its session."""
 
     class Rating(models.TextChoices):
         UP = "up", _("good")
@@ -171,9 +171,9 @@ class Feedback(models.Model):
 
 
 class IdempotencyKey(models.Model):
-    """A key that a client gave to a request, and the turn that the request began.
+    """A client's key for a request, and the turn that the request began. It is erased with its session.
 
-    It goes with its session. `fingerprint` is a keyed hash of the request, from which no text can be had.
+    `fingerprint` is a keyed hash of the request, which reveals no text.
     """
 
     pk = models.CompositePrimaryKey("owner", "key")
@@ -193,7 +193,7 @@ class IdempotencyKey(models.Model):
 
 
 class Cancellation(models.Model):
-    """Somebody wants a turn to be stopped that another process runs; that process looks here."""
+    """A request to stop a turn that another process runs. That process looks here."""
 
     turn_id = models.CharField(max_length=32, primary_key=True)
     requested_at = models.DateTimeField()
@@ -207,7 +207,7 @@ class Cancellation(models.Model):
 
 
 class Lease(models.Model):
-    """Who does a piece of housekeeping at present: one process at a time, until `expires_at`."""
+    """The process that does a piece of housekeeping until `expires_at`: one at a time."""
 
     name = models.CharField(max_length=50, primary_key=True)
     holder = models.CharField(max_length=120)

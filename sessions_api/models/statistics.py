@@ -1,13 +1,13 @@
-"""What the overview is answered from: counts of turns that have ended. Numbers alone, which outlive erased sessions."""
+"""Counts of ended turns, for the overview. They hold only numbers, and outlive erased sessions."""
 
 from django.db import models
 from django.utils.translation import gettext_lazy as _
 
 
 class Tally(models.Model):
-    """Turns that ended in an hour or on a day (UTC): of all, of one model, of one client, or with one error.
+    """Turns that ended in an hour or on a day (UTC): all, or those of one model, one client or one error.
 
-    `first_token` and `total` say how many of them took how long: {bucket of histograms.py: turns}.
+    `first_token` and `total` are histograms of durations: {bucket of histograms.py: turns}.
     """
 
     class Grain(models.TextChoices):
@@ -43,7 +43,7 @@ class Tally(models.Model):
 
 
 class SessionCost(models.Model):
-    """What the turns of a session that ended within an hour took. Goes with its session."""
+    """Usage of a session's turns that ended within an hour. Erased with its session."""
 
     pk = models.CompositePrimaryKey("session_id", "start")
     session = models.ForeignKey(
@@ -63,7 +63,7 @@ class SessionCost(models.Model):
 
 
 class CountedUntil(models.Model):
-    """Up to which moment the ends of turns are in the tallies; `kind` is one of statistics.KINDS."""
+    """The moment up to which ended turns are in the tallies; `kind` is one of tallies.KINDS."""
 
     kind = models.CharField(max_length=10, primary_key=True)
     moment = models.DateTimeField()

@@ -1,4 +1,4 @@
-"""What turns and the event loop ask the record: for any number of them in a few statements (see writer.py)."""
+"""Reads of the record for turns: a few statements for any number of them (see writer.py)."""
 
 from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
@@ -22,15 +22,15 @@ from sessions_api.store.messages import (
 )
 from web.moments import utc
 
-MAX_SUPERSEDED_AT_ONCE = 2_000  # messages that a turn may take the place of: all turns of the process wait for it
-MAX_SUPERSEDED = 20_000  # of a session, after which no more may be: each of its turns has to look past them
+MAX_SUPERSEDED_AT_ONCE = 2_000  # messages that one turn may supersede: all turns of the process wait for it
+MAX_SUPERSEDED = 20_000  # superseded messages of a session: each of its turns has to read past them
 SESSIONS = Session._meta.db_table
 MESSAGES = Message._meta.db_table
 KEYS = IdempotencyKey._meta.db_table
 
 
 def find_keys(turns: Sequence[NewTurn]) -> list[UsedIdempotencyKey | None]:
-    """What the turns' idempotency keys stand for already; `None` where a turn has none, or a new one."""
+    """The earlier use of each turn's idempotency key; `None` for a new key, or none."""
     keys = {turn.owned_key for turn in turns if turn.owned_key}
     cutoff = oldest_key(timezone.now())
     columns = "k.owner, k.key, k.turn_id, k.fingerprint, k.created_at"
@@ -45,7 +45,7 @@ def find_keys(turns: Sequence[NewTurn]) -> list[UsedIdempotencyKey | None]:
 
 
 def find_sessions(turns: Iterable[NewTurn]) -> tuple[dict[SessionKey, BegunTurn], dict[SessionKey, SessionBusy]]:
-    """The open sessions that the turns name, ready for their next turn, and which of them have an unfinished one."""
+    """The turns' open sessions, ready for the next turn, and those that have an unfinished one."""
     keys = {turn.session_key for turn in turns}
     own = {turn.turn_id for turn in turns}
     known: dict[SessionKey, BegunTurn] = {}
@@ -61,7 +61,7 @@ def find_sessions(turns: Iterable[NewTurn]) -> tuple[dict[SessionKey, BegunTurn]
         known[key] = BegunTurn(pk, session_id, count + 1, model, system_prompt, superseded)
         if turn_id is not None:
             busy[key] = SessionBusy(turn_id, utc(heartbeat_at))
-        if turn_id in own:  # this turn's own work, of which the answer was lost
+        if turn_id in own:  # this turn's own rows; the answer to their commit was lost
             known[key].position -= 2
         known[key].history_end = known[key].position - 1
     return known, busy
@@ -70,7 +70,7 @@ def find_sessions(turns: Iterable[NewTurn]) -> tuple[dict[SessionKey, BegunTurn]
 def find_history_ends(
     turns: Sequence[NewTurn], known: dict[SessionKey, BegunTurn]
 ) -> dict[str, TurnNotFound | TooManySuperseded]:
-    """Where the history of those ends that name the turn which they follow; answers for which of them there is none."""
+    """Set where the history ends for turns that name the turn they follow. Return the turns that can't begin."""
     missing: dict[str, TurnNotFound | TooManySuperseded] = {}
     for turn in turns:
         begun = known.get(turn.session_key)
@@ -88,7 +88,7 @@ def find_history_ends(
 
 
 def _end_of(session_pk: int, turn_id: str) -> int | None:
-    """The position after a turn that is part of the conversation, 0 for its start; `None` where there is none."""
+    """The position after a turn of the conversation, 0 for its start; `None` if there is no such turn."""
     if not turn_id:
         return 0
     messages = Message.objects.filter(session=session_pk, turn_id=turn_id, superseded_at=None)
@@ -97,7 +97,7 @@ def _end_of(session_pk: int, turn_id: str) -> int | None:
 
 
 def read_histories(turns: Sequence[tuple[NewTurn, BegunTurn]]) -> None:
-    """Fill in what came before each question."""
+    """Read the history before each question."""
     by_pk = {begun.session_pk: begun for _, begun in turns}
     for pk, position, turn_id, role, content, status in _select_per_pair(
         "m.session_id, m.position, m.turn_id, m.role, m.content, m.status",
@@ -112,12 +112,12 @@ def read_histories(turns: Sequence[tuple[NewTurn, BegunTurn]]) -> None:
         if position < by_pk[pk].history_end:
             by_pk[pk].history.append(PastMessage(turn_id, role, content, status))
     for turn, begun in turns:
-        del begun.history[: -turn.history_limit]  # more were read than needed where few of them are superseded
+        del begun.history[: -turn.history_limit]  # few are superseded, so more were read than needed
         begun.unread = begun.history_end - begun.superseded - len(begun.history)
 
 
 def _select_per_pair(columns: str, joined: str, pairs: Iterable[tuple[Any, Any]]) -> list[tuple[Any, ...]]:
-    """What a join finds for each of the pairs, which it calls v.column1 and v.column2."""
+    """The rows that a join finds for all pairs; its SQL calls them v.column1 and v.column2."""
     pairs = list(pairs)
     if not pairs:
         return []
@@ -131,15 +131,15 @@ def _select_per_pair(columns: str, joined: str, pairs: Iterable[tuple[Any, Any]]
 
 
 def oldest_key(now: datetime) -> datetime:
-    """From when on idempotency keys count. None expires while its turn may run."""
+    """The age at which idempotency keys expire, as a moment. No key expires while its turn may run."""
     longest_turn = timedelta(seconds=settings.TURN_DEADLINE_SECONDS + settings.TURN_LEASE_SECONDS)
     return now - max(timedelta(hours=settings.IDEMPOTENCY_HOURS), longest_turn)
 
 
 def find_replies(turns: Sequence[tuple[str, str]]) -> list[Message | None]:
-    """The replies of turns that are named by owner and turn id; `None` where the owner has no such turn.
+    """The replies of turns, named by owner and turn id; `None` where the owner has no such turn.
 
-    Those of closed sessions are among them.
+    Includes closed sessions.
     """
     replies = Message.objects.filter(
         turn_id__in=[turn_id for _, turn_id in turns], role=Message.Role.ASSISTANT
@@ -149,7 +149,7 @@ def find_replies(turns: Sequence[tuple[str, str]]) -> list[Message | None]:
 
 
 def find_models(sessions: Sequence[tuple[str, str]]) -> list[str]:
-    """The models that sessions, named by owner and session id, remember; empty where there is none."""
+    """The models of open sessions, named by owner and session id; empty if there is none."""
     ids = [session_id for _, session_id in sessions]
     rows = Session.objects.filter(session_id__in=ids, closed_at=None).values_list("owner", "session_id", "model")
     found = {(owner, session_id): model for owner, session_id, model in rows}

@@ -1,4 +1,4 @@
-"""What passes between a turn and the store: what it asks for, what it is given, how it ended."""
+"""The values that a turn and the store exchange: the new turn, the answer to it, and its outcome."""
 
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -16,18 +16,18 @@ SessionKey = tuple[str, str]  # owner and session id
 
 
 def token_bound(text: str) -> int:
-    """Tokens that a message takes at the most, nearly always: Portuguese has four bytes and more in a token."""
+    """An upper bound of a message's tokens that nearly always holds: a Portuguese token has four bytes or more."""
     return len(text.encode()) // BYTES_PER_TOKEN + TOKENS_PER_MESSAGE
 
 
 @dataclass(frozen=True, slots=True)
 class NewTurn:
-    """A question that wants a reply. `None` for model, system prompt and persona means: as the session has it.
+    """A question to answer. `None` for model, system prompt and persona means: use the session's.
 
-    `default_system_prompt` serves a session that has none, and a new one keeps it. `history_limit`: how many earlier
-    messages to read at the most. With an `idempotency_key`, `fingerprint` is what tells this request from others.
-    `quote`: the owner's limits, where there are any. `after_turn`: the turn that this one follows, empty for the
-    conversation's start; what came after that is superseded. `None`: it goes on at the end.
+    `default_system_prompt` applies to a session without a system prompt; a new session keeps it. `history_limit`: the
+    most earlier messages to read. `fingerprint` identifies the request that an `idempotency_key` belongs to. `quote`:
+    the owner's limits, if any. `after_turn`: the turn that this one follows, empty for the conversation's start; later
+    turns are superseded. `None`: append to the end.
     """
 
     owner: str
@@ -55,7 +55,7 @@ class NewTurn:
 
 
 class PastMessage(NamedTuple):
-    """A message of the history. (A tuple, since a turn reads dozens.)"""
+    """A message of the history. (A tuple, because a turn reads dozens.)"""
 
     turn_id: str
     role: str
@@ -65,10 +65,10 @@ class PastMessage(NamedTuple):
 
 @dataclass(slots=True)
 class BegunTurn:
-    """A stored question and its pending reply, which stands at `position`.
+    """A stored question, and its pending reply at `position`.
 
-    `history` is what came before the question, oldest first, without what was superseded; `unread` says how many
-    messages are older still. It ends before position `history_end`, and `superseded` messages of that are left out.
+    `history`: the messages before the question, oldest first, without superseded ones. It ends before position
+    `history_end`. `unread`: how many older messages were not read. `superseded`: how many were left out.
     """
 
     session_pk: int
@@ -84,7 +84,7 @@ class BegunTurn:
 
 @dataclass(frozen=True, slots=True)
 class SessionBusy:
-    """The session has another unfinished turn; one whose heartbeat is old is dead."""
+    """The session has another unfinished turn. If its heartbeat is old, it is dead."""
 
     turn_id: str
     heartbeat_at: datetime
@@ -92,17 +92,17 @@ class SessionBusy:
 
 @dataclass(frozen=True, slots=True)
 class TurnNotFound:
-    """The session has no turn to follow with that id, or not any more: it has been superseded."""
+    """The session has no turn with that id to follow, or it has been superseded."""
 
 
 @dataclass(frozen=True, slots=True)
 class TooManySuperseded:
-    """More would be superseded than one transaction should."""
+    """The turn would supersede too many messages for one transaction."""
 
 
 @dataclass(frozen=True, slots=True)
 class UsedIdempotencyKey:
-    """The idempotency key has been used before, by that turn."""
+    """The idempotency key was used before, for this turn."""
 
     turn_id: str
     fingerprint: str
@@ -119,9 +119,9 @@ class TurnProgress:
 
 @dataclass(frozen=True, slots=True)
 class Title:
-    """What a model calls a conversation, in the place of `instead_of`; empty where it had no good idea.
+    """A title from a model, which replaces `instead_of`; empty if the model gave no usable one.
 
-    And what that took: tokens and USD; for an owner with limits also as a `settlement`.
+    With its usage in tokens and USD; for an owner with limits also as a `settlement`.
     """
 
     session_pk: int
@@ -136,7 +136,7 @@ class Title:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """How a turn ended: what becomes of its pending reply. The fields are Message's."""
+    """How a turn ended. The fields are Message's, and update its pending reply."""
 
     session_pk: int
     position: int
@@ -158,4 +158,4 @@ class Outcome:
     history_omitted: int = 0
     error_code: str = ""
     may_have_been_billed: bool = False
-    settlement: Settlement | None = None  # where the turn was begun on quote
+    settlement: Settlement | None = None  # if the turn began with a quote

@@ -1,6 +1,6 @@
-"""Names the process that runs a turn, so that another process on the machine can tell that it is gone.
+"""Names the process that runs a turn, so that another process on the machine can tell whether it still exists.
 
-And knows how far a silent process can be taken for dead: while the database was away, nobody could be heard.
+Also remembers database outages: during one, no process can write heartbeats, so silence proves nothing.
 """
 
 import functools
@@ -12,21 +12,21 @@ from pathlib import Path
 
 
 def _namespace() -> str:
-    """This machine and process namespace; pids mean something within one alone."""
+    """This machine and process namespace: pids are unique only within one."""
     try:
         return f"{socket.gethostname()[:60]}/{Path('/proc/self/ns/pid').readlink().name[5:-1]}"
-    except OSError:  # not Linux: then the lease alone decides
+    except OSError:  # not Linux: the lease alone decides
         return socket.gethostname()[:60]
 
 
 def _start_time(pid: int) -> str:
-    """When a process began, in clock ticks since boot, since pids are used again; empty where there is none."""
+    """When a process began, in clock ticks since boot, because pids are reused; empty if there is none."""
     try:
         stat = Path(f"/proc/{pid}/stat").read_text()
     except OSError:
         return ""
     state, *rest = stat.rpartition(")")[2].split()
-    return "" if state == "Z" else rest[18]  # a zombie runs nothing any more
+    return "" if state == "Z" else rest[18]  # a zombie runs nothing
 
 
 @functools.cache
@@ -35,12 +35,12 @@ def _name(pid: int) -> str:
 
 
 def this_process() -> str:
-    """This process's name. (Asked by pid, since a forked worker is another process.)"""
+    """This process's name. (Cached by pid: a forked worker is another process.)"""
     return _name(os.getpid())
 
 
 def is_gone(name: str) -> bool:
-    """Whether that process is certainly no more. One on another machine may live for all we know."""
+    """Whether that process certainly does not exist any more. One on another machine may be alive."""
     namespace, _, process = name.partition(":")
     pid, _, started = process.partition(":")
     return namespace == _namespace() and bool(started) and pid.isdigit() and _start_time(int(pid)) != started
@@ -56,7 +56,7 @@ class Outages:
         self.last_at = time.monotonic()
 
     def over_for(self, seconds: float) -> bool:
-        """Whether the database has been there for so long that whoever lives had time to be heard again."""
+        """Whether the database has been back for that long, so that living processes have written heartbeats again."""
         return time.monotonic() - self.last_at > seconds
 
 

@@ -1,10 +1,10 @@
-"""What a conversation is called until somebody gives it another name."""
+"""The title of a conversation until somebody gives it another one."""
 
-MAX_TITLE_CHARS = 60  # characters of a title that nobody has chosen
+MAX_TITLE_CHARS = 60  # of a title that nobody has chosen
 
 
 def title_of(question: str) -> str:
-    """The beginning of a conversation's first message, on one line and cut at a word."""
+    """The beginning of the first message, on one line and cut at a word."""
     text = " ".join(question[: MAX_TITLE_CHARS * 20].split())  # a message may be a whole document
     if len(text) <= MAX_TITLE_CHARS:
         return text

@@ -1,8 +1,8 @@
-"""The only writer of turns: begins them, keeps their progress, ends them.
+"""The only writer of turns: begins them, stores their progress, ends them.
 
-The operations take lists, because the writer (writer.py) runs whatever waits as one set: a few statements for any
-number of turns, in SQL that SQLite and PostgreSQL share, since this is what every turn pays for. Each recognises its
-own work, so that it can be run again when a commit's fate is unknown.
+The operations take lists, because the writer (writer.py) runs all waiting work as one set: a few statements for any
+number of turns. Every turn pays for them, so they are SQL that SQLite and PostgreSQL share. Each operation recognises
+its own rows, so it can run again when it is unknown whether a commit succeeded.
 """
 
 import json
@@ -47,7 +47,7 @@ from sessions_api.store.titles import title_of
 
 
 class RunSeparately(Error):
-    """Something of a set needs a look of its own, or a second one; the writer then runs each alone, and again."""
+    """One item of a set needs special care, or a retry. The writer then runs each item alone, and retries it."""
 
 
 NOT_OUTCOME_COLUMNS = ("session_pk", "position", "completed_at", "cost", "settlement")
@@ -56,8 +56,8 @@ RECORD_OUTCOME = (
     f"UPDATE {MESSAGES} SET {', '.join(f'{name} = %s' for name in OUTCOME_COLUMNS)}, cost = %s, completed_at = %s, "
     "heartbeat_at = NULL WHERE session_id = %s AND position = %s AND "
 )
-# A turn that was taken for dead, since the database was away for long, but whose process has brought it to its end, is
-# recorded over that; not over what this very outcome has left there, when a commit's answer was lost.
+# After a long database outage a living turn may have been marked as interrupted: its outcome replaces that mark. The
+# last condition excludes this very outcome, which may be stored already if the answer to its commit was lost.
 STILL_OPEN = "(status = 'pending' OR status = 'interrupted' AND runner = %s AND completed_at <> %s)"
 CANCELLED_MEANWHILE = "(status = 'cancelled' AND runner = %s AND completed_at <> %s)"
 
@@ -66,10 +66,10 @@ BeginResult = BegunTurn | SessionBusy | UsedIdempotencyKey | TurnNotFound | TooM
 
 
 def begin_turns(turns: Sequence[NewTurn]) -> list[BeginResult]:
-    """Store each question and a pending reply, and read the history before it.
+    """Store each question with a pending reply, and read the history before it.
 
-    Unless the session is busy; or has no such turn to follow; or a limit of the owner's has been reached; or the
-    idempotency key has been used, which is looked at first.
+    A turn does not begin if its idempotency key was used (checked first), if the session is busy or has no such turn
+    to follow, or if a limit of the owner is reached.
     """
     now = timezone.now()
     answers: dict[str, BeginResult] = {}
@@ -102,15 +102,15 @@ def begin_turns(turns: Sequence[NewTurn]) -> list[BeginResult]:
 
 
 def _reserve_budgets(turns: Sequence[NewTurn], known: dict[SessionKey, BegunTurn]) -> dict[str, LimitStatus]:
-    """Set aside what turns with limited owners may take; answers which of them may not begin, and why."""
+    """Reserve the budgets of turns with limited owners; return the limits that refuse turns."""
     limited = [turn for turn in turns if turn.quote]
     refusals = reserve([_hold(turn, known.get(turn.session_key)) for turn in limited])
     return {turn.turn_id: refusal for turn, refusal in zip(limited, refusals, strict=True) if refusal}
 
 
 def _hold(turn: NewTurn, begun: BegunTurn | None) -> Hold:
-    """The most that a turn may take, as far as texts can tell."""
-    assert turn.quote is not None  # noqa: S101 - the caller has looked
+    """The most that a turn can use, as far as the lengths of texts tell."""
+    assert turn.quote is not None  # noqa: S101 - the caller has checked
     kept = begun.system_prompt if begun else ""
     prompt = (kept or turn.default_system_prompt) if turn.system_prompt is None else turn.system_prompt
     texts = [prompt, turn.question, *(message.content for message in (begun.history if begun else ()))]
@@ -121,7 +121,7 @@ def _hold(turn: NewTurn, begun: BegunTurn | None) -> Hold:
 
 
 def save_progress(turns: Sequence[TurnProgress]) -> list[bool]:
-    """Keep the text so far and a heartbeat; answers which of the turns still run, for all that the database knows."""
+    """Store the text so far and a heartbeat; return which turns still run according to the database."""
     now = connection.ops.adapt_datetimefield_value(timezone.now())
     with connection.cursor() as cursor:
         cursor.executemany(
@@ -137,7 +137,7 @@ def save_progress(turns: Sequence[TurnProgress]) -> list[bool]:
 def finish_turns(outcomes: Sequence[Outcome]) -> list[str | None]:
     """Record each outcome on its pending reply and in the session's totals.
 
-    Answers the status that stands: another where the turn had been ended by somebody else, none where it was erased.
+    Returns the stored status: a different one if somebody else ended the turn before, `None` if it was erased.
     """
     settle([outcome.settlement for outcome in outcomes if outcome.settlement])
     with connection.cursor() as cursor:
@@ -151,7 +151,7 @@ def finish_turns(outcomes: Sequence[Outcome]) -> list[str | None]:
 
 
 def _finish_ended(outcome: Outcome) -> str | None:
-    """What becomes of an outcome that comes late: a cancelled reply gets all that had come, and what it cost."""
+    """Record an outcome that comes late: a cancelled reply gets the text that had arrived, and its cost."""
     status = _status(outcome.session_pk, outcome.position)
     if status == Message.Status.CANCELLED:
         with connection.cursor() as cursor:
@@ -168,7 +168,7 @@ def as_cancelled(outcome: Outcome) -> Outcome:
 def _add_to_totals(outcomes: Sequence[Outcome]) -> None:
     with connection.cursor() as cursor:
         cursor.executemany(
-            # last_activity_at stays the question's: to write it again would cost an entry in every index.
+            # last_activity_at keeps the question's time: a new value would cost an entry in every index.
             f"UPDATE {SESSIONS} SET prompt_tokens = prompt_tokens + %s, "
             "completion_tokens = completion_tokens + %s, cost = cost + %s WHERE id = %s",
             [
@@ -184,19 +184,19 @@ def _add_to_totals(outcomes: Sequence[Outcome]) -> None:
 
 
 def store_titles(titles: Sequence[Title]) -> list[None]:
-    """Entitle sessions, unless somebody has done so meanwhile, and add what the titles took to the totals."""
+    """Set titles, unless somebody has set one meanwhile, and add their usage to the totals."""
     charge([(title.owner, title.settlement) for title in titles if title.settlement])
     for title in sorted(titles, key=lambda title: title.session_pk):
         session = Session.objects.filter(pk=title.session_pk)
-        took = {name: F(name) + getattr(title, name) for name in ("prompt_tokens", "completion_tokens", "cost")}
+        usage = {name: F(name) + getattr(title, name) for name in ("prompt_tokens", "completion_tokens", "cost")}
         untouched = session.filter(title=title.instead_of)
-        if not (title.title and untouched.update(title=title.title, **took)):
-            session.exclude(title=title.title).update(**took)  # which it has where this has been stored before
+        if not (title.title and untouched.update(title=title.title, **usage)):
+            session.exclude(title=title.title).update(**usage)  # it has this title if this ran before
     return [None] * len(titles)
 
 
 def request_cancellations(turn_ids: Sequence[str]) -> list[None]:
-    """Ask whoever runs these turns to stop them."""
+    """Ask the processes that run these turns to stop them."""
     now = timezone.now()
     Cancellation.objects.bulk_create(
         [Cancellation(turn_id=turn_id, requested_at=now) for turn_id in sorted(set(turn_ids))], ignore_conflicts=True
@@ -205,14 +205,14 @@ def request_cancellations(turn_ids: Sequence[str]) -> list[None]:
 
 
 def find_cancellations(askers: Sequence[None]) -> list[list[str]]:
-    """The turns that are to be stopped, whoever runs them: a handful at the most."""
+    """All turns with a requested cancellation: a handful at most."""
     return [list(Cancellation.objects.values_list("turn_id", flat=True))] * len(askers)
 
 
 def abandon_turns(turn_ids: Sequence[str]) -> list[None]:
-    """End turns of this process that nobody runs: they were stored, but the answer to that was lost. Nothing was sent.
+    """End turns of this process that no task runs: they were stored, but the answer to that was lost.
 
-    Their keys are free again, since their clients were told that nothing had begun.
+    Nothing was sent upstream. Their idempotency keys become free, because the clients learned that nothing had begun.
     """
     mine = Message.objects.filter(status=Message.Status.PENDING, runner=this_process(), turn_id__in=turn_ids)
     stored = list(mine.values_list("turn_id", flat=True))
@@ -228,7 +228,7 @@ def abandon_turns(turn_ids: Sequence[str]) -> list[None]:
 
 
 def cancel_turns(turn_ids: Sequence[str]) -> list[bool]:
-    """Mark turns as cancelled although the process that runs them did not answer. Answers whether they still ran."""
+    """Mark turns as cancelled because the processes that run them did not react. Return whether they still ran."""
     pending = Message.objects.filter(status=Message.Status.PENDING)
     ended = {
         "status": Message.Status.CANCELLED,
@@ -241,7 +241,7 @@ def cancel_turns(turn_ids: Sequence[str]) -> list[bool]:
 
 
 def _create_sessions(turns: Sequence[NewTurn], now: datetime) -> dict[SessionKey, BegunTurn]:
-    turns = sorted(turns, key=lambda turn: turn.session_key)  # in one order everywhere, or two processes could deadlock
+    turns = sorted(turns, key=lambda turn: turn.session_key)  # one order everywhere prevents deadlocks
     created = Session.objects.bulk_create(
         Session(
             owner=turn.owner,
@@ -262,7 +262,7 @@ def _create_sessions(turns: Sequence[NewTurn], now: datetime) -> dict[SessionKey
 
 
 def _store_keys(turns: Sequence[tuple[NewTurn, BegunTurn]], now: datetime) -> None:
-    """Bind the turns to their keys. An expired one is taken over; one that came up this moment means: look again."""
+    """Store the turns' idempotency keys. Replace expired keys; retry if another process just stored one."""
     moment, cutoff = (connection.ops.adapt_datetimefield_value(value) for value in (now, oldest_key(now)))
     rows = [
         (turn.owner, turn.idempotency_key, turn.fingerprint, turn.turn_id, begun.session_pk, moment, cutoff)
@@ -289,7 +289,7 @@ def _store_questions(turns: Sequence[tuple[NewTurn, BegunTurn]], now: datetime) 
     rows: list[Any] = []
     for turn, begun in turns:
         begun.model = turn.model or begun.model
-        if turn.system_prompt is not None:  # "" takes away what the session had
+        if turn.system_prompt is not None:  # "" removes the session's
             begun.system_prompt = turn.system_prompt
         else:
             begun.system_prompt = begun.system_prompt or turn.default_system_prompt
@@ -329,7 +329,7 @@ def _advance_sessions(turns: Sequence[tuple[NewTurn, BegunTurn]], superseded: di
 
 
 def _supersede(begun: BegunTurn, now: datetime) -> int:
-    """Take what stands behind the turn's place out of the history. Answers how many messages."""
+    """Take the messages after the followed turn out of the history. Return how many."""
     later = Message.objects.filter(session=begun.session_pk, position__gte=begun.history_end, superseded_at=None)
     return later.update(superseded_at=now)
 

@@ -1,6 +1,6 @@
-"""One thread, one database connection, and one transaction for whatever waits: the group commit.
+"""The group commit: one thread, one database connection, and one transaction for all waiting work.
 
-A thread hop and a commit for each query is what a turn costs most; here a turn pays a share of one hop and one commit.
+A thread hop and a commit per query would be a turn's largest cost. Here turns share one hop and one commit.
 """
 
 import asyncio
@@ -17,8 +17,8 @@ from sessions_api.store.process import outages
 
 logger = logging.getLogger(__name__)
 
-MAX_JOBS = 100  # in one transaction, so that none of them waits long
-ATTEMPTS = 3  # for a job alone: another process may have been in the same row, or the connection may have died
+MAX_JOBS = 100  # per transaction, so that no job waits long
+ATTEMPTS = 3  # for a job alone: another process may have used the same row, or the connection may have died
 
 Argument = TypeVar("Argument")
 Result = TypeVar("Result")
@@ -27,7 +27,7 @@ Operation = Callable[[Sequence[Argument]], Sequence[Result]]
 
 @dataclass(slots=True)
 class Job:
-    """One argument for a set-based operation, and who waits for its result."""
+    """One argument for a set-based operation, and the future that waits for its result."""
 
     operation: Operation[Any, Any]
     argument: Any
@@ -38,7 +38,7 @@ class Job:
 
 
 class Writer:
-    """Runs set-based operations for coroutines; made once a process, started by the first that asks."""
+    """Runs set-based operations for coroutines. One per process; the first call starts it."""
 
     def __init__(self) -> None:
         self._jobs: queue.SimpleQueue[Job] = queue.SimpleQueue()
@@ -46,10 +46,10 @@ class Writer:
         self._starting = threading.Lock()
 
     def run(self, operation: Operation[Argument, Result], argument: Argument) -> asyncio.Future[Result]:
-        """What `operation` answers for `argument`, once that is committed. Raises Django's database errors.
+        """The result of `operation` for `argument`, after the commit. Raises Django's database errors.
 
-        An operation gets a list of arguments and answers a list of results. It may be run again after a failure, so
-        it must not change anything but the database, and must recognise its own work.
+        An operation gets a list of arguments and returns a list of results. It may run again after a failure, so it
+        must change nothing but the database, and must recognise its own rows.
         """
         if self._thread is None:
             self._start()
@@ -73,21 +73,21 @@ class Writer:
             for loop in {job.loop for job in jobs}:
                 try:
                     loop.call_soon_threadsafe(_deliver, [job for job in jobs if job.loop is loop])
-                except RuntimeError:  # that loop has been closed: nobody waits any more
+                except RuntimeError:  # the loop was closed: nobody waits any more
                     logger.debug("an event loop went away before its result came")
 
     def _perform(self, jobs: list[Job]) -> None:
-        """Commit the jobs together; where that fails because of one of them, each alone.
+        """Commit the jobs together. If one of them makes that fail, commit each alone.
 
-        What is wrong with the database as a whole (it is away, or somebody holds its lock) is asked once more, and then
-        is every job's error: none of them has to wait in line to learn it.
+        A failure of the whole database (it is down, or locked) is retried once. Then it is every job's error, so that
+        no job waits in line to learn it.
         """
         for _attempt in range(2):
             try:
                 _commit(jobs)
                 return
             except (OperationalError, InterfaceError) as error:
-                if is_conflict(error):  # the server took one side of two that waited for each other, for nobody's fault
+                if is_conflict(error):  # a deadlock, of which this was the victim
                     break
                 outages.record_failure()
                 for job in jobs:
@@ -102,7 +102,7 @@ class Writer:
 
 
 def is_conflict(error: Error) -> bool:
-    """A deadlock, or two transactions that can't be put in an order (SQLSTATE 40…): the next try works."""
+    """A deadlock or a serialization failure (SQLSTATE 40…): a retry works."""
     return str(getattr(error.__cause__, "sqlstate", None) or "").startswith("40")
 
 
@@ -111,7 +111,7 @@ def _commit(jobs: list[Job]) -> None:
     for job in jobs:
         groups.setdefault(job.operation, []).append(job)
     with transaction.atomic(durable=True):
-        # In one order everywhere, or two processes could each wait for a row that the other has locked.
+        # One order everywhere prevents deadlocks between processes.
         for operation, group in sorted(groups.items(), key=lambda item: item[0].__qualname__):
             for job, result in zip(group, operation([job.argument for job in group]), strict=True):
                 job.result = result
@@ -134,7 +134,7 @@ def _perform_alone(job: Job) -> None:
 
 def _deliver(jobs: list[Job]) -> None:
     for job in jobs:
-        if job.future.done():  # the one who waited was cancelled
+        if job.future.done():  # the waiting task was cancelled
             continue
         if job.error is None:
             job.future.set_result(job.result)

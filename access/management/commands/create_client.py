@@ -1,4 +1,4 @@
-"""manage.py create_client: somebody who may call with keys of ours."""
+"""manage.py create_client: a new caller with its own keys."""
 
 from argparse import ArgumentParser
 from decimal import Decimal, InvalidOperation
@@ -59,8 +59,8 @@ class Command(BaseCommand):
                 raise CommandError(in_words(problem)) from None
             clients.create(client, clients.COMMAND)
             whole = "" if key is None else clients.new_key(client, clients.COMMAND, key)[1]
-        told = f"Created the client {client.name} ({client.owner}): {', '.join(client.scopes)}."
-        self.stderr.write(told, self.style.SUCCESS)
+        message = f"Created the client {client.name} ({client.owner}): {', '.join(client.scopes)}."
+        self.stderr.write(message, self.style.SUCCESS)
         if whole:
             self.stderr.write("Its key is shown only now:", self.style.SUCCESS)
             self.stdout.write(whole)

@@ -1,4 +1,4 @@
-"""manage.py create_key: a further key for a client."""
+"""manage.py create_key: another key for a client."""
 
 from argparse import ArgumentParser
 from typing import Any

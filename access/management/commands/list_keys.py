@@ -1,4 +1,4 @@
-"""manage.py list_keys: who has which keys, and how they stand."""
+"""manage.py list_keys: the keys of each client, and their state."""
 
 from argparse import ArgumentParser
 from collections.abc import Iterable
@@ -43,7 +43,7 @@ def moment(value: datetime | None) -> str:
 
 
 def table(rows: Iterable[tuple[str, ...]]) -> list[str]:
-    """Columns as wide as what is in them, two spaces apart."""
+    """Columns as wide as their content, two spaces apart."""
     shown = [[visible(cell) for cell in cells] for cells in rows]
     widths = [max(map(len, column)) for column in zip(*shown, strict=True)]
     return ["  ".join(cell.ljust(width) for cell, width in zip(cells, widths, strict=True)).rstrip() for cells in shown]

@@ -1,4 +1,4 @@
-"""manage.py revoke_key: from now on a key is refused."""
+"""manage.py revoke_key: refuse a key from now on."""
 
 from argparse import ArgumentParser
 from typing import Any
@@ -24,7 +24,7 @@ class Command(BaseCommand):
     def handle(self, *args: Any, key: str, **options: Any) -> None:
         identifier = clients.identifier_in(key)
         found = Key.objects.select_related("client").filter(identifier=identifier).first()
-        if found is None:  # what was given may be a secret: it is not repeated
+        if found is None:  # the argument may be a secret: do not repeat it
             raise CommandError("There is no such key. list_keys --all names those that exist.")
         revoked = clients.revoke(found, clients.COMMAND)
         name = f"{clients.public_name(found)} of {found.client.name}"
