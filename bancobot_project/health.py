@@ -82,6 +82,8 @@ class HealthViewSet(LoopViewSet):
             body, status = health("unavailable"), 503
         return JsonResponse(body, status=status, headers={"Cache-Control": "no-store"})
 
-    def http_method_not_allowed(self, request: Any, *args: Any, **kwargs: Any) -> HttpResponseBase:
+    async def http_method_not_allowed(  # type: ignore[override]
+        self, request: Any, *args: Any, **kwargs: Any
+    ) -> HttpResponseBase:
         allowed = {"Allow": ", ".join(self.allowed_methods)}
         return json_error(request, ApiError("method_not_allowed", headers=allowed))
