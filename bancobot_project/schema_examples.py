@@ -1,10 +1,10 @@
 """What the published document shows of requests and answers. A test holds each against its schema."""
 
-import json
 from typing import Any
 
 from django.utils import translation
 
+from chat.streaming import KEEP_ALIVE, frame
 from web.errors import CODES
 
 SESSION_ID = "atendimento-2025-06-13"
@@ -149,17 +149,14 @@ def stream(answer: dict[str, Any], reply: str) -> str:
     """`reply` as the events that carry it, with `answer` in the last one."""
     began = {"turn_id": TURN_ID, "session_id": SESSION_ID, "model": MODEL}
     half = reply.index(" ") + 1
-    return (
-        f"event: start\ndata: {_json(began)}\n\n"
-        f"event: delta\nid: {half}\ndata: {_json({'text': reply[:half]})}\n\n"
-        ": keep-alive\n\n"
-        f"event: delta\nid: {len(reply)}\ndata: {_json({'text': reply[half:]})}\n\n"
-        f"event: done\nid: {len(reply)}\ndata: {_json(answer)}\n\n"
+    frames = (
+        frame("start", began),
+        frame("delta", {"text": reply[:half]}, half),
+        KEEP_ALIVE,
+        frame("delta", {"text": reply[half:]}, len(reply)),
+        frame("done", answer, len(reply)),
     )
-
-
-def _json(value: Any) -> str:
-    return json.dumps(value, ensure_ascii=False)
+    return b"".join(frames).decode()
 
 
 TURN_EVENTS = stream(CHAT_ANSWER, str(CHAT_ANSWER["response"]))
