@@ -173,20 +173,3 @@ def error(code: str, of_a_turn: bool = False, problems: dict[str, str] | None = 
     if of_a_turn and CODES[code].stored:
         value |= {"turn_id": TURN_ID, "may_have_been_billed": CODES[code].billed}
     return value
-
-
-FILES = [  # media type, name and beginning
-    (
-        "application/jsonl",
-        "openai",
-        '{"messages": [{"role": "user", "content": "Oi"}, {"role": "assistant", "content": "Olá!"}]}\n',
-    ),
-    (
-        "text/csv",
-        "events",
-        "CASE_ID,EVENT_ID,ACTIVITY,START_TIMESTAMP,END_TIMESTAMP,RECURSO,AGENTE\r\n"
-        f"{SESSION_ID},{TURN_ID}.0,Cliente envia mensagem,2026-11-22T12:00:00.000000Z,2026-11-22T12:00:00.000000Z,"
-        "cliente,cliente\r\n",
-    ),
-    ("application/xml", "xes", '<?xml version="1.0" encoding="UTF-8"?>\n<log xes.version="1849.2016" …'),
-]

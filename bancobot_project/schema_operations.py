@@ -11,7 +11,7 @@ from bancobot_project import schema_answers as answers
 from bancobot_project import schema_examples as examples
 from chat.serializers import ChatSerializer, MessageSerializer
 from sessions_api.api.serializers import ForkSerializer, OpinionSerializer, SessionPatchSerializer
-from sessions_api.exports.formats import CLOCKS, FORMATS
+from sessions_api.exports.formats import CLOCKS, FORMATS, WITH_CLOCKS
 from web.errors import CODES
 
 Schema = dict[str, Any]
@@ -115,8 +115,13 @@ MESSAGES = [
     query("order", "Oldest first, or newest first.", enum=["asc", "desc"], default="asc"),
 ]
 FILE = [
-    query("format", "What the file is to be.", enum=list(FORMATS), default="jsonl"),
-    query("clock", "By which clock `events` and `xes` tell what happened.", enum=list(CLOCKS), default="real"),
+    query("format", "What the file is to be.", enum=list(FORMATS), default=next(iter(FORMATS))),
+    query(
+        "clock",
+        f"By which clock {' and '.join(f'`{name}`' for name in WITH_CLOCKS)} tell what happened.",
+        enum=list(CLOCKS),
+        default="real",
+    ),
 ]
 OMITTED = header(
     "X-History-Omitted",
@@ -379,14 +384,19 @@ OPERATIONS: dict[str, Describe] = {
         parameters=[SESSION, *FILE, INCLUDE, OWNER],
         responses={
             (200, media_type): OpenApiResponse(
-                {"type": "string"}, examples=[OpenApiExample(name, text, media_type=media_type)]
+                {"type": "string"},
+                examples=[
+                    OpenApiExample(name, chosen.example, media_type=media_type)
+                    for name, chosen in FORMATS.items()
+                    if chosen.example and chosen.content_type == media_type
+                ],
             )
-            for media_type, name, text in examples.FILES
+            for media_type in dict.fromkeys(chosen.content_type for chosen in FORMATS.values())
         }
         | _errors(
             (*RECORD, "session_not_found"),
             False,
-            {"format": "Use um destes: jsonl, csv, openai, events, xes."},
+            {"format": f"Use um destes: {', '.join(FORMATS)}."},
         ),
     ),
     "GET /api/sessions": operation(

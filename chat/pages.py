@@ -8,6 +8,7 @@ from django.views.decorators.csrf import csrf_exempt
 
 from chat.page_texts import TEXTS
 from chat.providers import PROVIDERS
+from sessions_api.exports.formats import FORMATS
 from web.errors import ApiError, json_error
 
 # Its own files and its own API, and in browsers that know of it no HTML but what DOMPurify has cleaned.
@@ -38,7 +39,7 @@ def chat_page(request: HttpRequest) -> HttpResponse:
         "language": get_language(),
         "texts": TEXTS,
     }
-    context = {"data": data, "access": settings.ACCESS_MODE, "modules": MODULES}
+    context = {"data": data, "access": settings.ACCESS_MODE, "modules": MODULES, "exports": FORMATS}
     response = render(request, "chat/page.html", context)
     response["Content-Security-Policy"] = POLICY
     response["Cache-Control"] = "no-cache"  # and not no-store: going back to the page then is instant

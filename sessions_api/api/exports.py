@@ -38,7 +38,7 @@ class ExportViewSet(RecordViewSet):
         if caller_of(request).kind != "open":
             told(request, audit.Action.EXPORTED, session, format=name)
         chosen = FORMATS[name]
-        read = conversation(session, superseded=bool(included) or name == "jsonl")
+        read = conversation(session, superseded=bool(included) or chosen.superseded)
         pieces = in_pieces(chosen.write([read], ExportOptions(clock == "simulated")))
         return Download(pieces, chosen.content_type, chosen.filename(f"bancobot-{session.session_id}"))
 

@@ -1,4 +1,4 @@
-"""Exports out of the admin's list: an action for each format."""
+"""The admin's list of sessions has an export action for each format."""
 
 from collections.abc import Callable
 from typing import Any
@@ -10,17 +10,17 @@ from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
 from access import audit
-from sessions_api.exports.formats import FORMATS
+from sessions_api.exports.formats import FORMATS, Format
 from sessions_api.exports.reading import conversations
 from sessions_api.exports.writing import ExportOptions, in_pieces
 from sessions_api.models import Session
 from web.responses import Download
 
-MAX_AT_ONCE = 500  # sessions; manage.py export_sessions knows no limit
+MAX_AT_ONCE = 500  # sessions; manage.py export_sessions has no limit
 
 
 class ExportActions:
-    """For the ModelAdmin of sessions. To export is to read, and takes the same permission."""
+    """For the ModelAdmin of sessions. An export takes the permission to view."""
 
     def get_actions(self: Any, request: HttpRequest) -> dict[str, Any]:
         actions: dict[str, Any] = super().get_actions(request)  # type: ignore[misc] # the ModelAdmin's
@@ -41,15 +41,13 @@ def export_as(name: str) -> Callable[[Any, HttpRequest, QuerySet[Session]], Any]
         targets = [(session.session_id, session.owner) for session in chosen]
         who, where = audit.staff(request), audit.address_of(request)
         audit.record_all(audit.Action.EXPORTED, who, targets, address=where, format=name)
-        return download(name, [session.pk for session in chosen])
+        return download(FORMATS[name], [session.pk for session in chosen])
 
     return export
 
 
-def download(name: str, pks: list[int]) -> Download:
+def download(chosen: Format, pks: list[int]) -> Download:
     sessions = Session.objects.filter(pk__in=pks)
-    read = conversations(sessions, superseded=name == "jsonl")
-    stem = f"bancobot-{timezone.now():%Y-%m-%d}"
-    return Download(
-        in_pieces(FORMATS[name].write(read, ExportOptions())), FORMATS[name].content_type, FORMATS[name].filename(stem)
-    )
+    read = conversations(sessions, superseded=chosen.superseded)
+    pieces = in_pieces(chosen.write(read, ExportOptions()))
+    return Download(pieces, chosen.content_type, chosen.filename(f"bancobot-{timezone.now():%Y-%m-%d}"))

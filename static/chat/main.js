@@ -169,10 +169,10 @@ find("sign-out").addEventListener("click", signOut);
 find("use-key").addEventListener("click", () => api.signIn().then(() => location.reload(), () => {}));
 
 const menu = find("export");
-for (const format of ["jsonl", "csv", "openai", "events", "xes"]) {
-  find(`export-${format}`).addEventListener("click", () => {
+for (const button of menu.querySelectorAll("button")) {
+  button.addEventListener("click", () => {
     menu.open = false;
-    conversation.attempt(() => download(format));
+    conversation.attempt(() => download(button.dataset.testid.replace("export-", "")));
   });
 }
 
@@ -181,8 +181,7 @@ async function download(format) {
   const response = await api.export(id, format);
   const named = /filename="([\w.-]+)"/.exec(response.headers.get("Content-Disposition") ?? "")?.[1];
   const address = URL.createObjectURL(await response.blob());
-  const endings = { jsonl: "jsonl", csv: "csv", openai: "openai.jsonl", events: "events.csv", xes: "xes" };
-  const link = h("a", { href: address, download: named ?? `${id.replace(/[^\w.-]/g, "_")}.${endings[format]}` });
+  const link = h("a", { href: address, download: named ?? `${id}.${format}` });
   link.click();
   setTimeout(() => URL.revokeObjectURL(address), 60_000);
 }

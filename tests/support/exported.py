@@ -78,7 +78,7 @@ def rate(session: Session, position: int, comment: str = "") -> None:
 
 
 def exported(name: str, options: ExportOptions | None = None, *, superseded: bool = False, **selection: Any) -> str:
-    read = conversations(Selection(**selection).sessions(), superseded=superseded or name == "jsonl")
+    read = conversations(Selection(**selection).sessions(), superseded=superseded or FORMATS[name].superseded)
     return b"".join(in_pieces(FORMATS[name].write(read, options or ExportOptions()))).decode()
 
 

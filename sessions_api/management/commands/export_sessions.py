@@ -17,7 +17,7 @@ from django.db.models import QuerySet, Sum
 from access import audit
 from access.clients import COMMAND
 from access.management.arguments import client_called
-from sessions_api.exports.formats import CLOCKS, FORMATS
+from sessions_api.exports.formats import CLOCKS, FORMATS, IMPORTABLE, WITH_CLOCKS
 from sessions_api.exports.progress import Progress
 from sessions_api.exports.reading import conversations
 from sessions_api.exports.selection import Selection
@@ -27,8 +27,6 @@ from sessions_api.sqlite import keep_little_cached
 from web.moments import utc
 
 STANDARD_OUTPUT = "-"
-LEFT_OUT = {"openai": "turns that were not completed", "real": "replies that are still in the making"}
-SIMULATED = "no simulated timestamp, or a reply that is still in the making"
 
 
 def day_or_moment(text: str) -> datetime:
@@ -54,9 +52,10 @@ class Command(BaseCommand):
     requires_system_checks: list[str] = []  # they load every view, which is more memory than an export takes
 
     def add_arguments(self, parser: ArgumentParser) -> None:
-        parser.add_argument("--format", choices=FORMATS, required=True)
+        readable, timed = " and ".join(IMPORTABLE), " and ".join(WITH_CLOCKS)
+        parser.add_argument("--format", choices=FORMATS, required=True, help=f"import_sessions reads {readable}")
         parser.add_argument("--output", metavar="FILE", required=True, help="- is standard output")
-        parser.add_argument("--clock", choices=CLOCKS, default="real", help="of the events and xes formats")
+        parser.add_argument("--clock", choices=CLOCKS, default="real", help=f"of the {timed} formats")
         parser.add_argument("--include-superseded", action="store_true", help="also what a later turn replaced")
         parser.add_argument("--since", type=day_or_moment, metavar="WHEN", help="last question then, or later")
         parser.add_argument("--until", type=day_or_moment, metavar="WHEN", help="last question before that")
@@ -75,16 +74,15 @@ class Command(BaseCommand):
     @no_translations
     def handle(self, *args: Any, format: str, output: str, **options: Any) -> None:  # noqa: A002 - the option's name
         selection = selected(options)
-        sessions, export_options = selection.sessions(), ExportOptions(options["clock"] == "simulated")
+        sessions, chosen = selection.sessions(), FORMATS[format]
+        export_options = ExportOptions(options["clock"] == "simulated")
         count = sessions.count()
         audit.record(audit.Action.EXPORTED, COMMAND.name, format=format, filters=selection.used(), sessions=count)
-        read = conversations(sessions, superseded=options["include_superseded"] or format == "jsonl")
-        pieces = in_pieces(FORMATS[format].write(read, export_options))
+        read = conversations(sessions, superseded=options["include_superseded"] or chosen.superseded)
+        pieces = in_pieces(chosen.write(read, export_options))
         keep_little_cached()
         write_to(output, shown(pieces, export_options.counts, sessions))
-        said = summary(
-            export_options.counts, SIMULATED if export_options.simulated else LEFT_OUT.get(format, LEFT_OUT["real"])
-        )
+        said = summary(export_options.counts, chosen.reason(export_options))
         (self.stderr if output == STANDARD_OUTPUT else self.stdout).write(said)
 
 
