@@ -25,6 +25,7 @@ from web.errors import CODES
 pytestmark = pytest.mark.no_database
 
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
+OUR_FOLDERS = ("web", "access", "sessions_api", "chat", "bancobot_project", "testing", "tests", "trials")
 OUR_APPS = {"access", "sessions_api", "chat", "bancobot_project"}
 IN_FILES = ("requirements.in", "requirements-dev.in", "trials/bench/requirements.in", "trials/mining/requirements.in")
 COMPOSE_ONLY = {"POSTGRES_PASSWORD"}
@@ -189,6 +190,33 @@ def test_every_link_between_pages_leads_somewhere(path: Path) -> None:
         file = (path.parent / target.path).resolve() if target.path else path
         assert file.exists(), link
         assert not target.fragment or target.fragment in anchors(file), link
+
+
+def missing_files(text: str) -> set[str]:
+    """Paths and modules that a text names and the repository lacks. A bare name may be anywhere in it."""
+    words = {word.removeprefix("./") for code in re.findall(r"`([^`\n]+)`", text) for word in code.split()}
+    paths = {
+        word for word in words if re.fullmatch(r"[\w-][\w.-]*(/[\w.-]+)*(\.py|/[\w-]+\.(html|js|css|in|po|svg))", word)
+    }
+    folders = {word for word in words if re.fullmatch(r"[a-z_]+/([a-z_]+/)*", word)}
+    modules = {name.replace(".", "/") for name in re.findall(r"-m ((?:trials|testing|tests)[.\w]*)", text)}
+    lost = {name for name in paths | folders if not (ROOT / name).exists() and not ("/" not in name and known(name))}
+    return lost | {name for name in modules if not (ROOT / f"{name}.py").exists() and not (ROOT / name).is_dir()}
+
+
+def known(name: str) -> bool:
+    """Whether a tracked folder has a file of that name."""
+    return any(path for folder in OUR_FOLDERS for path in (ROOT / folder).rglob(name))
+
+
+@pytest.mark.parametrize("path", [*PAGES, ROOT / "Dockerfile", ROOT / "Makefile"], ids=lambda path: path.name)
+def test_every_file_that_a_page_names_exists(path: Path) -> None:
+    assert missing_files(path.read_text()) == set()
+
+
+def test_a_file_that_does_not_exist_is_found() -> None:
+    text = "`access/limits.py`, `limits.py`, `access/door.py`, `door.py`, `static/x.css`, `bench/`, `-m trials.lost`"
+    assert missing_files(text) == {"access/door.py", "door.py", "static/x.css", "bench/", "trials/lost"}
 
 
 def requirements(name: str) -> list[str]:
