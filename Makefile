@@ -4,7 +4,7 @@ VENV = .venv
 BIN = $(VENV)/bin
 ARGS =
 
-.PHONY: run test lint format bench torture fuzz mining requirements messages clean help
+.PHONY: run test lint format bench pairs torture fuzz mining requirements messages clean help
 .DEFAULT_GOAL = help
 
 help: ## this list
@@ -25,6 +25,9 @@ format: $(VENV)/.dev-stamp ## let ruff format the code and repair what it can
 
 bench: $(VENV)/.bench-stamp ## measure turns, streams, long histories, big tables and memory next to a baseline
 	@exec $(BIN)/python -m trials.bench $(ARGS)
+
+pairs: $(VENV)/.run-stamp ## compare the CPU time of a turn with another checkout's (ARGS="--against ../before --rounds 4")
+	@exec $(BIN)/python -m trials.bench.pairs $(ARGS)
 
 torture: $(VENV)/.dev-stamp ## try the promises with kills, restarts and faults, for some minutes (ARGS="--scale 0.02")
 	@exec $(BIN)/python -m trials.torture $(ARGS)

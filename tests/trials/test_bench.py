@@ -19,6 +19,7 @@ from trials.bench.document.chart import Chart
 from trials.bench.drip import SAMPLE
 from trials.bench.fill import Filling, fill_postgresql, fill_sqlite
 from trials.bench.load import CallCounts, percentile
+from trials.bench.pairs import Interval, interval
 from trials.bench.wire import StreamedAnswer, answer, chunk
 
 HEAD = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
@@ -116,3 +117,13 @@ def fill(filling: Filling) -> None:
         url = "postgresql://{USER}:{PASSWORD}@{HOST}:{PORT}/{NAME}".format_map(settings)
         with psycopg.connect(url, autocommit=True) as server:
             fill_postgresql(server, [filling])
+
+
+@pytest.mark.parametrize(
+    "count, low, high, confidence",
+    [(4, 1, 4, 0.875), (8, 1, 8, 1 - 2 / 2**8), (10, 2, 9, 1 - 22 / 2**10), (20, 6, 15, 1 - 2 * 21700 / 2**20)],
+)
+def test_a_median_s_interval_leaves_out_as_many_values_as_it_may(
+    count: int, low: int, high: int, confidence: float
+) -> None:
+    assert interval(range(count, 0, -1)) == Interval(low, high, confidence)

@@ -5,18 +5,15 @@ import asyncio
 import contextlib
 import dataclasses
 import functools
-import os
-import resource
 import shlex
 import signal
 import sys
-import tempfile
 import time
 from pathlib import Path
 
 from testing import measure, postgres
-from testing.environment import ROOT, free_port
-from trials.bench import databases, services, sizes
+from testing.environment import ROOT
+from trials.bench import databases, sizes
 from trials.bench.document import report
 from trials.bench.results import Results
 from trials.bench.scenarios import (
@@ -28,6 +25,7 @@ from trials.bench.scenarios import (
     Contestant,
     Plan,
     Run,
+    open_bench,
 )
 
 OUTPUT = ROOT / "docs" / "performance.md"
@@ -75,12 +73,6 @@ def plans(arguments: argparse.Namespace) -> list[tuple[Plan, int]]:
         (Plan("profile", 32, short, profiled=True), 1),
     ]
     return [(plan, rounds) for plan, rounds in every if arguments.only in (None, plan.name)]
-
-
-def allow_many_connections() -> None:
-    """A turn in flight holds two file descriptors of the service; many systems allow 1,024 unless asked."""
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 def contestants(
@@ -161,18 +153,10 @@ def measure_histories(bench: Bench, entrants: list[Contestant], seconds: float) 
 
 def main() -> int:
     arguments = parse_arguments()
-    cores = services.Cores.divide()
-    os.sched_setaffinity(0, cores.others)
-    allow_many_connections()
-    with contextlib.ExitStack() as stack:
-        scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="bancobot-bench-")))
-        entrants, version, notes = contestants(arguments.database, scratch, stack)
-        machine = measure.machine(scratch, version)
-        port = free_port()
-        command = [sys.executable, "-m", "trials.bench.upstream", "--port", str(port)]
-        ready = f"http://127.0.0.1:{port}/v1/models"
-        stack.enter_context(services.running(command, {}, cores.others, ready, scratch / "upstream.log"))
-        results = run_all(Bench(cores, scratch, port), arguments, entrants)
+    with open_bench() as bench, contextlib.ExitStack() as stack:
+        entrants, version, notes = contestants(arguments.database, bench.scratch, stack)
+        machine = measure.machine(bench.scratch, version)
+        results = run_all(bench, arguments, entrants)
     text = report.render(results, machine, shlex.join(["python", "-m", "trials.bench", *sys.argv[1:]]), notes)
     if arguments.output is None:
         print(text)

@@ -3,7 +3,11 @@
 import asyncio
 import contextlib
 import gc
+import os
+import resource
 import statistics
+import sys
+import tempfile
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
@@ -149,7 +153,7 @@ class Bench:
             key = self.make_key(database, contestant.access) if database and contestant.access is not None else ""
             asking = {"ACCESS_MODE": "keys"} if key else NONE
             with self.serving(database, asking, sampled_to=output) as served:
-                run = asyncio.run(self._measure(plan, contestant, served, filling, key))
+                run = asyncio.run(self.measure(plan, contestant, served, filling, key))
             run.problems += served.problems()
             if database is not None:
                 run.problems += self.gains(database, before, [run.tally])
@@ -199,7 +203,7 @@ class Bench:
     async def pace(self, seconds: float = 0.0, drip: bool = False) -> None:
         await load.ask_once(self.upstream_port, "POST", "/pace", {"seconds": seconds, "drip": drip})
 
-    async def _measure(self, plan: Plan, contestant: Contestant, served: Served, filling: Filling, key: str) -> Run:
+    async def measure(self, plan: Plan, contestant: Contestant, served: Served, filling: Filling, key: str = "") -> Run:
         await self._pace_of(plan)
         clients = await make_clients(plan, contestant, served, filling)
         for client in clients:
@@ -228,6 +232,26 @@ class Bench:
         if problems := checks.told_problems(tally, tally.acknowledged, tally.messages):
             raise RuntimeError(f"The load generator and the upstream alone fail: {problems}")
         return window
+
+
+@contextlib.contextmanager
+def open_bench() -> Iterator[Bench]:
+    """The bench with its scratch directory and its upstream. This process leaves the service's core to the service."""
+    cores = services.Cores.divide()
+    os.sched_setaffinity(0, cores.others)
+    allow_many_connections()
+    with tempfile.TemporaryDirectory(prefix="bancobot-bench-") as directory:
+        scratch, port = Path(directory), free_port()
+        command = [sys.executable, "-m", "trials.bench.upstream", "--port", str(port)]
+        ready = f"http://127.0.0.1:{port}/v1/models"
+        with services.running(command, {}, cores.others, ready, scratch / "upstream.log"):
+            yield Bench(cores, scratch, port)
+
+
+def allow_many_connections() -> None:
+    """A turn in flight holds two file descriptors of the service; many systems allow 1,024 unless asked."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 async def make_clients(plan: Plan, contestant: Contestant, served: Served, filling: Filling) -> list[load.Client]:

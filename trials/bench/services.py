@@ -89,13 +89,13 @@ def create_client(env: Mapping[str, str], options: Sequence[str]) -> str:
 
 @contextlib.contextmanager
 def running(
-    command: list[str], env: Mapping[str, str], cores: frozenset[int], ready_url: str, log: Path
+    command: list[str], env: Mapping[str, str], cores: frozenset[int], ready_url: str, log: Path, cwd: Path = ROOT
 ) -> Iterator[subprocess.Popen[bytes]]:
     """The process, once `ready_url` answers 200; it and its children are gone afterwards, whatever happens."""
     with log.open("wb") as output:
         process = subprocess.Popen(
             command,
-            cwd=ROOT,
+            cwd=cwd,
             env=environment(env),
             stdin=subprocess.DEVNULL,
             stdout=output,
