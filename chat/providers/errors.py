@@ -12,8 +12,6 @@ from typing import Any
 import aiohttp
 import httpx
 
-from web.moments import utc
-
 from .base import ProviderError
 
 TRANSPORT_ERRORS = (httpx.HTTPError, httpx.StreamError, aiohttp.ClientError, OSError)
@@ -116,9 +114,11 @@ def parse_retry_after(value: object) -> float | None:
         seconds = float(str(value))
     except ValueError:
         try:
-            moment = utc(parsedate_to_datetime(str(value)))  # -0000 names no zone, and is UTC (RFC 5322)
+            moment = parsedate_to_datetime(str(value))
         except (ValueError, OverflowError):
             return None
+        if moment.tzinfo is None:  # "-0000": a time in UTC, says RFC 5322
+            moment = moment.replace(tzinfo=UTC)
         seconds = max(0.0, (moment - datetime.now(UTC)).total_seconds())
     return min(seconds, MAX_RETRY_AFTER) if seconds >= 0 else None
 
