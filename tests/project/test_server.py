@@ -79,6 +79,16 @@ def answers(port: int) -> bool:
         return False
 
 
+def test_a_failing_check_stops_the_start(tmp_path: Path) -> None:
+    (tmp_path / "broken.py").write_text("from bancobot_project.settings import *\nLANGUAGES_BIDI = ['inglês']\n")
+    broken = {"DJANGO_SETTINGS_MODULE": "broken", "PYTHONPATH": str(tmp_path)}
+    result = run("serve", "--port", "0", data_dir=tmp_path, **broken)
+    assert result.returncode != 0
+    assert "translation.E003" in result.stderr
+    assert "Traceback" not in result.stderr
+    assert not (tmp_path / "bancobot.sqlite3").exists()
+
+
 # Secrets
 
 

@@ -31,7 +31,6 @@ logger = logging.getLogger("bancobot.server")
 
 class Command(BaseCommand):
     help = "Migrates the database and serves the API, the admin and the documentation."
-    requires_system_checks = []  # migrate runs them
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("--host", default=settings.HOST, help="address to listen on (HOST, default 127.0.0.1)")
