@@ -4,7 +4,7 @@ VENV = .venv
 BIN = $(VENV)/bin
 ARGS =
 
-.PHONY: run test lint format bench pairs torture fuzz mining requirements messages clean help
+.PHONY: run test lint format hooks bench pairs torture fuzz mining screenshots requirements messages clean help
 .DEFAULT_GOAL = help
 
 help: ## this list
@@ -22,6 +22,9 @@ lint: $(VENV)/.dev-stamp ## ruff and mypy
 format: $(VENV)/.dev-stamp ## let ruff format the code and repair what it can
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+hooks: $(VENV)/.dev-stamp ## check what is committed: ruff, format and mypy on the changed files
+	@$(BIN)/pre-commit install
 
 bench: $(VENV)/.bench-stamp ## measure turns, streams, long histories, big tables and memory next to a baseline
 	@exec $(BIN)/python -m trials.bench $(ARGS)

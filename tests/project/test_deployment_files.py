@@ -1,6 +1,7 @@
-"""Dockerfile, compose.yaml, Procfile and the lock files, as far as they can be checked without a Docker engine."""
+"""Dockerfile, compose.yaml, Procfile, lock files, workflow and hooks, as far as they can be checked here."""
 
 import json
+import os
 import re
 import shlex
 import shutil
@@ -59,7 +60,7 @@ def test_the_image_copies_only_what_exists() -> None:
 
 
 def test_the_image_gets_everything_that_the_service_is_made_of() -> None:
-    packages = {path.parent.name for path in ROOT.glob("*/__init__.py")} - {"tests", "bench", "torture", "fuzz"}
+    packages = {path.parent.name for path in ROOT.glob("*/__init__.py")} - {"testing", "tests", "trials"}
     folders = {name for name in ("templates", "static", "locale") if (ROOT / name).exists()}
     assert packages | folders <= copied()
 
@@ -156,3 +157,23 @@ def test_every_requirement_is_pinned_and_hashed(name: str) -> None:
 def test_no_lock_file_names_a_registry_or_a_folder_of_somebodys(name: str) -> None:
     text = (ROOT / name).read_text()
     assert not re.search(r"https?:|file:|--(extra-)?index-url|--find-links|/(home|root)/", text)
+
+
+def test_the_workflow_runs_what_anybody_can_run() -> None:
+    (job,) = yaml.safe_load((ROOT / ".github/workflows/ci.yml").read_text())["jobs"].values()
+    assert [step["run"] for step in job["steps"] if "run" in step] == [".ci/run"]
+    assert os.access(ROOT / ".ci" / "run", os.X_OK)
+
+
+def hooks() -> list[dict[str, Any]]:
+    (repository,) = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text())["repos"]
+    assert repository["repo"] == "local"
+    return list(repository["hooks"])
+
+
+def test_the_hooks_run_the_tools_of_the_virtual_environment_that_make_lint_runs() -> None:
+    assert {hook["language"] for hook in hooks()} == {"system"}
+    programs = [hook["entry"].split()[0] for hook in hooks()]
+    assert all(program.startswith(".venv/bin/") for program in programs)
+    pinned = re.findall(r"(?m)^([\w-]+)==", (ROOT / "requirements-dev.txt").read_text())
+    assert {program.removeprefix(".venv/bin/") for program in programs} == {"ruff", "mypy"} <= set(pinned)
