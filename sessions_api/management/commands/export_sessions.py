@@ -13,12 +13,12 @@ from typing import IO, Any
 
 from django.core.management.base import BaseCommand, CommandError, no_translations
 from django.db.models import QuerySet, Sum
+from tqdm import tqdm
 
 from access import audit
 from access.clients import COMMAND
 from access.management.arguments import client_called
 from sessions_api.exports.formats import CLOCKS, FORMATS, IMPORTABLE, WITH_CLOCKS
-from sessions_api.exports.progress import Progress
 from sessions_api.exports.reading import conversations
 from sessions_api.exports.selection import Selection
 from sessions_api.exports.writing import ExportCounts, ExportOptions, in_pieces
@@ -103,11 +103,10 @@ def selected(options: dict[str, Any]) -> Selection:
 def shown(pieces: Iterable[bytes], counts: ExportCounts, sessions: QuerySet[Session]) -> Iterator[bytes]:
     """The pieces, with a bar on a terminal that says how far they are."""
     total = sessions.aggregate(messages=Sum("message_count", default=0))["messages"] if sys.stderr.isatty() else 0
-    bar = Progress(sys.stderr, total, "messages")
-    for piece in pieces:
-        yield piece
-        bar.show(counts.messages + counts.messages_left_out)
-    bar.clear()
+    with tqdm(total=total, unit=" messages", leave=False, disable=None) as bar:
+        for piece in pieces:
+            yield piece
+            bar.update(counts.messages + counts.messages_left_out - bar.n)
 
 
 def write_to(output: str, pieces: Iterable[bytes]) -> None:

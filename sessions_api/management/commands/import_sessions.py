@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import IO, Any
 
 from django.core.management.base import BaseCommand, CommandError, no_translations
+from tqdm import tqdm
 
 from access import audit
 from access.clients import COMMAND
-from sessions_api.exports.progress import Progress
 from sessions_api.imports.checking import Refused, conversation_in
 from sessions_api.imports.storing import BATCH, Parts, store
 from sessions_api.sqlite import keep_little_cached
@@ -73,16 +73,14 @@ class Command(BaseCommand):
 
     def _read(self, source: IO[bytes]) -> Iterator[Parts]:
         size = Path(source.name).stat().st_size if isinstance(source.name, str) and Path(source.name).is_file() else 0
-        bar, done = Progress(sys.stderr, size, "bytes"), 0
-        for number, line in enumerate(iter(lambda: source.readline(MAX_LINE_BYTES), b""), 1):
-            done += len(line)
-            bar.show(done)
-            if line.strip():
-                try:
-                    yield Parts(*conversation_in(line.removeprefix(b"\xef\xbb\xbf") if number == 1 else line))
-                except Refused as problem:
-                    self._refuse(number, problem)
-        bar.clear()
+        with tqdm(total=size, unit="B", unit_scale=True, leave=False, disable=None) as bar:
+            for number, line in enumerate(iter(lambda: source.readline(MAX_LINE_BYTES), b""), 1):
+                bar.update(len(line))
+                if line.strip():
+                    try:
+                        yield Parts(*conversation_in(line.removeprefix(b"\xef\xbb\xbf") if number == 1 else line))
+                    except Refused as problem:
+                        self._refuse(number, problem)
 
     def _refuse(self, number: int, problem: Refused) -> None:
         self.counts["refused"] += 1

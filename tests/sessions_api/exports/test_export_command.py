@@ -1,9 +1,12 @@
 """manage.py export_sessions: which conversations, and where to."""
 
 import io
+import os
+import pty
 import stat
 import subprocess
 import sys
+import termios
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -14,7 +17,6 @@ from django.core.management import CommandError, call_command
 
 from access import clients
 from access.models import AuditEntry, Client
-from sessions_api.exports.progress import Progress
 from testing.environment import ROOT, clean_environment
 from tests.support.exported import THEN, change, objects, talk
 
@@ -143,7 +145,7 @@ def test_what_means_nothing_is_refused(file: Path, wrong: str) -> None:
 # As a program
 
 
-def run(*arguments: str, **options: Any) -> "subprocess.Popen[bytes]":
+def run(*arguments: str, stderr: int = subprocess.PIPE) -> "subprocess.Popen[bytes]":
     database = settings.DATABASES["default"]
     if database["ENGINE"].endswith("sqlite3"):
         url = f"sqlite:///{database['NAME']}"
@@ -155,7 +157,7 @@ def run(*arguments: str, **options: Any) -> "subprocess.Popen[bytes]":
         cwd=ROOT,
         env=clean_environment(DATABASE_URL=url, SECRET_KEY="x" * 50),
         stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
+        stderr=stderr,
     )
 
 
@@ -177,15 +179,14 @@ def test_a_reader_that_goes_away_ends_it_in_a_sentence() -> None:
     assert process.returncode == 1
 
 
-@pytest.mark.no_database
-def test_the_bar_is_drawn_on_terminals_alone() -> None:
-    class Terminal(io.StringIO):
-        def isatty(self) -> bool:
-            return True
-
-    for stream, drawn in ((Terminal(), True), (io.StringIO(), False)):
-        bar = Progress(stream, 200, "messages")
-        bar._drawn_at -= 1
-        bar.show(50)
-        bar.clear()
-        assert ("25%  50 messages" in stream.getvalue()) is drawn
+def test_a_terminal_sees_how_far_it_is(file: Path) -> None:
+    talk("Oi", "Olá")
+    terminal, stderr = pty.openpty()
+    termios.tcsetwinsize(stderr, (24, 80))
+    run("--format=jsonl", f"--output={file}", stderr=stderr).communicate()
+    drawn = os.read(terminal, 10_000).decode()
+    os.close(stderr)
+    os.close(terminal)
+    assert "0%" in drawn
+    assert "0/2 [" in drawn
+    assert drawn.endswith("\r")  # it goes away
