@@ -14,7 +14,7 @@ from access.authentication import CallerAuthentication
 from access.callers import Limits
 from access.models import Scope
 from web.errors import CODES
-from web.openapi import JSON, REQUEST_ID, Count, Schema, examples
+from web.openapi import JSON, REQUEST_ID, Count, Schema, examples_of
 
 ERROR_CODES = list(CODES)
 LIMITS = list(Limits._fields)
@@ -80,14 +80,14 @@ class ErrorSerializer(serializers.Serializer[Any]):
 
 def errors(*codes: str, turn: str = "", problems: dict[str, str] | None = None) -> dict[Any, OpenApiResponse]:
     """The answers with these codes. Their examples name the `turn` that failed, and in a 400 `problems` by field."""
-    by_status = defaultdict(list)
+    by_status: defaultdict[int, Schema] = defaultdict(dict)
     for code in sorted(codes):
-        by_status[CODES[code].status].append(code)
+        by_status[CODES[code].status][code] = _example(code, turn, problems)
     return {
         (status, JSON): OpenApiResponse(
             ErrorSerializer,
             description=", ".join(f"`{code}`" for code in by_status[status]),
-            examples=examples({code: _example(code, turn, problems) for code in by_status[status]}, response_only=True),
+            examples=examples_of(by_status[status], response_only=True),
         )
         for status in sorted(by_status)
     }

@@ -10,8 +10,6 @@ from access.schema import CALLER, ErrorSerializer
 from bancobot_project import schema_answers as answers
 from bancobot_project import schema_examples as examples
 from chat.serializers import ChatSerializer, MessageSerializer
-from sessions_api.api.serializers import ForkSerializer, OpinionSerializer, SessionPatchSerializer
-from sessions_api.exports.formats import CLOCKS, FORMATS, WITH_CLOCKS
 from web.errors import CODES
 
 Schema = dict[str, Any]
@@ -46,26 +44,12 @@ def query(name: str, description: str, **schema: Any) -> OpenApiParameter:
     return OpenApiParameter(name, {"type": "string"} | schema, OpenApiParameter.QUERY, description=description)
 
 
-def limit(default: int, most: int) -> OpenApiParameter:
-    return query("limit", "How many at the most.", type="integer", minimum=1, maximum=most, default=default)
-
-
-SESSION = OpenApiParameter(
-    "session_id", {"type": "string"}, OpenApiParameter.PATH, examples=[OpenApiExample("session", examples.SESSION_ID)]
-)
 TURN_ID = OpenApiParameter(
     "turn_id",
     {"type": "string", "pattern": "^[A-Za-z0-9_-]{1,64}$"},
     OpenApiParameter.PATH,
     examples=[OpenApiExample("turn", examples.TURN_ID)],
 )
-MESSAGE_ID = OpenApiParameter(
-    "message_id",
-    {"type": "string"},
-    OpenApiParameter.PATH,
-    examples=[OpenApiExample("reply", f"{examples.TURN_ID}.1")],
-)
-INCLUDE = query("include", "Also the messages that a later turn took the place of.", enum=["superseded", ""])
 FARTHEST = 999_999_999  # characters
 AFTER = [
     query(
@@ -80,47 +64,6 @@ AFTER = [
         {"type": "integer", "minimum": 0, "maximum": FARTHEST},
         OpenApiParameter.HEADER,
         description="The id of the last event that arrived; the stream goes on behind it.",
-    ),
-]
-CURSOR = query(
-    "cursor",
-    "Where a page begins: comes with `next`, and means nothing else.",
-    pattern=r"^([0-9]{1,17}\.[0-9]{1,18})?$",
-)
-ERASE = query(
-    "erase",
-    "true: the session is deleted before the answer, not only closed. What may stay on disk: docs/operations.md.",
-    type="boolean",
-    default=False,
-)
-A_MOMENT = "ISO 8601; in UTC where it names no zone, and a date alone is its beginning."
-MOMENTS = [{"format": "date-time"}, {"format": "date"}, {"maxLength": 0}]
-FILTERS = [
-    query("q", "Only sessions with all these words in the title or in one message; the last may be unfinished."),
-    query("since", f"Only sessions that were active at this moment or later. {A_MOMENT}", anyOf=MOMENTS),
-    query("until", f"Only sessions that were last active before this moment. {A_MOMENT}", anyOf=MOMENTS),
-    query("persona_id", "Only sessions of this persona."),
-]
-OWNER = query(
-    "owner",
-    "Whose sessions, for keys with the scope admin:read: an owner, or * for all. Yours unless you say so; of several "
-    "sessions with one id the one that was last active.",
-    maxLength=80,
-)
-A_MESSAGE_ID = r"^((.*\.)?[0-9]{1,9})?$"
-MESSAGES = [
-    limit(100, 100),
-    query("after", "Only messages that come after the one with this id.", pattern=A_MESSAGE_ID),
-    query("before", "Only messages that come before the one with this id.", pattern=A_MESSAGE_ID),
-    query("order", "Oldest first, or newest first.", enum=["asc", "desc"], default="asc"),
-]
-FILE = [
-    query("format", "What the file is to be.", enum=list(FORMATS), default=next(iter(FORMATS))),
-    query(
-        "clock",
-        f"By which clock {' and '.join(f'`{name}`' for name in WITH_CLOCKS)} tell what happened.",
-        enum=list(CLOCKS),
-        default="real",
     ),
 ]
 OMITTED = header(
@@ -213,10 +156,6 @@ def _errors(codes: Sequence[str], of_a_turn: bool, problems: dict[str, str] | No
     }
 
 
-REMOVE = (
-    "It is gone from the API at once; the operator's retention decides when its text is erased. A new message with its "
-    "id starts a new session."
-)
 OPERATIONS: dict[str, Describe] = {
     "POST /api/message": turn(
         "createMessage",
@@ -290,136 +229,6 @@ OPERATIONS: dict[str, Describe] = {
         (*CALLER, *PROVIDER),
         {"modelos": examples.MODEL_LIST},
         auth=[{"bearer": []}, {}],
-    ),
-    "GET /sessions": operation(
-        "listSessions",
-        "Sessions",
-        "Your sessions",
-        "Last active first.",
-        answers.SessionPageDocument,
-        RECORD,
-        {"sessões": examples.SESSION_PAGE},
-        parameters=[limit(20, 100), CURSOR, *FILTERS, OWNER],
-        problems={"limit": "Use um número inteiro de 1 a 100."},
-    ),
-    "GET /sessions/{session_id}": operation(
-        "getSession",
-        "Sessions",
-        "A session",
-        "What it is, what it took, and its newest messages.",
-        answers.SessionWithMessagesDocument,
-        (*RECORD, "session_not_found"),
-        {"sessão": examples.SESSION_WITH_MESSAGES},
-        parameters=[SESSION, INCLUDE, OWNER],
-    ),
-    "POST /sessions/{session_id}/fork": operation(
-        "forkSession",
-        "Sessions",
-        "Copy a session",
-        "A new session with what was said up to the end of a turn: all of it without `after_turn`, nothing where that "
-        "is null. Superseded messages are left out; the copies cost nothing, and so have no usage.",
-        answers.SessionDocument,
-        (*RECORD, *BODY, "session_not_found", "turn_not_found", "session_busy", "session_exists"),
-        {"cópia": examples.FORKED_SESSION},
-        status=201,
-        request=ForkSerializer,
-        examples=[OpenApiExample("até um turno", examples.FORK, request_only=True)],
-        parameters=[SESSION],
-        problems={"session_id": "Use de 1 a 128 caracteres dentre A-Z a-z 0-9 . _ : -"},
-    ),
-    "POST /messages/{message_id}/feedback": operation(
-        "giveFeedback",
-        "Sessions",
-        "Say what you think of a reply",
-        "The newest opinion counts; a rating of null takes it back.",
-        answers.MessageFeedbackDocument,
-        (*RECORD, *BODY, "message_not_found"),
-        {"avaliada": examples.MESSAGE_FEEDBACK},
-        request=OpinionSerializer,
-        examples=[OpenApiExample("boa", examples.OPINION, request_only=True)],
-        parameters=[MESSAGE_ID],
-        problems={"rating": "Use “up”, “down” ou null."},
-    ),
-    "PATCH /sessions/{session_id}": operation(
-        "updateSession",
-        "Sessions",
-        "Change a session",
-        "What is left out stays as it is; metadata is replaced as a whole.",
-        answers.SessionDocument,
-        (*RECORD, *BODY, "session_not_found"),
-        {"sessão": examples.SESSION},
-        request=SessionPatchSerializer,
-        examples=[OpenApiExample("título", examples.SESSION_PATCH, request_only=True)],
-        parameters=[SESSION],
-        problems={"title": "Não é um string válido."},
-    ),
-    "DELETE /sessions/{session_id}": operation(
-        "deleteSession",
-        "Sessions",
-        "Remove a session",
-        REMOVE,
-        answers.RemovedDocument,
-        (*RECORD, "session_not_found"),
-        {"removida": examples.REMOVED},
-        parameters=[SESSION, ERASE],
-        problems={"erase": "Use true ou false."},
-    ),
-    "GET /sessions/{session_id}/messages": operation(
-        "listMessages",
-        "Sessions",
-        "A session's messages",
-        "The whole conversation, page by page.",
-        answers.MessagePageDocument,
-        (*RECORD, "session_not_found"),
-        {"mensagens": examples.MESSAGE_PAGE},
-        parameters=[SESSION, *MESSAGES, INCLUDE, OWNER],
-        problems={"order": "Use asc ou desc."},
-    ),
-    "GET /sessions/{session_id}/export": extend_schema(
-        operation_id="exportSession",
-        tags=["Sessions"],
-        summary="A session as a file",
-        description="With all its messages: docs/research.md describes the formats.",
-        request=None,
-        parameters=[SESSION, *FILE, INCLUDE, OWNER],
-        responses={
-            (200, media_type): OpenApiResponse(
-                {"type": "string"},
-                examples=[
-                    OpenApiExample(name, chosen.example, media_type=media_type)
-                    for name, chosen in FORMATS.items()
-                    if chosen.example and chosen.content_type == media_type
-                ],
-            )
-            for media_type in dict.fromkeys(chosen.content_type for chosen in FORMATS.values())
-        }
-        | _errors(
-            (*RECORD, "session_not_found"),
-            False,
-            {"format": f"Use um destes: {', '.join(FORMATS)}."},
-        ),
-    ),
-    "GET /api/sessions": operation(
-        "listSessionIds",
-        "Sessions",
-        "Your sessions' ids",
-        "Last active first.",
-        answers.SessionIdsDocument,
-        RECORD,
-        {"sessões": examples.SESSION_IDS},
-        parameters=[limit(1000, 1000), CURSOR, OWNER],
-        problems={"limit": "Use um número inteiro de 1 a 1000."},
-    ),
-    "DELETE /api/sessions/{session_id}": operation(
-        "deleteSessionById",
-        "Sessions",
-        "Remove a session",
-        f"The same as DELETE /sessions/{{session_id}}. {REMOVE}",
-        answers.RemovedDocument,
-        (*RECORD, "session_not_found"),
-        {"removida": examples.REMOVED},
-        parameters=[SESSION, ERASE],
-        problems={"erase": "Use true ou false."},
     ),
 }
 TAGS = [

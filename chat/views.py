@@ -30,7 +30,7 @@ from chat.viewsets import LoopViewSet
 from sessions_api.models import Message, new_public_id
 from sessions_api.store.messages import NewTurn, Outcome
 from web.errors import ApiError, language_of
-from web.fields import given
+from web.fields import without_nulls
 from web.logs import add_log_fields
 from web.responses import Stream
 
@@ -71,7 +71,7 @@ class TurnViewSet(LoopViewSet, ABC):
 
     def _new_turn(self, request: Request, question: dict[str, Any]) -> tuple[NewTurn, TurnOptions]:
         """What `plan` says, with what all these endpoints can be asked for."""
-        new, options = self.plan(given(question), caller_of(request))
+        new, options = self.plan(without_nulls(question), caller_of(request))
         if "after_turn" in question:  # null is the conversation's start
             new = replace(new, after_turn=question["after_turn"] or "")
         if (key := idempotency_key(request)) is not None:

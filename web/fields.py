@@ -2,12 +2,15 @@
 
 import json
 import math
-from typing import Any, cast
+from functools import cache
+from typing import Any, Self, cast
 
 from django.core.validators import RegexValidator
 from django.utils.text import format_lazy
 from django.utils.translation import gettext_lazy as _
 from rest_framework import serializers
+from rest_framework.fields import empty
+from rest_framework.request import Request
 from rest_framework.utils.formatting import lazy_format
 
 MAX_METADATA_BYTES = 16_384
@@ -90,6 +93,27 @@ class Metadata(serializers.DictField):
         return value
 
 
-def given(values: dict[str, Any]) -> dict[str, Any]:
+class QuerySerializer(serializers.Serializer[Any]):
+    """What may be asked for in an address. The answer to bad values names the first of them."""
+
+    @classmethod
+    @cache
+    def _shared(cls) -> Self:
+        """One instance serves all requests: validating keeps no state."""
+        return cls()
+
+    @classmethod
+    def read(cls, request: Request) -> dict[str, Any]:
+        """Each parameter's value, or its default; raises `ValidationError`."""
+        values: dict[str, Any] = {}
+        for name, field in cls._shared().fields.items():
+            try:
+                values[name] = field.run_validation(request.query_params.get(name, empty))
+            except serializers.ValidationError as problem:
+                raise serializers.ValidationError({name: problem.detail}) from None
+        return values
+
+
+def without_nulls(values: dict[str, Any]) -> dict[str, Any]:
     """The validated values without those that are null, which means absent."""
     return {name: value for name, value in values.items() if value is not None}

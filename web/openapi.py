@@ -68,7 +68,11 @@ def complete(result: Schema, **kwargs: Any) -> Schema:
     """drf-spectacular's last hook: the headers that all requests and answers share."""
     result["components"] |= {"parameters": PARAMETERS, "headers": HEADERS}
     for operation in (operation for path in result["paths"].values() for operation in path.values()):
-        operation.setdefault("parameters", []).extend(_refer("parameters", name) for name in PARAMETERS)
+        parameters = operation.setdefault("parameters", [])
+        for parameter in parameters:
+            if "enum" in parameter["schema"]:
+                parameter["schema"].pop("minLength", None)  # the library adds it to every choice
+        parameters += [_refer("parameters", name) for name in PARAMETERS]
         for status, response in operation["responses"].items():
             names = [name for name in HEADERS if status in STATUSES.get(name, {status})]
             response.setdefault("headers", {}).update({name: _refer("headers", name) for name in names})
@@ -79,7 +83,7 @@ def _refer(kind: str, name: str) -> Schema:
     return {"$ref": f"#/components/{kind}/{name}"}
 
 
-def examples(values: dict[str, Any], **more: Any) -> list[OpenApiExample]:
+def examples_of(values: dict[str, Any], **more: Any) -> list[OpenApiExample]:
     return [OpenApiExample(title, value, **more) for title, value in values.items()]
 
 
@@ -87,7 +91,7 @@ def answer(
     serializer: Any, shown: dict[str, Any], status: int = 200, description: str = "OK"
 ) -> dict[Any, OpenApiResponse]:
     """A JSON answer, with examples by their titles."""
-    return {(status, JSON): OpenApiResponse(serializer, description, examples(shown, response_only=True))}
+    return {(status, JSON): OpenApiResponse(serializer, description, examples_of(shown, response_only=True))}
 
 
 def in_path(name: str, title: str, example: str, **schema: Any) -> OpenApiParameter:

@@ -3,17 +3,20 @@
 from typing import Any
 
 from django.http import HttpResponseBase
-from django.utils.translation import gettext as _
-from rest_framework.exceptions import ValidationError
+from drf_spectacular.utils import OpenApiExample, OpenApiResponse, extend_schema
 from rest_framework.request import Request
 
 from access import audit
 from access.callers import caller_of
 from access.models import Scope
-from sessions_api.api.views import RecordViewSet, find_session, told
-from sessions_api.exports.formats import CLOCKS, FORMATS
+from access.schema import errors
+from sessions_api.api.base import RecordViewSet, audit_session, find_session
+from sessions_api.api.queries import ExportQuery, OwnerQuery
+from sessions_api.api.schema import IN_SESSION, RECORD
+from sessions_api.exports.formats import FORMATS
 from sessions_api.exports.reading import conversation
 from sessions_api.exports.writing import ExportOptions, in_pieces
+from web.openapi import examples_of
 from web.parsers import AcceptHeader
 from web.responses import Download
 
@@ -25,27 +28,35 @@ class FileOrError(AcceptHeader):
         return renderers[0], renderers[0].media_type
 
 
+def _examples(media_type: str) -> list[OpenApiExample]:
+    chosen = {name: one for name, one in FORMATS.items() if one.content_type == media_type and one.example}
+    return examples_of({name: one.example for name, one in chosen.items()})
+
+
+@extend_schema(tags=["Sessions"])
 class ExportViewSet(RecordViewSet):
     """/sessions/{session_id}/export"""
 
     scopes = {"retrieve": (Scope.READ, Scope.ADMIN)}
     content_negotiation_class = FileOrError
 
+    @extend_schema(
+        operation_id="exportSession",
+        summary="A session as a file",
+        description="With all its messages: docs/research.md describes the formats.",
+        parameters=[IN_SESSION, ExportQuery, OwnerQuery],
+        responses={
+            (200, media_type): OpenApiResponse({"type": "string"}, examples=_examples(media_type))
+            for media_type in {chosen.content_type: "" for chosen in FORMATS.values()}
+        }
+        | errors(*RECORD, "session_not_found", problems={"format": f"Use um destes: {', '.join(FORMATS)}."}),
+    )
     def retrieve(self, request: Request, session_id: str) -> HttpResponseBase:
-        name, clock = _choice(request, "format", FORMATS), _choice(request, "clock", CLOCKS)
-        included = _choice(request, "include", ("", "superseded"))
+        asked = ExportQuery.read(request)
         session = find_session(request, session_id)
         if caller_of(request).kind != "open":
-            told(request, audit.Action.EXPORTED, session, format=name)
-        chosen = FORMATS[name]
-        read = conversation(session, superseded=bool(included) or chosen.superseded)
-        pieces = in_pieces(chosen.write([read], ExportOptions(clock == "simulated")))
+            audit_session(request, audit.Action.EXPORTED, session, format=asked["format"])
+        chosen = FORMATS[asked["format"]]
+        read = conversation(session, superseded=bool(asked["include"]) or chosen.superseded)
+        pieces = in_pieces(chosen.write([read], ExportOptions(asked["clock"] == "simulated")))
         return Download(pieces, chosen.content_type, chosen.filename(f"bancobot-{session.session_id}"))
-
-
-def _choice(request: Request, name: str, values: Any) -> str:
-    """A query parameter's value; the first of `values` where there is none."""
-    value = request.query_params.get(name, next(iter(values)))
-    if value not in values:
-        raise ValidationError({name: [_("Use one of: %s.") % ", ".join(filter(None, values))]})
-    return str(value)

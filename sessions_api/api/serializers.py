@@ -1,17 +1,23 @@
-"""Sessions and messages in the words of the wire contract."""
+"""Sessions, messages and feedback as the API takes, answers and documents them."""
 
 from datetime import UTC
 from typing import Any
 
 from django.conf import settings
 from django.utils.translation import gettext_lazy as _
+from drf_spectacular.utils import extend_schema_field, extend_schema_serializer
 from rest_framework import serializers
 
+from access.schema import ErrorSerializer
 from sessions_api.api.usage import stored_error, usage_of
 from sessions_api.models import Feedback, Message, Session
-from web.fields import Metadata, SessionId, Text
+from web.fields import MAX_METADATA_BYTES, Metadata, SessionId, Text
+from web.openapi import Count
 
 MAX_COMMENT_CHARS = 4000
+ROLES = Message.Role.values
+TURN_STATUSES = Message.Status.values
+RATINGS = Feedback.Rating.values
 
 
 class Moment(serializers.DateTimeField):
@@ -21,37 +27,61 @@ class Moment(serializers.DateTimeField):
         super().__init__(default_timezone=UTC, **kwargs)
 
 
-class TotalsSerializer(serializers.Serializer[Any]):
-    """Tokens and cost (USD) of all turns."""
+class TextOrNull(serializers.CharField):
+    """Null where it is empty."""
 
-    prompt_tokens = serializers.IntegerField()
-    completion_tokens = serializers.IntegerField()
-    total_tokens = serializers.IntegerField()
-    cost = serializers.FloatField()
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(allow_null=True, **kwargs)
+
+    def to_representation(self, value: str) -> str | None:  # type: ignore[override]
+        return value or None
 
 
-class SessionSerializer(serializers.ModelSerializer[Session]):
-    """A conversation without its messages."""
+class StoredMetadata(serializers.DictField):
+    def __init__(self) -> None:
+        super().__init__(help_text=f"The client's own data: at most {MAX_METADATA_BYTES // 1024} KiB of JSON.")
 
-    model = serializers.CharField(help_text="The model that the session remembers; empty: the server's default.")
-    created_at = Moment()
-    last_activity_at = Moment()
-    usage = serializers.SerializerMethodField()
 
-    class Meta:
-        model = Session
-        fields = [
-            "session_id", "title", "model", "system_prompt", "persona_id", "created_at", "last_activity_at",
-            "message_count", "usage", "metadata", "forked_from",
-        ]  # fmt: skip
+class TotalsSerializer(serializers.Serializer[Session]):
+    """What all turns of a session took."""
 
-    def get_usage(self, session: Session) -> dict[str, Any]:
+    prompt_tokens = Count()
+    completion_tokens = Count()
+    total_tokens = Count()
+    cost = serializers.FloatField(min_value=0, help_text="USD, as far as the provider named prices.")
+
+    def to_representation(self, session: Session) -> dict[str, Any]:
         return {
             "prompt_tokens": session.prompt_tokens,
             "completion_tokens": session.completion_tokens,
             "total_tokens": session.prompt_tokens + session.completion_tokens,
             "cost": float(session.cost),
         }
+
+
+class SessionSerializer(serializers.Serializer[Session]):
+    """A conversation without its messages."""
+
+    session_id = serializers.CharField()
+    title = serializers.CharField(help_text="The beginning of the first message, until somebody gives it another one.")
+    model = serializers.CharField(help_text="The model that the session remembers; empty: the server's default.")
+    system_prompt = serializers.CharField(help_text="Empty where it has none.")
+    persona_id = serializers.CharField(help_text="Empty where it has none.")
+    created_at = Moment()
+    last_activity_at = Moment()
+    message_count = Count(help_text="Questions and replies.")
+    usage = TotalsSerializer(source="*")
+    metadata = StoredMetadata()
+    forked_from = serializers.CharField(
+        help_text="Where it began as a copy: the last turn that was copied. Empty where it did not."
+    )
+    owner = serializers.CharField(required=False, help_text="Whose it is, where `owner` was asked for.")
+
+    def to_representation(self, session: Session) -> dict[str, Any]:
+        values = super().to_representation(session)
+        if not self.context.get("with_owner"):
+            del values["owner"]
+        return values
 
 
 class SessionPatchSerializer(serializers.Serializer[Any]):
@@ -62,61 +92,84 @@ class SessionPatchSerializer(serializers.Serializer[Any]):
     metadata = Metadata(required=False, allow_null=True)
 
 
-class MessageSerializer(serializers.ModelSerializer[Message]):
-    """One message of the transcript. `usage`, `model` and `finish_reason` are null where the message is no reply.
+class UsageSerializer(serializers.Serializer[Any]):
+    """What a reply took."""
 
-    The context's `feedback` is what was said of the messages, by position.
-    """
+    prompt_tokens = Count()
+    completion_tokens = Count()
+    total_tokens = Count()
+    cost = serializers.FloatField(allow_null=True, min_value=0, help_text="USD; null where the provider names none.")
+    cached_tokens = Count(help_text="Those of prompt_tokens that came from the provider's cache.")
+    reasoning_tokens = Count(help_text="Those of completion_tokens that were spent on reasoning.")
+    estimated = serializers.BooleanField(
+        required=False, help_text="true where the provider did not count and the figures are an estimate."
+    )
 
-    id = serializers.CharField(source="public_id")
+
+class FeedbackSerializer(serializers.Serializer[Feedback]):
+    """What somebody thinks of a reply."""
+
+    rating = serializers.ChoiceField(RATINGS)
+    comment = serializers.CharField(help_text="Empty where nothing was said.")
     created_at = Moment()
-    completed_at = Moment()
-    model = serializers.SerializerMethodField()
-    usage = serializers.SerializerMethodField()
-    finish_reason = serializers.SerializerMethodField()
-    error = serializers.SerializerMethodField()
-    superseded_at = Moment()
-    feedback = serializers.SerializerMethodField()
 
-    class Meta:
-        model = Message
-        fields = [
-            "id", "turn_id", "role", "content", "status", "model", "usage", "latency_ms", "first_token_ms",
-            "finish_reason", "error", "metadata", "created_at", "completed_at", "superseded_at", "feedback",
-        ]  # fmt: skip
 
-    def get_model(self, message: Message) -> str | None:
-        return message.model or None
+# Values of a message that are none of its columns
 
-    def get_usage(self, message: Message) -> dict[str, Any] | None:
+
+@extend_schema_field(UsageSerializer(allow_null=True))
+class UsageOfMessage(serializers.Field):
+    def to_representation(self, message: Message) -> dict[str, Any] | None:
         return None if message.prompt_tokens is None else usage_of(message)
 
-    def get_finish_reason(self, message: Message) -> str | None:
-        return message.finish_reason or None
 
-    def get_error(self, message: Message) -> dict[str, Any] | None:
+@extend_schema_field(ErrorSerializer(allow_null=True))
+class ErrorOfMessage(serializers.Field):
+    def to_representation(self, message: Message) -> dict[str, Any] | None:
         return stored_error(message)
 
-    def get_feedback(self, message: Message) -> dict[str, Any] | None:
+
+@extend_schema_field(FeedbackSerializer(allow_null=True))
+class FeedbackOnMessage(serializers.Field):
+    def to_representation(self, message: Message) -> dict[str, Any] | None:
         feedback = self.context["feedback"].get(message.position)
         return None if feedback is None else FeedbackSerializer(feedback).data
 
 
-class FeedbackSerializer(serializers.ModelSerializer[Feedback]):
-    """What somebody thinks of a reply."""
+class MessageSerializer(serializers.Serializer[Any]):
+    """One message of a conversation."""
 
+    # The context's `feedback` is what was said of the messages, by position.
+    id = serializers.CharField(source="public_id", help_text="For the parameters after and before.")
+    turn_id = serializers.CharField(help_text="Shared by a question and its reply.")
+    role = serializers.ChoiceField(ROLES)
+    content = serializers.CharField()
+    status = serializers.ChoiceField(TURN_STATUSES)
+    model = TextOrNull()
+    usage = UsageOfMessage(source="*")
+    latency_ms = Count(allow_null=True, help_text="From the question to the end of the reply.")
+    first_token_ms = Count(allow_null=True, help_text="From the question to the reply's first text.")
+    finish_reason = TextOrNull()
+    error = ErrorOfMessage(source="*")
+    metadata = StoredMetadata()
     created_at = Moment()
+    completed_at = Moment(allow_null=True)
+    superseded_at = Moment(
+        allow_null=True, help_text="When a later turn took its place; shown with include=superseded alone."
+    )
+    feedback = FeedbackOnMessage(source="*")
 
-    class Meta:
-        model = Feedback
-        fields = ["rating", "comment", "created_at"]
+
+class MessageFeedbackSerializer(serializers.Serializer[Any]):
+    id = serializers.CharField(help_text="The message's.")
+    feedback = FeedbackSerializer(allow_null=True, help_text="Null: there is none any more.")
 
 
 class OpinionSerializer(serializers.Serializer[Any]):
     """POST /messages/{id}/feedback. A rating of null takes the feedback back."""
 
     rating = serializers.ChoiceField(
-        Feedback.Rating.values,
+        RATINGS,
         allow_null=True,
         error_messages={"invalid_choice": _("Use “up”, “down” or null.")},  # DRF would repeat the value, however long
     )
@@ -128,3 +181,42 @@ class ForkSerializer(serializers.Serializer[Any]):
 
     after_turn = Text(required=False, allow_null=True, max_length=64)
     session_id = SessionId()
+
+
+# Answers that put these together
+
+
+class SessionWithMessagesSerializer(SessionSerializer):
+    """A conversation with its newest messages."""
+
+    messages = MessageSerializer(many=True, help_text="The newest ones, oldest first.")
+
+
+class Next(serializers.URLField):
+    """Where a list goes on."""
+
+    def __init__(self) -> None:
+        super().__init__(allow_null=True, help_text="The next page, with the same filters; null on the last one.")
+
+
+@extend_schema_serializer(many=False)
+class SessionPageSerializer(serializers.Serializer[Any]):
+    data = SessionSerializer(many=True)  # type: ignore[assignment] # DRF takes it away: `data` stays the property
+    next = Next()
+
+
+class MessagePageSerializer(serializers.Serializer[Any]):
+    data = MessageSerializer(many=True)  # type: ignore[assignment] # as above
+    next = Next()
+
+
+@extend_schema_serializer(many=False)
+class SessionIdsSerializer(serializers.Serializer[Any]):
+    sessions = serializers.ListField(child=serializers.CharField(), help_text="Last active first.")
+    count = Count(help_text="All of the caller's sessions, those of other pages included.")
+    next = Next()
+
+
+class RemovedSerializer(serializers.Serializer[Any]):
+    status = serializers.ChoiceField(["success"])
+    message = serializers.CharField()

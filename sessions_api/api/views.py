@@ -5,118 +5,61 @@ from typing import Any
 from django.conf import settings
 from django.db import transaction
 from django.db.models import QuerySet
-from django.utils.translation import gettext as _
-from rest_framework.exceptions import ValidationError
-from rest_framework.permissions import SAFE_METHODS
+from drf_spectacular.utils import extend_schema, extend_schema_view
 from rest_framework.request import Request
 from rest_framework.response import Response
-from rest_framework.viewsets import ViewSet
 
 from access import audit
 from access.callers import caller_of
-from access.limits import LIMIT_HEADERS
 from access.models import Scope
+from access.schema import errors
 from sessions_api import search
-from sessions_api.api import feedback, pagination
+from sessions_api.api import feedback, pagination, schema
+from sessions_api.api.base import (
+    ALL_OWNERS,
+    RecordViewSet,
+    audit_list,
+    audit_session,
+    find_session,
+    find_to_read,
+    open_sessions,
+    owner_asked,
+)
 from sessions_api.api.forks import fork
+from sessions_api.api.queries import (
+    EraseQuery,
+    FilterQuery,
+    IncludeQuery,
+    MessagesQuery,
+    OwnerQuery,
+    PlaceQuery,
+    SessionIdsQuery,
+    SessionsQuery,
+)
+from sessions_api.api.schema import ABOUT_MESSAGE, BODY, IN_SESSION, RECORD
 from sessions_api.api.serializers import (
-    FeedbackSerializer,
     ForkSerializer,
+    MessageFeedbackSerializer,
+    MessagePageSerializer,
     MessageSerializer,
     OpinionSerializer,
+    RemovedSerializer,
+    SessionIdsSerializer,
+    SessionPageSerializer,
     SessionPatchSerializer,
     SessionSerializer,
+    SessionWithMessagesSerializer,
 )
 from sessions_api.models import Message, Session, new_public_id
 from sessions_api.retention import erasure
-from web.errors import ApiError, in_language_of
-from web.fields import given
-from web.logs import add_log_fields
-from web.parsers import AcceptHeader
+from web.errors import ApiError
+from web.fields import without_nulls
+from web.openapi import answer, examples_of
 
 NEWEST_MESSAGES = 20  # shown with a session
-ALL_OWNERS = "*"
 
 
-def open_sessions(request: Request) -> QuerySet[Session]:
-    """The caller's sessions that are not closed; or those of `?owner=`, `*` for all, where the caller may read them."""
-    caller = caller_of(request)
-    add_log_fields(owner_kind=caller.kind)
-    owner = request.query_params.get("owner") or caller.owner
-    if owner != caller.owner:
-        if request.method not in SAFE_METHODS:
-            raise ApiError("permission_denied")
-        caller.require(Scope.ADMIN)
-    sessions = Session.objects.filter(closed_at=None)
-    return sessions if owner == ALL_OWNERS else sessions.filter(owner=owner)
-
-
-def find_session(request: Request, session_id: str) -> Session:
-    add_log_fields(session=session_id[:128])
-    session = open_sessions(request).filter(session_id=session_id).first()
-    if session is None:
-        raise ApiError("session_not_found")
-    return session
-
-
-def find_to_read(request: Request, session_id: str) -> Session:
-    """The session, after the audit log says who reads it. (An open caller is nobody in particular.)"""
-    session = find_session(request, session_id)
-    if caller_of(request).kind != "open":
-        told(request, audit.Action.READ, session)
-    return session
-
-
-def shown(request: Request, session: Session) -> dict[str, Any]:
-    """The session, and whose it is where that is not a matter of course."""
-    whose = {"owner": session.owner} if request.query_params.get("owner") else {}
-    return {**SessionSerializer(session).data, **whose}
-
-
-def told(request: Request, action: str, session: Session, **details: Any) -> None:
-    """Tell the audit log what the caller does to a session."""
-    caller, address = caller_of(request), audit.address_of(request)
-    audit.record(action, caller.name, target=session.session_id, owner=session.owner, address=address, **details)
-
-
-def told_of_others(request: Request, found: int) -> None:
-    """Tell the audit log who lists the sessions of somebody else."""
-    caller, owner = caller_of(request), request.query_params.get("owner", "")
-    if owner not in ("", caller.owner):
-        audit.record(audit.Action.LISTED, caller.name, owner=owner, address=audit.address_of(request), found=found)
-
-
-class RecordViewSet(ViewSet):
-    """A view set whose errors and answers speak the caller's language."""
-
-    metadata_class = None
-    content_negotiation_class = AcceptHeader
-
-    def dispatch(self, request: Any, *args: Any, **kwargs: Any) -> Any:
-        with in_language_of(request):
-            return super().dispatch(request, *args, **kwargs)
-
-    def finalize_response(self, request: Request, response: Any, *args: Any, **kwargs: Any) -> Any:
-        response = super().finalize_response(request, response, *args, **kwargs)
-        for name, value in request.META.get(LIMIT_HEADERS, {}).items():
-            response[name] = value
-        return response
-
-
-class SessionIdsViewSet(RecordViewSet):
-    """The ids alone: /api/sessions."""
-
-    scopes = {"list": (Scope.READ, Scope.ADMIN)}
-
-    def list(self, request: Request) -> Response:
-        limit = pagination.limit_of(request, default=1000, most=1000)
-        sessions = open_sessions(request)
-        page, following = pagination.page_of_sessions(request, sessions.only("session_id", "last_activity_at"), limit)
-        told_of_others(request, len(page))
-        ids = [session.session_id for session in page]
-        return Response({"sessions": ids, "count": sessions.count(), "next": following})
-
-
+@extend_schema(tags=["Sessions"])
 class SessionsViewSet(RecordViewSet):
     """Conversations and their messages: /sessions."""
 
@@ -129,89 +72,186 @@ class SessionsViewSet(RecordViewSet):
         "fork": (Scope.WRITE,),
     }
 
+    @extend_schema(
+        operation_id="listSessions",
+        summary="Your sessions",
+        description="Last active first.",
+        parameters=[SessionsQuery, FilterQuery, OwnerQuery],
+        responses=answer(SessionPageSerializer, {"sessões": schema.SESSION_PAGE})
+        | errors(*RECORD, problems={"limit": "Use um número inteiro de 1 a 100."}),
+    )
     def list(self, request: Request) -> Response:
-        limit = pagination.limit_of(request, default=20, most=100)
-        page, following = pagination.page_of_sessions(request, self._filtered(request), limit)
-        told_of_others(request, len(page))
-        return Response({"data": [shown(request, session) for session in page], "next": following})
+        asked = SessionsQuery.read(request)
+        page, following = pagination.page_of_sessions(request, filtered(request, asked["cursor"]), **asked)
+        audit_list(request, len(page))
+        return Response({"data": serialize(request, page, many=True), "next": following})
 
+    @extend_schema(
+        operation_id="getSession",
+        summary="A session",
+        description="What it is, what it took, and its newest messages.",
+        parameters=[IN_SESSION, IncludeQuery, OwnerQuery],
+        responses=answer(SessionWithMessagesSerializer, {"sessão": schema.SESSION_WITH_MESSAGES})
+        | errors(*RECORD, "session_not_found"),
+    )
     def retrieve(self, request: Request, session_id: str) -> Response:
         session = find_to_read(request, session_id)
-        newest = list(_messages(request, session).order_by("-position")[:NEWEST_MESSAGES])
-        return Response({**shown(request, session), "messages": in_words(newest[::-1])})
+        newest = list(messages_of(request, session).order_by("-position")[:NEWEST_MESSAGES])
+        return Response({**serialize(request, session), "messages": serialize_messages(newest[::-1])})
 
+    @extend_schema(
+        operation_id="updateSession",
+        summary="Change a session",
+        description="What is left out stays as it is; metadata is replaced as a whole.",
+        parameters=[IN_SESSION],
+        request=SessionPatchSerializer,
+        examples=examples_of({"título": schema.CHANGES}, request_only=True),
+        responses=answer(SessionSerializer, {"sessão": schema.SESSION})
+        | errors(*RECORD, *BODY, "session_not_found", problems={"title": "Não é um string válido."}),
+    )
     def partial_update(self, request: Request, session_id: str) -> Response:
-        changes = given(SessionPatchSerializer().run_validation(request.data))
+        changes = without_nulls(SessionPatchSerializer().run_validation(request.data))
         session = find_session(request, session_id)
         for name, value in changes.items():
             setattr(session, name, value)
         with transaction.atomic():
             session.save(update_fields=changes)
-            told(request, audit.Action.CHANGED, session, fields=sorted(changes))
+            audit_session(request, audit.Action.CHANGED, session, fields=sorted(changes))
         return Response(SessionSerializer(session).data)
 
+    @extend_schema(
+        operation_id="deleteSession",
+        summary="Remove a session",
+        description=schema.REMOVE,
+        parameters=[IN_SESSION, EraseQuery],
+        responses=answer(RemovedSerializer, {"removida": schema.REMOVED})
+        | errors(*RECORD, "session_not_found", problems={"erase": "Use true ou false."}),
+    )
     def destroy(self, request: Request, session_id: str) -> Response:
-        erasing = pagination.flag_of(request, "erase")
+        erasing = EraseQuery.read(request)["erase"]
         caller_of(request).require(Scope.ERASE if erasing else Scope.WRITE)
         session = find_session(request, session_id)
         gone = erasing or settings.SESSION_CLOSED_RETENTION_HOURS == 0
-        told(request, audit.Action.ERASED if gone else audit.Action.CLOSED, session)
+        audit_session(request, audit.Action.ERASED if gone else audit.Action.CLOSED, session)
         sessions = Session.objects.filter(pk=session.pk)
         if not (erasure.erase(sessions) if erasing else erasure.close(sessions)):
             raise ApiError("session_not_found")
         return Response({"status": "success", "message": f"Sessão {session_id} removida"})
 
+    @extend_schema(
+        operation_id="listMessages",
+        summary="A session's messages",
+        description="The whole conversation, page by page.",
+        parameters=[IN_SESSION, MessagesQuery, PlaceQuery, IncludeQuery, OwnerQuery],
+        responses=answer(MessagePageSerializer, {"mensagens": schema.MESSAGE_PAGE})
+        | errors(*RECORD, "session_not_found", problems={"order": "Use asc ou desc."}),
+    )
     def messages(self, request: Request, session_id: str) -> Response:
-        limit = pagination.limit_of(request, default=100, most=100)
-        messages = _messages(request, find_to_read(request, session_id))
-        page, following = pagination.page_of_messages(request, messages, limit)
-        return Response({"data": in_words(page), "next": following})
+        limit = MessagesQuery.read(request)["limit"]
+        messages = messages_of(request, find_to_read(request, session_id))
+        page, following = pagination.page_of_messages(request, messages, limit, **PlaceQuery.read(request))
+        return Response({"data": serialize_messages(page), "next": following})
 
+    @extend_schema(
+        operation_id="forkSession",
+        summary="Copy a session",
+        description="A new session with what was said up to the end of a turn: all of it without `after_turn`, nothing "
+        "where that is null. Superseded messages are left out; the copies cost nothing, and so have no usage.",
+        parameters=[IN_SESSION],
+        request=ForkSerializer,
+        examples=examples_of({"até um turno": {"after_turn": schema.TURN_ID}}, request_only=True),
+        responses=answer(SessionSerializer, {"cópia": schema.COPY}, 201)
+        | errors(
+            *RECORD, *BODY, "session_not_found", "turn_not_found", "session_busy", "session_exists",
+            problems={"session_id": "Use de 1 a 128 caracteres dentre A-Z a-z 0-9 . _ : -"},
+        ),
+    )  # fmt: skip
     def fork(self, request: Request, session_id: str) -> Response:
         wanted = ForkSerializer().run_validation(request.data)
         after_turn = (wanted["after_turn"] or "") if "after_turn" in wanted else None
         session = find_session(request, session_id)
         copy = fork(session, after_turn, wanted.get("session_id") or new_public_id())
-        told(request, audit.Action.FORKED, copy, of=session.session_id)
+        audit_session(request, audit.Action.FORKED, copy, of=session.session_id)
         return Response(SessionSerializer(copy).data, status=201)
 
-    def _filtered(self, request: Request) -> QuerySet[Session]:
+
+@extend_schema_view(
+    destroy=extend_schema(
+        operation_id="deleteSessionById",
+        description=f"The same as DELETE /sessions/{{session_id}}. {schema.REMOVE}",
+    )
+)
+class SessionIdsViewSet(SessionsViewSet):
+    """The ids alone: /api/sessions."""
+
+    @extend_schema(
+        operation_id="listSessionIds",
+        summary="Your sessions' ids",
+        description="Last active first.",
+        parameters=[SessionIdsQuery, OwnerQuery],
+        responses=answer(SessionIdsSerializer, {"sessões": schema.SESSION_IDS})
+        | errors(*RECORD, problems={"limit": "Use um número inteiro de 1 a 1000."}),
+    )
+    def list(self, request: Request) -> Response:
+        asked = SessionIdsQuery.read(request)
         sessions = open_sessions(request)
-        since, until = pagination.moment_of(request, "since"), pagination.moment_of(request, "until")
-        if since:
-            sessions = sessions.filter(last_activity_at__gte=since)
-        if until:
-            sessions = sessions.filter(last_activity_at__lt=until)
-        if persona := request.query_params.get("persona_id"):
-            sessions = sessions.filter(persona_id=persona, persona_id__gt="")  # as the index says
-        if text := request.query_params.get("q"):
-            owner = request.query_params.get("owner") or caller_of(request).owner
-            # A page's search begins behind the page before it.
-            sessions = pagination.behind_cursor(request, sessions)
-            sessions = search.matching(sessions, None if owner == ALL_OWNERS else owner, text)
-        return sessions
+        page, following = pagination.page_of_sessions(request, sessions.only("session_id", "last_activity_at"), **asked)
+        audit_list(request, len(page))
+        ids = [session.session_id for session in page]
+        return Response({"sessions": ids, "count": sessions.count(), "next": following})
 
 
+@extend_schema(tags=["Sessions"])
 class FeedbackViewSet(RecordViewSet):
     """What somebody thinks of a reply: /messages/{id}/feedback."""
 
     scopes = {"create": (Scope.CHAT, Scope.WRITE)}
 
+    @extend_schema(
+        operation_id="giveFeedback",
+        summary="Say what you think of a reply",
+        description="The newest opinion counts; a rating of null takes it back.",
+        parameters=[ABOUT_MESSAGE],
+        request=OpinionSerializer,
+        examples=examples_of({"boa": schema.OPINION}, request_only=True),
+        responses=answer(MessageFeedbackSerializer, {"avaliada": schema.FEEDBACK})
+        | errors(*RECORD, *BODY, "message_not_found", problems={"rating": "Use “up”, “down” ou null."}),
+    )
     def create(self, request: Request, message_id: str) -> Response:
         opinion = OpinionSerializer().run_validation(request.data)
         reply = feedback.find_reply(caller_of(request).owner, message_id)
-        given = feedback.give(reply, opinion["rating"], opinion.get("comment") or "")
-        return Response({"id": reply.public_id, "feedback": given and FeedbackSerializer(given).data})
+        kept = feedback.give(reply, opinion["rating"], opinion.get("comment") or "")
+        return Response(MessageFeedbackSerializer({"id": reply.public_id, "feedback": kept}).data)
 
 
-def in_words(messages: list[Message]) -> Any:
-    """Messages of one session in the words of the wire contract."""
+def serialize(request: Request, sessions: Any, *, many: bool = False) -> Any:
+    """A session, or many, and whose they are where the request names an owner."""
+    return SessionSerializer(sessions, many=many, context={"with_owner": bool(owner_asked(request))}).data
+
+
+def serialize_messages(messages: list[Message]) -> Any:
+    """Messages of one session."""
     return MessageSerializer(messages, many=True, context={"feedback": feedback.by_position(messages)}).data
 
 
-def _messages(request: Request, session: Session) -> QuerySet[Message]:
+def messages_of(request: Request, session: Session) -> QuerySet[Message]:
     """The conversation as it stands; with `?include=superseded` also what a later turn took the place of."""
-    included = request.query_params.get("include", "")
-    if included not in ("", "superseded"):
-        raise ValidationError({"include": [_("Use “superseded”.")]})
+    included = IncludeQuery.read(request)["include"]
     return session.messages.all() if included else session.messages.filter(superseded_at=None)
+
+
+def filtered(request: Request, cursor: pagination.Cursor | None) -> QuerySet[Session]:
+    """The sessions that the request asks for, those of other pages included."""
+    sessions, asked = open_sessions(request), FilterQuery.read(request)
+    if asked["since"]:
+        sessions = sessions.filter(last_activity_at__gte=asked["since"])
+    if asked["until"]:
+        sessions = sessions.filter(last_activity_at__lt=asked["until"])
+    if asked["persona_id"]:
+        sessions = sessions.filter(persona_id=asked["persona_id"], persona_id__gt="")  # as the index says
+    if asked["q"]:
+        owner = owner_asked(request) or caller_of(request).owner
+        # A page's search begins behind the page before it.
+        sessions = pagination.behind_cursor(cursor, sessions)
+        sessions = search.matching(sessions, None if owner == ALL_OWNERS else owner, asked["q"])
+    return sessions

@@ -21,6 +21,7 @@ from chat.engine.context import fit
 from chat.providers.sse import EventParser
 from chat.serializers import ChatSerializer, MessageSerializer
 from sessions_api.api import pagination
+from sessions_api.api.queries import EraseQuery, FilterQuery, PlaceQuery, SessionsQuery
 from sessions_api.models import Message, Session
 from sessions_api.store.messages import PastMessage, token_bound
 from testing.environment import ROOT
@@ -194,9 +195,9 @@ def test_every_event_arrives_as_it_was_sent(sent: list[Any], places: list[int], 
 # Lists and their parameters
 
 TRYING: list[tuple[str, Callable[[Request], Any], Callable[[Any], bool]]] = [
-    ("limit", lambda request: pagination.limit_of(request, 20, 100), lambda limit: 1 <= limit <= 100),
-    ("since", lambda request: pagination.moment_of(request, "since"), lambda at: at is None or at.tzinfo is UTC),
-    ("erase", lambda request: pagination.flag_of(request, "erase"), lambda flag: isinstance(flag, bool)),
+    ("limit", SessionsQuery.read, lambda limit: 1 <= limit <= 100),
+    ("since", FilterQuery.read, lambda at: at is None or at.tzinfo is UTC),
+    ("erase", EraseQuery.read, lambda flag: isinstance(flag, bool)),
 ]
 odd = texts | st.integers().map(str) | st.datetimes(timezones=st.timezones() | st.none()).map(str) | st.text("0١٣9.-")
 
@@ -206,7 +207,7 @@ odd = texts | st.integers().map(str) | st.datetimes(timezones=st.timezones() | s
 @given(odd)
 def test_a_parameter_is_good_or_its_refusal_names_it(name: str, read: Any, is_good: Any, text: str) -> None:
     try:
-        assert is_good(read(request_with(**{name: text})))
+        assert is_good(read(request_with(**{name: text}))[name])
     except serializers.ValidationError as problem:
         assert isinstance(problem.detail, dict)
         assert list(problem.detail) == [name]
@@ -217,7 +218,7 @@ def test_a_parameter_is_good_or_its_refusal_names_it(name: str, read: Any, is_go
 def test_a_moment_means_the_same_in_every_zone(at: datetime) -> None:
     offset = at.utcoffset()
     if 2 <= at.year <= 9998 and offset is not None and not offset.seconds % 60:  # ISO 8601 writes no seconds of it
-        assert pagination.moment_of(request_with(since=at.isoformat()), "since") == at.astimezone(UTC)
+        assert FilterQuery.read(request_with(since=at.isoformat()))["since"] == at.astimezone(UTC)
 
 
 moments = st.integers(-2, 2).map(lambda seconds: datetime(2026, 11, 22, tzinfo=UTC) + timedelta(seconds=seconds))
@@ -235,7 +236,8 @@ def test_the_pages_of_sessions_hold_each_of_them_once(active: list[datetime], li
     found: list[Session] = []
     cursor: str | None = ""
     while cursor is not None:
-        page, url = pagination.page_of_sessions(request_with(q=filtered, cursor=cursor), Session.objects.all(), limit)
+        request = request_with(q=filtered, cursor=cursor, limit=str(limit))
+        page, url = pagination.page_of_sessions(request, Session.objects.all(), **SessionsQuery.read(request))
         found += page
         assert url is None or (len(page) == limit and kept(url, "q") == filtered)
         cursor = kept(url, "cursor") if url else None
@@ -252,9 +254,8 @@ def test_the_pages_of_messages_hold_each_of_them_once(turns: int, limit: int, or
     found: list[int] = []
     place: str | None = ""
     while place is not None:
-        page, url = pagination.page_of_messages(
-            request_with(order=order, **{name: place}), session.messages.all(), limit
-        )
+        request = request_with(order=order, **{name: place})
+        page, url = pagination.page_of_messages(request, session.messages.all(), limit, **PlaceQuery.read(request))
         found += [message.position for message in page]
         place = kept(url, name) if url else None
     assert (
@@ -274,7 +275,8 @@ def kept(url: str, name: str) -> str:
 @pytest.mark.django_db
 def test_a_strange_cursor_is_a_page_or_a_refusal(cursor: str) -> None:
     try:
-        page, _ = pagination.page_of_sessions(request_with(cursor=cursor), Session.objects.all(), 1)
+        request = request_with(cursor=cursor, limit="1")
+        page, _ = pagination.page_of_sessions(request, Session.objects.all(), **SessionsQuery.read(request))
         assert len(list(page)) <= 1
     except serializers.ValidationError as problem:
         assert isinstance(problem.detail, dict)
