@@ -1,4 +1,4 @@
-"""Django's admin, where passwords can be tried so often and no more, and the audit log hears of logins."""
+"""Django's admin with a login throttle; logins are written to the audit log."""
 
 import logging
 import math
@@ -22,7 +22,7 @@ from access import audit, login_throttle
 
 class LoginForm(AdminAuthenticationForm):
     def confirm_login_allowed(self, user: Any) -> None:
-        """A right password of somebody who may not enter is a failure too."""
+        """The right password of a user who may not enter the admin is a failed login too."""
         try:
             super().confirm_login_allowed(user)
         except ValidationError:
@@ -31,13 +31,13 @@ class LoginForm(AdminAuthenticationForm):
 
 
 class Site(AdminSite):
-    """Limits the tries of passwords, and has the operator's pages beside those of the models: add them to `pages`."""
+    """Limits login attempts, and has the operator's pages beside those of the models: add them to `pages`."""
 
     login_form = LoginForm
     site_header = site_title = "BancoBot"
     index_title = _("Operation")
     site_url = None
-    enable_nav_sidebar = False  # there is little to choose from, and the list is wide
+    enable_nav_sidebar = False  # there are few models, and the list of sessions is wide
 
     def __init__(self) -> None:
         super().__init__()
@@ -55,7 +55,7 @@ class Site(AdminSite):
         if seconds := login_throttle.attempt(request, name):
             return self.locked(request, seconds)
         response = super().login(request, extra_context)
-        if response.status_code == 302:  # whoever was logged in before may have failed now
+        if response.status_code == 302:  # not `request.user`: who was logged in before may have failed now
             login_throttle.reset(request, name)
             login_throttle.log(logging.INFO, "login", request, name)
             return response
@@ -66,7 +66,7 @@ class Site(AdminSite):
         return response
 
     def password_change(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> TemplateResponse:
-        """The old password is asked for here: it can be tried as often as at the login."""
+        """It asks for the old password, so the attempts count as those of the login do."""
         name = request.user.get_username()
         if request.method != "POST" or not name:
             return super().password_change(request, extra_context)
@@ -93,7 +93,7 @@ class Site(AdminSite):
     def logout(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> TemplateResponse:
         name = request.user.get_username()
         response = super().logout(request, extra_context)
-        if name and response.status_code == 200:  # a GET, which any page can bring about, does nothing
+        if name and response.status_code == 200:  # a GET does nothing, since any page can cause one
             login_throttle.log(logging.INFO, "logout", request, name)
         return response
 
@@ -118,7 +118,7 @@ def login_failed(sender: Any, credentials: dict[str, Any], request: HttpRequest 
 
 
 def attempted(username: str | None) -> str:
-    """The user who was tried; empty where there is none: what was typed may be a password in the wrong field."""
+    """The user whose login was attempted; empty if there is none: the name may be a password in the wrong field."""
     who = login_throttle.who_is(username or "")
     return who if who.startswith("staff:") else ""
 

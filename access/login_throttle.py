@@ -1,4 +1,4 @@
-"""How often a password of the admin may be tried, and the log of who came in, failed, was locked out or left."""
+"""How many login attempts the admin allows, and the log of who logged in, failed, was locked out or logged out."""
 
 import logging
 import unicodedata
@@ -21,10 +21,10 @@ logger = logging.getLogger("bancobot.admin")
 
 
 def attempt(request: HttpRequest, name: str) -> float:
-    """Count a try before the password is looked at, so that no two slip through side by side.
+    """Count an attempt before the password is checked, so that no two get past the limit at the same time.
 
-    Answers 0.0, or for how many seconds no password is looked at. Nobody locks a user out from elsewhere: what counts
-    is the address, alone and together with the name. Tries that are refused do not count.
+    Answers 0.0, or for how many seconds no password is checked. The address counts, alone and together with the name:
+    so nobody can lock a user out from another address. Attempts that are refused do not count.
     """
     limits = _limits(request, name)
     with transaction.atomic():
@@ -46,24 +46,24 @@ def locked_for(request: HttpRequest, name: str) -> float:
 
 
 def reset(request: HttpRequest, name: str) -> None:
-    """The password was right. Of the address's other tries nothing is forgiven: somebody may have an account there."""
+    """The password was right. The address's other attempts stay, or an attacker's own account would reset them."""
     address, pair = _limits(request, name)
     LoginAttempts.objects.filter(who=pair).delete()
     LoginAttempts.objects.filter(who=address, tries__gt=0).update(tries=F("tries") - 1)
 
 
 def purge() -> int:
-    """Delete what is forgotten by now. Answers how many."""
+    """Delete the rows whose time has passed. Answers how many."""
     return LoginAttempts.objects.filter(until__lte=timezone.now()).delete()[0]
 
 
 def log(level: int, happened: str, request: HttpRequest, name: str) -> None:
-    """A line in the log. A name that nobody has may be a password in the wrong field: it stays unknown."""
+    """A line in the log. A name that no user has may be a password in the wrong field, so it is not logged."""
     logger.log(level, "admin %s", happened, extra={"who": who_is(name), "address": address_of(request)})
 
 
 def who_is(name: str) -> str:
-    """`staff:` and a user's name, or `unknown:` and a hash, by which tries with one name can be told from others."""
+    """`staff:` and a user's name, or `unknown:` and a hash, which tells attempts with one name from others."""
     name = _as_stored(name)
     if get_user_model().objects.filter(username=name).exists():
         return f"staff:{name}"
@@ -71,7 +71,7 @@ def who_is(name: str) -> str:
 
 
 def _wait(rows: Iterable[LoginAttempts], limits: dict[str, int], now: datetime) -> float:
-    """Seconds until those are forgotten that have reached their limit."""
+    """Seconds until the last of the rows that have reached their limit expires."""
     waits = [(row.until - now).total_seconds() for row in rows if row.tries >= limits[row.who]]
     return max([0.0, *waits])
 
@@ -82,7 +82,7 @@ def _locked_row(who: str) -> LoginAttempts:
 
 
 def _limits(request: HttpRequest, name: str) -> dict[str, int]:
-    """Of the address, and of name and address; in this order everywhere, or two could deadlock."""
+    """Of the address, and of name and address. Always in this order, since two orders could deadlock."""
     address = network_of(address_of(request))
     return {
         _hash(address): settings.ADMIN_LOGIN_TRIES_PER_ADDRESS,
@@ -91,7 +91,7 @@ def _limits(request: HttpRequest, name: str) -> dict[str, int]:
 
 
 def _as_stored(name: str) -> str:
-    """As Django's login form writes it before it looks for the user; the longest name that it takes has 150 letters."""
+    """As Django's login form normalizes it to look for the user; the form takes at most 150 letters."""
     return unicodedata.normalize("NFKC", name.strip())[:150].replace("\0", "")
 
 

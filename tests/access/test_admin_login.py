@@ -1,4 +1,4 @@
-"""The admin's door: passwords can't be tried at will, and who came, failed or left is known."""
+"""The admin's login throttle, and what the log and the audit log say of logins."""
 
 import re
 from collections import Counter
@@ -29,9 +29,9 @@ LOGIN = "/admin/login/"
 PASSWORD = "Uma-senha-boa-81723"
 WRONG = "CANARIO-senha-errada"
 OPERATOR, STRANGER = "127.0.0.1", "127.0.0.2"
-MAX_TRIES, MAX_FROM_ADDRESS = 3, 6  # every try takes a good part of a second to look at
+MAX_TRIES, MAX_FROM_ADDRESS = 3, 6  # checking a password takes a good part of a second
 LIMITS = {"ADMIN_LOGIN_TRIES": str(MAX_TRIES), "ADMIN_LOGIN_TRIES_PER_ADDRESS": str(MAX_FROM_ADDRESS)}
-REFUSED = {429, 503}  # 503: PostgreSQL's few connections were all taken; no password was looked at
+REFUSED = {429, 503}  # 503: PostgreSQL's few connections were all taken; no password was checked
 
 
 @pytest.fixture(scope="module")
@@ -44,14 +44,14 @@ def guarded(_upstream: Upstream, tmp_path_factory: pytest.TempPathFactory) -> It
 
 @pytest.fixture
 def place(guarded: Service) -> Service:
-    """The same, with all tries forgotten."""
+    """The same, with no attempts counted."""
     guarded.sql("DELETE FROM bancobot_project_passwordtries")
     return guarded
 
 
 @pytest.fixture
 def quick(settings: Any) -> Any:
-    """Settings by which a password is looked at in no time."""
+    """Settings with which a password is checked in no time."""
     settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
     return settings
 
@@ -107,7 +107,7 @@ def test_a_flood_over_many_names_gets_the_tries_of_one_address(place: Service) -
     assert answers.keys() <= REFUSED
 
 
-def test_the_right_password_does_not_open_a_locked_door(place: Service) -> None:
+def test_the_right_password_does_not_end_a_lockout(place: Service) -> None:
     with browser(place) as client:
         assert fail(client, MAX_TRIES + 1) == [200] * MAX_TRIES + [429]
         answer = log_in(client)
