@@ -131,6 +131,6 @@ def test_todays_code_reads_an_old_database(old: OldDatabase) -> None:
 
 
 def test_the_comparison_sees_a_row_that_has_changed() -> None:
-    old = {"a": {(1, 2)}, "django_migrations": {(1,)}}
+    old: Rows = {"a": {(1, 2)}, "django_migrations": {(1,)}}
     assert changed(old, {"a": {(1, 2)}, "django_migrations": {(1,), (2,)}}) == set()
     assert changed(old, {"a": {(1, 2), (3, 4)}, "django_migrations": {(2,)}}) == {"a", "django_migrations"}
