@@ -5,10 +5,11 @@ import contextlib
 import json
 import random
 import re
-from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
-from typing import Any, cast
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
+from typing import Any
+from urllib.parse import urlsplit
 
-import httpx
+import aiohttp
 
 from . import errors
 from .base import ChatMessage, Options, Piece, Provider, ProviderError
@@ -23,6 +24,8 @@ MAX_ERROR_BYTES = 64 * 1024  # bytes
 MAX_LIST_BYTES = 16 * 1024 * 1024
 ERROR_PATIENCE = 5.0  # seconds for the body of an error; its status is known already
 DRAIN_PATIENCE = 0.2  # seconds for the end of the body after the end mark, so that the connection can be used again
+
+Send = Callable[[], Awaitable[aiohttp.ClientResponse]]
 
 _encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 
@@ -48,7 +51,6 @@ class OpenAICompatible(Provider):
         read_timeout: float = 60.0,
         retries: int = 2,
         pause: float = 0.5,
-        proxy: str = "",
         max_tokens_parameter: str = "",
         circuit: Circuit | None = None,
     ) -> None:
@@ -56,10 +58,10 @@ class OpenAICompatible(Provider):
         self.retries = retries
         self.pause = pause
         url = _checked_url(base_url or self.base_url)
-        self._chat_url = httpx.URL(f"{url}/chat/completions")
-        self._models_url = httpx.URL(f"{url}/models")
+        self._chat_url = f"{url}/chat/completions"
+        self._models_url = f"{url}/models"
         # OpenAI's newer models refuse max_tokens; other servers know nothing else.
-        own = self._chat_url.host == "api.openai.com"
+        own = urlsplit(url).hostname == "api.openai.com"
         self.max_tokens_parameter = max_tokens_parameter or ("max_completion_tokens" if own else "max_tokens")
         self._headers = self._all_headers(api_key.strip())
         self._circuit = circuit or Circuit(self.name)
@@ -68,7 +70,6 @@ class OpenAICompatible(Provider):
             write_timeout=write_timeout,
             read_timeout=read_timeout,
             keep_alive=self.keep_alive,
-            proxy=proxy or None,
         )
 
     def extra_headers(self) -> dict[str, str]:
@@ -84,7 +85,7 @@ class OpenAICompatible(Provider):
         with ticket:
             whole = "json" in response.headers.get("content-type", "")  # some answer so although a stream was asked for
             reply = Reply(response.headers.get("x-generation-id"), whole=whole)
-            source = _chunks(response)
+            source = response.content.iter_any()
             try:
                 async for data in source:
                     text = reply.take(data)
@@ -108,7 +109,7 @@ class OpenAICompatible(Provider):
                     raise errors.from_transport(exc, answering=True) from exc
                 yield reply.last_piece(messages)  # all but the counts had come
             finally:
-                await _close(source, response)
+                await _close(response)
 
     async def models(self, api_key: str | None = None) -> list[dict[str, Any]]:
         headers = self._headers if "Authorization" in self._headers else self._headers_for(api_key)
@@ -144,16 +145,14 @@ class OpenAICompatible(Provider):
         body.update(self.extra_body(options))
         return _encode(body).encode("utf-8", "replace")
 
-    def _headers_for(self, api_key: str | None) -> httpx.Headers:
+    def _headers_for(self, api_key: str | None) -> dict[str, str]:
         if api_key is None:
             return self._headers
         if not SENDABLE_KEY.fullmatch(api_key):
             raise ProviderError("invalid_request", "the key can't be sent in a header")
-        headers = self._headers.copy()
-        headers["Authorization"] = f"Bearer {api_key}"
-        return headers
+        return {**self._headers, "Authorization": f"Bearer {api_key}"}
 
-    def _all_headers(self, api_key: str) -> httpx.Headers:
+    def _all_headers(self, api_key: str) -> dict[str, str]:
         headers = {
             "Content-Type": "application/json",
             "Accept": "text/event-stream, application/json",
@@ -165,9 +164,9 @@ class OpenAICompatible(Provider):
             if not SENDABLE_KEY.fullmatch(api_key):
                 raise ValueError("the provider's key has characters that can't be sent in a header")
             headers["Authorization"] = f"Bearer {api_key}"
-        return httpx.Headers(headers)
+        return headers
 
-    async def _accepted(self, send: Callable[[], Awaitable[httpx.Response]]) -> tuple[httpx.Response, Ticket]:
+    async def _accepted(self, send: Send) -> tuple[aiohttp.ClientResponse, Ticket]:
         """The answer, 200 by now, and the ticket that ends with it.
 
         Tries again only where the provider did not take the request on, and is not known to be down.
@@ -193,25 +192,25 @@ class OpenAICompatible(Provider):
         return max(MIN_PAUSE, doubled * random.uniform(0.5, 1.0))
 
 
-async def _attempt(send: Callable[[], Awaitable[httpx.Response]]) -> httpx.Response:
+async def _attempt(send: Send) -> aiohttp.ClientResponse:
     try:
         response = await send()
     except errors.TRANSPORT_ERRORS as exc:
         raise errors.from_transport(exc) from exc
     html = "html" in response.headers.get("content-type", "")
-    if response.status_code == 200 and not html:
+    if response.status == 200 and not html:
         return response
     try:
         async with asyncio.timeout(ERROR_PATIENCE):
             body = await _read(response, MAX_ERROR_BYTES)
     except (*errors.TRANSPORT_ERRORS, ProviderError):
         body = b""  # the status says enough
-    if response.status_code == 200:
+    if response.status == 200:
         raise ProviderError("provider_error", "HTTP 200 with an HTML page", retryable=True, may_have_been_billed=True)
-    raise errors.from_status(response.status_code, body, response.headers)
+    raise errors.from_status(response.status, body, response.headers)
 
 
-async def _listed(response: httpx.Response) -> list[Any]:
+async def _listed(response: aiohttp.ClientResponse) -> list[Any]:
     try:
         listed = _parsed(await _read(response, MAX_LIST_BYTES))
     except (ValueError, RecursionError) as exc:
@@ -224,16 +223,9 @@ async def _listed(response: httpx.Response) -> list[Any]:
     return found
 
 
-def _chunks(response: httpx.Response) -> AsyncGenerator[bytes, None]:
-    """The body as it comes in. Straight from the transport, unless it was compressed though we said not to."""
-    compressed = response.headers.get("content-encoding", "identity") != "identity"
-    chunks = response.aiter_bytes() if compressed else aiter(cast(httpx.AsyncByteStream, response.stream))
-    return cast(AsyncGenerator[bytes, None], chunks)
-
-
-async def _read(response: httpx.Response, limit: int) -> bytes:
+async def _read(response: aiohttp.ClientResponse, limit: int) -> bytes:
     """The whole body, in at most `limit` bytes; the response is closed after it."""
-    source = _chunks(response)
+    source = response.content.iter_any()
     body = bytearray()
     try:
         async for data in source:
@@ -241,11 +233,11 @@ async def _read(response: httpx.Response, limit: int) -> bytes:
             if len(body) > limit:
                 raise errors.invalid_response(f"more than {limit} bytes")
     finally:
-        await _close(source, response)
+        await _close(response)
     return bytes(body)
 
 
-async def _drain(source: AsyncGenerator[bytes, None]) -> None:
+async def _drain(source: AsyncIterator[bytes]) -> None:
     """Read the end of the body, which comes with the end mark or right after it."""
     try:
         async with asyncio.timeout(DRAIN_PATIENCE):
@@ -255,11 +247,11 @@ async def _drain(source: AsyncGenerator[bytes, None]) -> None:
         pass  # the reply is complete; the connection is not used again
 
 
-async def _close(source: AsyncGenerator[bytes, None], response: httpx.Response) -> None:
+async def _close(response: aiohttp.ClientResponse) -> None:
+    """Give the connection back, or close it where the body has not been read to its end."""
+    response.release()
     with contextlib.suppress(*errors.TRANSPORT_ERRORS):
-        await source.aclose()
-    with contextlib.suppress(*errors.TRANSPORT_ERRORS):
-        await response.aclose()
+        await response.wait_for_close()
 
 
 def _parsed(body: bytes) -> Any:
@@ -276,7 +268,7 @@ def _is_name(value: Any) -> bool:
 
 
 def _checked_url(text: str) -> str:
-    url = httpx.URL(text)
-    if url.scheme not in ("http", "https") or not url.host or url.userinfo or url.query or url.fragment:
+    url = urlsplit(text)
+    if url.scheme not in ("http", "https") or not url.hostname or "@" in url.netloc or url.query or url.fragment:
         raise ValueError("a provider's URL is http(s)://host/path, without credentials, query or fragment")
     return text.rstrip("/")
