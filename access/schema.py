@@ -31,7 +31,7 @@ KEYS = {
     "keys+byok": (OF_A_CLIENT, OF_THE_PROVIDER),
 }
 ACCESS_MODES = list(KEYS)
-OPTIONAL_KEY: list[dict[str, Any]] = [{"bearer": []}, {}]
+OPTIONAL_KEY: list[Any] = [{"bearer": []}, {}]
 KEY = OPTIONAL_KEY if settings.ACCESS_MODE == "open" else OPTIONAL_KEY[:1]
 
 # The codes that any address may answer with, and those that any address adds which asks who is calling

@@ -1,7 +1,10 @@
 """/schema, /docs and /redoc. Their pages load nothing from any other host."""
 
+from functools import cache
 from typing import Any
 
+from django.utils import translation
+from drf_spectacular.generators import SchemaGenerator
 from drf_spectacular.renderers import (
     OpenApiJsonRenderer,
     OpenApiJsonRenderer2,
@@ -15,8 +18,6 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
-from bancobot_project.schema import document
-
 # Swagger UI brings styles and scripts as files, and its icons as data.
 SWAGGER_POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
@@ -29,6 +30,13 @@ REDOC_POLICY = SWAGGER_POLICY.replace(
     "style-src 'self' 'sha256-47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU=' "
     "'sha256-QMIg+bpjm3JdElJ388KYke01izlUW0UoNOeKjpMxdgc='; worker-src blob:",
 )
+
+
+@cache
+def document() -> dict[str, Any]:
+    """The whole document: the same for every caller and in every language."""
+    with translation.override("en"):
+        return dict(SchemaGenerator().get_schema(request=None, public=True))  # type: ignore[no-untyped-call]
 
 
 class BrowserYaml(OpenApiYamlRenderer):

@@ -269,12 +269,21 @@ REST_FRAMEWORK = {
     "UNAUTHENTICATED_USER": None,
 }
 
-# The published document and its pages; what they describe is in schema.py and schema_operations.py
+# The published document and its pages. Endpoints are described beside their views; web/openapi.py has what they share
 SPECTACULAR_SETTINGS: dict[str, Any] = {
     "OAS_VERSION": "3.1.0",
     "TITLE": "BancoBot API",
     "VERSION": VERSION,
     "DESCRIPTION": "Conversations with language models: every message and every reply is kept.",
+    "TAGS": [
+        {
+            "name": "Turns",
+            "description": "Conversas: a message goes in, the model's reply comes back, and both are kept.",
+        },
+        {"name": "Sessions", "description": "Sessões: what has been said so far."},
+        {"name": "Models", "description": "Modelos: who can reply."},
+        {"name": "Service", "description": "Serviço: whether all is well."},
+    ],
     "SCHEMA_PATH_PREFIX": "/",
     "RENDERER_WHITELIST": ["rest_framework.renderers.JSONRenderer"],  # streams and files are described as what they are
     "COMPONENT_SPLIT_REQUEST": True,
@@ -292,10 +301,9 @@ SPECTACULAR_SETTINGS: dict[str, Any] = {
         "Limit": "access.schema.LIMITS",
         "RemovedStatus": ["success"],
     },
-    "PREPROCESSING_HOOKS": ["bancobot_project.schema.describe"],
+    "PREPROCESSING_HOOKS": ["web.openapi.trim"],
     "POSTPROCESSING_HOOKS": [
         "drf_spectacular.hooks.postprocess_schema_enums",
-        "bancobot_project.schema.complete",
         "web.openapi.complete",
     ],
     "SERVE_INCLUDE_SCHEMA": False,

@@ -1,26 +1,39 @@
-"""What starts a turn, and what it is answered with."""
+"""What a turn is asked for and answered with: the bodies validate, the answers are described."""
 
+import re
 from typing import Any
 
 from django.conf import settings
+from django.core.validators import RegexValidator
 from django.utils.translation import gettext_lazy as _
+from drf_spectacular.utils import extend_schema_serializer
 from rest_framework import serializers
+from rest_framework.fields import empty
 
-from web.fields import Flag, Metadata, Number, SessionId, Text, Whole
+from access.schema import ErrorSerializer
+from sessions_api.api.serializers import TURN_STATUSES, UsageSerializer
+from web.fields import Flag, Metadata, Number, QuerySerializer, SessionId, Text, Whole
+from web.openapi import Count
 
-
-def not_only_white_space(text: str) -> None:
-    if text.isspace():
-        raise serializers.ValidationError(_("This field may not be blank."))
+NOT_ONLY_WHITE_SPACE = RegexValidator(r"\S", _("This field may not be blank."))
+MAX_OFFSET = 999_999_999  # characters
 
 
 class QuestionSerializer(serializers.Serializer[Any]):
     """What every request that starts a turn has."""
 
-    message = Text(max_length=settings.MAX_MESSAGE_CHARS, validators=[not_only_white_space])
-    session_id = SessionId()
+    message = Text(max_length=settings.MAX_MESSAGE_CHARS, validators=[NOT_ONLY_WHITE_SPACE])
+    session_id = SessionId(
+        help_text="The session to go on with; an unknown id starts one. Null or empty: the server makes a new id."
+    )
     stream = Flag(required=False, allow_null=True)
-    after_turn = Text(required=False, allow_null=True, max_length=64)
+    after_turn = Text(
+        required=False,
+        allow_null=True,
+        max_length=64,
+        help_text="The turn that this one follows; null: none, it is the conversation's first. What came after that is "
+        "superseded: out of the history, and kept in the record. Left out: the conversation goes on at its end.",
+    )
     on_busy = serializers.ChoiceField(
         ["wait", "reject"],
         required=False,
@@ -45,17 +58,88 @@ class QuestionSerializer(serializers.Serializer[Any]):
         return values
 
 
-class MessageSerializer(QuestionSerializer):
+@extend_schema_serializer(component_name="Message")
+class MessageRequestSerializer(QuestionSerializer):
     """POST /api/message."""
 
     persona_id = Text(required=False, allow_null=True, allow_blank=True, max_length=200)
     timing_metadata = Metadata(required=False, allow_null=True)
 
 
-class ChatSerializer(QuestionSerializer):
+@extend_schema_serializer(component_name="Chat")
+class ChatRequestSerializer(QuestionSerializer):
     """POST /chat."""
 
     model = Text(required=False, allow_null=True, max_length=200)
     temperature = Number(required=False, allow_null=True, min_value=0, max_value=2)
     max_tokens = Whole(required=False, allow_null=True, min_value=1, max_value=10_000_000)
     system_prompt = Text(required=False, allow_null=True, allow_blank=True, max_length=settings.MAX_MESSAGE_CHARS)
+
+
+class Offset(serializers.IntegerField):
+    """The id of an event: how many characters of the reply had come. None where there is none."""
+
+    def __init__(self, help_text: str = "") -> None:
+        super().__init__(default=None, min_value=0, max_value=MAX_OFFSET, help_text=help_text)
+
+    def run_validation(self, text: Any = empty) -> Any:
+        return super().run_validation(empty if text == "" else text)
+
+    def to_internal_value(self, text: Any) -> int:
+        if not re.fullmatch(r"[0-9]{1,9}", text):
+            raise serializers.ValidationError(_("Use the id of an event, a whole number."))
+        return int(text)
+
+
+class EventsQuery(QuerySerializer):
+    after = Offset("The same in the address, for clients that can't send the header.")
+
+
+# Answers. They are made in answers.py, without DRF's share of the time: each turn has one.
+
+
+class MessageAnswerSerializer(serializers.Serializer[Any]):
+    response = serializers.CharField(help_text="The reply.")
+    session_id = serializers.CharField(help_text="Send it with the next message to go on with the conversation.")
+    turn_id = serializers.CharField()
+
+
+class ChatAnswerSerializer(serializers.Serializer[Any]):
+    response = serializers.CharField(help_text="The reply.")
+    model_used = serializers.CharField(help_text="The model that wrote it, as the provider says.")
+    session_id = serializers.CharField(help_text="Send it with the next message to go on with the conversation.")
+    tokens_used = Count(help_text="usage.total_tokens.")
+    timestamp = serializers.DateTimeField(help_text="When the reply was complete, in UTC.")
+    turn_id = serializers.CharField()
+    finish_reason = serializers.CharField(
+        allow_null=True, help_text="Why the model stopped: stop, length, content_filter, …"
+    )
+    usage = UsageSerializer()
+
+
+class TurnSerializer(serializers.Serializer[Any]):
+    """A question and its reply, while it is written and after."""
+
+    turn_id = serializers.CharField()
+    session_id = serializers.CharField()
+    status = serializers.ChoiceField(TURN_STATUSES)
+    text = serializers.CharField(help_text="The reply as far as it has come.")
+    created_at = serializers.DateTimeField()
+    completed_at = serializers.DateTimeField(allow_null=True)
+    answer = ChatAnswerSerializer(allow_null=True, help_text="Once the status is completed.")
+    error = ErrorSerializer(allow_null=True, help_text="Where the turn failed or was interrupted.")
+
+
+class ModelSerializer(serializers.Serializer[Any]):
+    """A model as the provider describes it, with whatever else it says."""
+
+    id = serializers.CharField(help_text="What to send as `model`.")
+    name = serializers.CharField(required=False)
+    description = serializers.CharField(required=False)
+    context_length = Count(required=False, allow_null=True, help_text="Tokens.")
+    pricing = serializers.DictField(required=False, help_text="USD per token, as text.")
+
+
+@extend_schema_serializer(many=False)
+class ModelListSerializer(serializers.Serializer[Any]):
+    data = ModelSerializer(many=True)  # type: ignore[assignment] # DRF takes it away: `data` stays the property

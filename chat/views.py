@@ -12,30 +12,44 @@ from django.http import HttpResponse
 from django.http.response import HttpResponseBase
 from django.utils.crypto import salted_hmac
 from django.utils.translation import gettext as _
+from drf_spectacular.utils import extend_schema, extend_schema_view
 from rest_framework import serializers
 from rest_framework.request import Request
 from rest_framework.response import Response
 
 from access.callers import Caller, caller_of
 from access.models import Scope
+from access.schema import CALLER, KEY, OPTIONAL_KEY, errors
+from chat import schema
 from chat.answers import chat_answer, message_answer, turn_state
 from chat.engine.following import FollowedTurn
 from chat.engine.listener import Listener
 from chat.engine.service import get_service
 from chat.engine.turn import TurnOptions
 from chat.providers.base import ProviderError
-from chat.serializers import ChatSerializer, MessageSerializer
+from chat.serializers import (
+    ChatAnswerSerializer,
+    ChatRequestSerializer,
+    EventsQuery,
+    MessageAnswerSerializer,
+    MessageRequestSerializer,
+    ModelListSerializer,
+    Offset,
+    TurnSerializer,
+)
 from chat.streaming import events
 from chat.viewsets import LoopViewSet
+from sessions_api.api.schema import RECORD
 from sessions_api.models import Message, new_public_id
 from sessions_api.store.messages import NewTurn, Outcome
 from web.errors import ApiError, language_of
 from web.fields import without_nulls
 from web.logs import add_log_fields
+from web.openapi import answer, examples_of
 from web.responses import Stream
 
 IDEMPOTENCY_KEY = re.compile(r"[\x20-\x7e]{1,255}")
-OFFSET = re.compile(r"[0-9]{1,9}")
+LAST_EVENT_ID = Offset()
 
 
 class TurnViewSet(LoopViewSet, ABC):
@@ -52,6 +66,7 @@ class TurnViewSet(LoopViewSet, ABC):
     def answer(self, reply: Outcome | Message, turn_id: str, session_id: str) -> dict[str, Any]:
         """The JSON answer of a turn that came to its end."""
 
+    @extend_schema(tags=["Turns"], auth=KEY, parameters=[schema.IDEMPOTENCY_KEY, schema.OMITTED, schema.REPLAYED])
     async def create(self, request: Request) -> HttpResponseBase:
         question = self.body.run_validation(request.data)
         turn, replayed = await get_service().begin(*self._new_turn(request, question))
@@ -128,10 +143,25 @@ def _headers(turn: FollowedTurn) -> dict[str, str]:
     return {"X-History-Omitted": str(turn.omitted)} if turn.omitted else {}
 
 
+@extend_schema_view(
+    create=extend_schema(
+        operation_id="createMessage",
+        summary="Say something to the bank's assistant",
+        description="Stores the message, sends the session's history to the model, stores its reply and answers with "
+        "it. Without a session_id, or with one that is not known, a session begins.",
+        request=MessageRequestSerializer,
+        examples=examples_of(
+            {"nova sessão": schema.NEW_MESSAGE, "mesma sessão": schema.NEXT_MESSAGE}, request_only=True
+        ),
+        responses=answer(MessageAnswerSerializer, {"resposta": schema.MESSAGE_ANSWER})
+        | schema.events_of(schema.MESSAGE_ANSWER, schema.WHEN_STREAMED)
+        | schema.START_ERRORS,
+    )
+)
 class MessageViewSet(TurnViewSet):
     """The bank's assistant: POST /api/message."""
 
-    body = MessageSerializer()
+    body = MessageRequestSerializer()
 
     def plan(self, question: dict[str, Any], caller: Caller) -> tuple[NewTurn, TurnOptions]:
         timing = question.get("timing_metadata")
@@ -151,10 +181,23 @@ class MessageViewSet(TurnViewSet):
         return message_answer(reply, turn_id, session_id)
 
 
+@extend_schema_view(
+    create=extend_schema(
+        operation_id="createChatTurn",
+        summary="Say something to a model",
+        description="As POST /api/message, with the model and the system prompt of your choice. The session remembers "
+        "both.",
+        request=ChatRequestSerializer,
+        examples=examples_of(schema.CHATS, request_only=True),
+        responses=answer(ChatAnswerSerializer, {"resposta": schema.CHAT_ANSWER})
+        | schema.events_of(schema.CHAT_ANSWER, schema.WHEN_STREAMED)
+        | schema.START_ERRORS,
+    )
+)
 class ChatViewSet(TurnViewSet):
     """Any model, any system prompt: POST /chat."""
 
-    body = ChatSerializer()
+    body = ChatRequestSerializer()
 
     def plan(self, question: dict[str, Any], caller: Caller) -> tuple[NewTurn, TurnOptions]:
         new = NewTurn(
@@ -193,6 +236,14 @@ class ModelsViewSet(LoopViewSet):
     scopes = {"list": ()}
     keyless = True
 
+    @extend_schema(
+        operation_id="listModels",
+        tags=["Models"],
+        summary="The models on offer",
+        description="The provider's own list, which the server keeps for some minutes. Works without a key.",
+        auth=OPTIONAL_KEY,
+        responses=answer(ModelListSerializer, {"modelos": schema.MODELS}) | errors(*CALLER, *schema.PROVIDER),
+    )
     async def list(self, request: Request) -> Response:
         try:
             return Response({"data": await get_service().catalogue.models(caller_of(request).provider_key)})
@@ -200,11 +251,20 @@ class ModelsViewSet(LoopViewSet):
             raise ApiError(failure.code, retry_after=failure.retry_after) from failure
 
 
+@extend_schema(tags=["Turns"], auth=KEY)
 class TurnsViewSet(LoopViewSet):
     """A turn, while it runs and after: GET /turns/{id}, GET /turns/{id}/events, POST /turns/{id}/cancel."""
 
     scopes = {"retrieve": (Scope.CHAT, Scope.READ), "events": (Scope.CHAT, Scope.READ), "cancel": (Scope.CHAT,)}
 
+    @extend_schema(
+        operation_id="getTurn",
+        summary="A turn's state",
+        description="While it runs: the text so far. When it is done: its answer, or why there is none.",
+        parameters=[schema.ABOUT_TURN],
+        responses=answer(TurnSerializer, {"concluído": schema.COMPLETED, "em andamento": schema.PENDING})
+        | errors(*RECORD, "turn_not_found", "not_found"),
+    )
     async def retrieve(self, request: Request, turn_id: str) -> Response:
         service = get_service()
         reply = await service.find(caller_of(request).owner, turn_id)
@@ -213,6 +273,20 @@ class TurnsViewSet(LoopViewSet):
             reply.content = running.text
         return Response(turn_state(reply))
 
+    @extend_schema(
+        operation_id="followTurn",
+        summary="Take a turn's stream up again",
+        description="From a character of the reply on, while the turn runs and after, on any worker. Its `done` has "
+        "the keys of POST /chat's answer, whichever address began the turn.",
+        parameters=[schema.ABOUT_TURN, EventsQuery, schema.LAST_EVENT_ID, schema.OMITTED],
+        responses=schema.events_of(schema.CHAT_ANSWER)
+        | errors(
+            *RECORD,
+            "turn_not_found",
+            "not_found",
+            problems={"after": "Use o id de um evento, um número inteiro."},
+        ),
+    )
     async def events(self, request: Request, turn_id: str) -> HttpResponseBase:
         turn = await get_service().follow(caller_of(request).owner, turn_id)
         if request.method == "HEAD":  # nobody reads the events, and they may take minutes
@@ -221,6 +295,16 @@ class TurnsViewSet(LoopViewSet):
         headers = _headers(turn) | self.headers
         return stream_of(listener, whole_turn, language_of(request), offset_of(request), headers)
 
+    @extend_schema(
+        operation_id="cancelTurn",
+        summary="Stop a turn",
+        description="What has come of the reply is kept; who listens gets `done` with the finish_reason `cancelled`. A "
+        "turn that has ended is answered as it is.",
+        parameters=[schema.ABOUT_TURN],
+        request=None,
+        responses=answer(TurnSerializer, {"cancelado": schema.CANCELLED, "já concluído": schema.COMPLETED})
+        | errors(*RECORD, "turn_not_found", "not_found"),
+    )
     async def cancel(self, request: Request, turn_id: str) -> Response:
         await get_service().cancel(caller_of(request).owner, turn_id)
         return await self.retrieve(request, turn_id)
@@ -232,8 +316,9 @@ def whole_turn(turn: FollowedTurn) -> dict[str, Any]:
 
 def offset_of(request: Request) -> int:
     """From which character on a stream is taken up again; raises `ValidationError`."""
-    places = {"Last-Event-ID": request.META.get("HTTP_LAST_EVENT_ID"), "after": request.GET.get("after")}
-    for name, value in places.items():
-        if value and not OFFSET.fullmatch(value):
-            raise serializers.ValidationError({name: [_("Use the id of an event, a whole number.")]})
-    return int(places["Last-Event-ID"] or places["after"] or 0)
+    try:
+        last = LAST_EVENT_ID.run_validation(request.META.get("HTTP_LAST_EVENT_ID", ""))
+    except serializers.ValidationError as problem:
+        raise serializers.ValidationError({"Last-Event-ID": problem.detail}) from None
+    after = EventsQuery.read(request)["after"]
+    return next((place for place in (last, after) if place is not None), 0)

@@ -8,6 +8,7 @@ from typing import Any, Self, cast
 from django.core.validators import RegexValidator
 from django.utils.text import format_lazy
 from django.utils.translation import gettext_lazy as _
+from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 from rest_framework.fields import empty
 from rest_framework.request import Request
@@ -41,11 +42,20 @@ class Text(InEveryLanguage, serializers.CharField):
         return str(super().to_internal_value(data))
 
 
-class SessionId(Text):
+@extend_schema_field({"type": "string", "pattern": "^[A-Za-z0-9._:-]{0,128}$"})
+class SessionId(serializers.Field):
     """1 to 128 characters out of A-Z a-z 0-9 . _ : -; empty or null: a new session."""
 
+    default_error_messages = {"invalid": serializers.CharField.default_error_messages["invalid"]}
+
     def __init__(self, **kwargs: Any) -> None:
-        super().__init__(required=False, allow_null=True, allow_blank=True, validators=[SESSION_ID], **kwargs)
+        super().__init__(required=False, allow_null=True, validators=[SESSION_ID], **kwargs)
+
+    def run_validation(self, data: Any = empty) -> Any:
+        return super().run_validation(None if data == "" else data)
+
+    def to_internal_value(self, data: Any) -> str:
+        return data if isinstance(data, str) else self.fail("invalid")
 
 
 class Flag(serializers.BooleanField):

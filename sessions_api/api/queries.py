@@ -9,6 +9,7 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
+from rest_framework.fields import empty
 
 from sessions_api.exports.formats import CLOCKS, FORMATS, WITH_CLOCKS
 from web.fields import QuerySerializer
@@ -25,10 +26,10 @@ class Wanted(serializers.Field):
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(default=None, **kwargs)
 
-    def to_internal_value(self, text: Any) -> Any:
-        return self.parse(text) if text else None
+    def run_validation(self, text: Any = empty) -> Any:
+        return super().run_validation(empty if text == "" else text)
 
-    def parse(self, text: str) -> Any:
+    def to_internal_value(self, text: Any) -> Any:
         return text
 
 
@@ -57,7 +58,7 @@ class Cursor(Wanted):
     def __init__(self) -> None:
         super().__init__(help_text="Where a page begins: comes with `next`, and means nothing else.")
 
-    def parse(self, text: str) -> tuple[datetime, int]:
+    def to_internal_value(self, text: Any) -> tuple[datetime, int]:
         found = A_CURSOR.fullmatch(text)
         if not found:
             self.fail("invalid")
@@ -70,7 +71,7 @@ class MomentWanted(Wanted):
 
     default_error_messages = {"invalid": gettext_lazy("Use a date and time in ISO 8601.")}
 
-    def parse(self, text: str) -> datetime:
+    def to_internal_value(self, text: Any) -> datetime:
         try:
             moment = parse_datetime(text.replace(" ", "+")) or parse_datetime(f"{text}T00:00:00")
             return utc(moment) if moment else self.fail("invalid")
@@ -84,7 +85,7 @@ class MessagePosition(Wanted):
 
     default_error_messages = {"invalid": gettext_lazy("This is not a message's id.")}
 
-    def parse(self, text: str) -> int:
+    def to_internal_value(self, text: Any) -> int:
         position = text.rpartition(".")[2]
         return int(position) if re.fullmatch(r"[0-9]{1,9}", position) else self.fail("invalid")
 

@@ -19,7 +19,7 @@ from rest_framework.test import APIRequestFactory
 from bancobot_project.environment import Environment
 from chat.engine.context import fit
 from chat.providers.sse import EventParser
-from chat.serializers import ChatSerializer, MessageSerializer
+from chat.serializers import ChatRequestSerializer, MessageRequestSerializer
 from sessions_api.api import pagination
 from sessions_api.api.queries import EraseQuery, FilterQuery, PlaceQuery, SessionsQuery
 from sessions_api.models import Message, Session
@@ -327,7 +327,7 @@ bodies = st.fixed_dictionaries(
 )
 
 
-@pytest.mark.parametrize("serializer", [ChatSerializer(), MessageSerializer()], ids=["chat", "message"])
+@pytest.mark.parametrize("serializer", [ChatRequestSerializer(), MessageRequestSerializer()], ids=["chat", "message"])
 @tried
 @given(body=bodies | values)
 def test_the_short_way_of_validating_finds_what_the_library_s_finds(serializer: Any, body: Any) -> None:
