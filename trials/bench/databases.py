@@ -1,8 +1,11 @@
 """The databases that BancoBot is measured on, and what they hold after a run."""
 
 import contextlib
+import os
 import secrets
 import sqlite3
+import subprocess
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +14,7 @@ from typing import Any
 import psycopg
 
 from testing import postgres
+from testing.environment import ROOT
 from trials.bench.fill import Filling, fill_postgresql, fill_sqlite
 
 COUNT = "SELECT role, status, count(*) FROM sessions_api_message GROUP BY role, status"
@@ -80,6 +84,30 @@ def postgres_server() -> Iterator[postgres.Server]:
                 if row != ("on",):
                     raise RuntimeError(f"PostgreSQL runs with {name}={row}: its figures would say nothing")
         yield server
+
+
+def each(wanted: str, scratch: Path) -> Iterator[Database]:
+    """A new database of each kind that is wanted: sqlite, postgres or both."""
+    if wanted != "postgres":
+        with sqlite(scratch) as database:
+            yield database
+    if wanted != "sqlite":
+        with postgres_server() as server, postgresql(server) as database:
+            yield database
+
+
+def run_inside(code: str, database: Database, scratch: Path) -> None:
+    """Run Python in a process of its own, in which Django is set up for this database."""
+    own = {
+        "DJANGO_SETTINGS_MODULE": "bancobot_project.settings",
+        "DATABASE_URL": database.url,
+        "DATA_DIR": str(scratch),
+        "ENV_FILE": os.devnull,
+        "SECRET_KEY": secrets.token_urlsafe(50),
+        "ALLOWED_HOSTS": "testserver",
+    }
+    command = [sys.executable, "-c", f"import django; django.setup(); {code}"]
+    subprocess.run(command, cwd=ROOT, env=os.environ | own, check=True)
 
 
 def postgres_version(server: postgres.Server) -> str:

@@ -6,29 +6,10 @@ the first page of each search.
 """
 
 import argparse
-import os
-import secrets
-import subprocess
-import sys
 import tempfile
 from pathlib import Path
 
-from testing.environment import ROOT
 from trials.bench import databases
-
-INSIDE = "import django; django.setup(); from trials.bench.document.words import main; main({sessions})"
-
-
-def measure(url: str, scratch: Path, sessions: int) -> None:
-    own = {
-        "DJANGO_SETTINGS_MODULE": "bancobot_project.settings",
-        "DATABASE_URL": url,
-        "DATA_DIR": str(scratch),
-        "ENV_FILE": os.devnull,
-        "SECRET_KEY": secrets.token_urlsafe(50),
-    }
-    command = [sys.executable, "-c", INSIDE.format(sessions=sessions)]
-    subprocess.run(command, cwd=ROOT, env=os.environ | own, check=True)
 
 
 def main() -> None:
@@ -36,14 +17,10 @@ def main() -> None:
     parser.add_argument("--database", choices=("sqlite", "postgres", "both"), default="both")
     parser.add_argument("--sessions", type=int, default=50_000, help="of 20 messages each (default: 50,000)")
     options = parser.parse_args()
+    code = f"from trials.bench.document.words import main; main({options.sessions})"
     with tempfile.TemporaryDirectory(prefix="bancobot-bench-") as directory:
-        scratch = Path(directory)
-        if options.database != "postgres":
-            with databases.sqlite(scratch) as database:
-                measure(database.url, scratch, options.sessions)
-        if options.database != "sqlite":
-            with databases.postgres_server() as server, databases.postgresql(server) as database:
-                measure(database.url, scratch, options.sessions)
+        for database in databases.each(options.database, Path(directory)):
+            databases.run_inside(code, database, Path(directory))
 
 
 if __name__ == "__main__":
