@@ -1,4 +1,4 @@
-"""The ASGI application; see application.py for what it is made of."""
+"""The ASGI application; server/application.py defines it."""
 
 import os
 

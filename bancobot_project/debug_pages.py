@@ -1,4 +1,4 @@
-"""Django's page for an exception where DEBUG is on: where it happened, and neither secrets nor what people wrote."""
+"""Django's debug page for exceptions: the place in the code, without secrets and without what people wrote."""
 
 from collections.abc import ItemsView
 from types import FrameType
@@ -15,7 +15,7 @@ class Filter(SafeExceptionReporterFilter):
     def get_traceback_frame_variables(
         self, request: HttpRequest | None, tb_frame: FrameType | None
     ) -> ItemsView[str, Any]:
-        """None: among them are passwords, keys and messages."""
+        """No variables: passwords, keys and messages are among them."""
         return dict[str, Any]().items()
 
 

@@ -1,4 +1,4 @@
-"""Strict reading of environment variables: a value that means nothing stops the start and says what would do."""
+"""Strict reading of environment variables: an invalid value stops the start and names the allowed ones."""
 
 import os
 from decimal import Decimal, InvalidOperation
@@ -15,7 +15,7 @@ BOOLEANS = {"true": True, "1": True, "yes": True, "on": True, "false": False, "0
 
 
 class Environment:
-    """The variables of the process, over those of an optional `.env` file. `names` lists what was asked for.
+    """The process's variables, which override those of an optional `.env` file. `names` lists the variables read.
 
     An empty value counts as unset, so that `KEY=` in a compose file or in `.env` means the default.
     """
@@ -58,7 +58,7 @@ class Environment:
             amount = Decimal(value)
         except InvalidOperation:
             amount = Decimal(-1)
-        if not 0 <= amount <= most:  # a NaN is neither
+        if not 0 <= amount <= most:  # NaN fails too
             self._refuse(name, value, f"a number from 0 to {most}")
         return amount
 
@@ -84,13 +84,13 @@ class Environment:
         return value
 
     def database(self, name: str, default: str) -> dict[str, Any]:
-        """Django's settings of the database that a URL names: sqlite:///file or postgres://…"""
+        """Django's settings for the database at a URL: sqlite:///file or postgres://…"""
         url = self.text(name, default)
         if not url.startswith(("sqlite://", "postgres://", "postgresql://")):
             raise ImproperlyConfigured(f"{name} must begin with sqlite:///, postgres:// or postgresql://.")
         try:
             found, parts = dict(self._env.db_url_config(url)), urlsplit(url)
-        except ValueError:  # its message may quote a part of the password
+        except ValueError:  # its message may quote part of the password
             found, parts = {}, urlsplit("")
         if not found or (parts.scheme != "sqlite" and "@" in parts.path + parts.query + parts.fragment):
             raise ImproperlyConfigured(f"{name} is no URL. In a password, / is written %2F, # %23, ? %3F and @ %40.")
@@ -108,7 +108,7 @@ class Environment:
         return number
 
     def _refuse(self, name: str, value: str, allowed: str) -> None:
-        shown = "" if "KEY" in name or "@" in value else f", not {value!r}"  # an address may have a password
+        shown = "" if "KEY" in name or "@" in value else f", not {value!r}"  # an address may contain a password
         raise ImproperlyConfigured(f"{name} must be {allowed}{shown}.")
 
 
@@ -116,5 +116,5 @@ def _names_a_host(url: str) -> bool:
     try:
         parts = urlsplit(url)
         return parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
-    except ValueError:  # half of an IPv6 address, or a port that is no number
+    except ValueError:  # half an IPv6 address, or a port that is not a number
         return False

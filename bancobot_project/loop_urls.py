@@ -1,4 +1,4 @@
-"""The addresses whose requests stay on the event loop (see application.py)."""
+"""The addresses whose requests stay on the event loop (see server/application.py)."""
 
 from django.urls import include, path, re_path
 

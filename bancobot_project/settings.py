@@ -19,7 +19,7 @@ VERSION = "0.1.0"
 
 
 def private_key(folder: Path) -> str:
-    """A development start's own SECRET_KEY: made once, readable by its owner alone, kept outside git."""
+    """The SECRET_KEY of a development start: made once, readable only by its owner, outside git."""
     path = folder / "secret_key"
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     try:
@@ -42,7 +42,7 @@ SECRET_KEY = SECRET_KEY or private_key(DATA_DIR)
 hide(SECRET_KEY)
 OWNER_HASH_KEY = env.text("OWNER_HASH_KEY", SECRET_KEY)
 
-# Who may call, and how much; what a client has of its own goes before the limits here
+# Who may call, and how much; a client's own limits override these
 ACCESS_MODE = env.choice("ACCESS_MODE", "keys" if PRODUCTION else "open", ("open", "keys", "byok", "keys+byok"))
 OWNER_REQUESTS_PER_MINUTE = env.integer("OWNER_REQUESTS_PER_MINUTE", 0, 0, 1_000_000)
 OWNER_TURNS_IN_FLIGHT = env.integer("OWNER_TURNS_IN_FLIGHT", 0, 0, 1_000_000)
@@ -61,12 +61,12 @@ PORT = env.integer("PORT", 8000, 0, 65535)
 WORKERS = env.integer("WORKERS", 1, 1, 64)
 GRACEFUL_TIMEOUT = env.integer("GRACEFUL_TIMEOUT", 30, 0, 3600)
 ALLOW_OPEN_ACCESS = env.boolean("ALLOW_OPEN_ACCESS", False)
-# Named hosts alone, in development too: a page that rebinds its DNS name to 127.0.0.1 must not reach an open service.
+# Only named hosts, in development too: a page that rebinds its DNS name to 127.0.0.1 must not reach an open service.
 ALLOWED_HOSTS = env.listing("ALLOWED_HOSTS", ["localhost", "127.0.0.1", "[::1]"])
 CSRF_TRUSTED_ORIGINS = env.listing("CSRF_TRUSTED_ORIGINS", [])
 CORS_ALLOWED_ORIGINS = env.listing("CORS_ALLOWED_ORIGINS", [])
 TRUSTED_PROXIES = env.listing("TRUSTED_PROXIES", [])
-addresses.networks("TRUSTED_PROXIES", TRUSTED_PROXIES)  # what is none stops the start
+addresses.networks("TRUSTED_PROXIES", TRUSTED_PROXIES)  # an invalid one stops the start
 HTTPS = env.boolean("HTTPS", PRODUCTION)
 MAX_BODY_BYTES = env.integer("MAX_BODY_BYTES", 1024 * 1024, 1024, 100 * 1024 * 1024)
 LOG_LEVEL = env.choice("LOG_LEVEL", "INFO", ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"))
@@ -131,7 +131,7 @@ PROVIDERS: dict[str, dict[str, Any]] = {
     "demo": {},
 }
 
-# The database. A writer thread holds one connection for good; synchronous views borrow theirs for a request.
+# The database. A writer thread keeps one connection; synchronous views borrow theirs for a request.
 DATABASES: dict[str, dict[str, Any]] = {
     "default": env.database("DATABASE_URL", f"sqlite:///{DATA_DIR}/bancobot.sqlite3")
 }
@@ -146,14 +146,14 @@ if DATABASES["default"]["ENGINE"] == "django.db.backends.sqlite3":
     }
 else:
     DATABASES["default"]["CONN_HEALTH_CHECKS"] = True
-    # The writer repeats a few statements for ever: prepared once, they cost it less.
+    # The writer repeats a few statements: prepared once, they cost less.
     DATABASES["default"].setdefault("OPTIONS", {}).update(server_side_binding=True, prepare_threshold=5)
     DATABASES["default"]["OPTIONS"]["pool"] = {
         "min_size": 1,
         "max_size": DATABASE_POOL_SIZE,
         "timeout": 2,  # seconds to wait for a connection: the database is down, or very busy
-        # After a failure the pool pauses ever longer, up to minutes, before it tries again; after so many seconds it
-        # gives up instead, and the next request tries at once. Else a database that is back would not be found.
+        # After a failure the pool tries again after longer and longer pauses, up to minutes, although the database may be
+        # back. After so many seconds it gives up instead, and the next request tries at once.
         "reconnect_timeout": 1,
     }
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
@@ -175,7 +175,7 @@ INSTALLED_APPS = [
     "bancobot_project",
 ]
 
-# What stands in front of chat/: nothing that would make Django hop to a thread for every request (see application.py).
+# The middleware before chat/: nothing that makes Django hop to a thread for every request (see server/application.py).
 TURN_MIDDLEWARE = [
     "corsheaders.middleware.CorsMiddleware",
 ]
@@ -192,7 +192,7 @@ MIDDLEWARE = [
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
 ]
 ROOT_URLCONF = "bancobot_project.urls"
-LOOP_URLCONF = "bancobot_project.loop_urls"  # whose requests stay on the event loop (server/application.py)
+LOOP_URLCONF = "bancobot_project.loop_urls"  # requests that stay on the event loop (server/application.py)
 ASGI_APPLICATION = "bancobot_project.asgi.application"
 TEMPLATES = [
     {
@@ -223,33 +223,33 @@ TIME_ZONE = "UTC"
 
 STATIC_URL = "static/"
 STATICFILES_DIRS = [BASE_DIR / "static"]
-SERVESTATIC_ROOT = BASE_DIR / "static" / "root"  # /favicon.ico, which browsers ask for by that name
+SERVESTATIC_ROOT = BASE_DIR / "static" / "root"  # /favicon.ico, a fixed name for browsers
 SERVESTATIC_USE_FINDERS = True
 SERVESTATIC_AUTOREFRESH = False
 SERVESTATIC_ALLOW_ALL_ORIGINS = False  # no page of another origin needs these files
 
-# The browser's protections; what needs HTTPS is on where HTTPS is
+# The browser's protections; some need HTTPS
 SECURE_SSL_REDIRECT = HTTPS
 SECURE_REDIRECT_EXEMPT = [r"^(?!admin)"]  # a redirected POST loses its body: only the admin's pages are redirected
 SECURE_HSTS_SECONDS = 31_536_000 if HTTPS else 0
 SECURE_HSTS_INCLUDE_SUBDOMAINS = HTTPS
 SECURE_HSTS_PRELOAD = HTTPS
 SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = HTTPS
-# __Host-: browsers take such a cookie by HTTPS from this very host alone, not from a neighbour of the same domain.
+# __Host-: browsers accept such a cookie only by HTTPS from this host, not from a neighbour of the same domain.
 SESSION_COOKIE_NAME = "__Host-bancobot_sessionid" if HTTPS else "bancobot_sessionid"
 CSRF_COOKIE_NAME = "__Host-bancobot_csrftoken" if HTTPS else "bancobot_csrftoken"
 SESSION_COOKIE_HTTPONLY = CSRF_COOKIE_HTTPONLY = True
 SESSION_COOKIE_SAMESITE = CSRF_COOKIE_SAMESITE = "Lax"
-SESSION_COOKIE_AGE = round(ADMIN_SESSION_HOURS * 3600)  # from the login on, whatever happens in between
+SESSION_COOKIE_AGE = round(ADMIN_SESSION_HOURS * 3600)  # from the login on
 SESSION_EXPIRE_AT_BROWSER_CLOSE = True
 DEFAULT_EXCEPTION_REPORTER = "bancobot_project.debug_pages.Reporter"
 DEFAULT_EXCEPTION_REPORTER_FILTER = "bancobot_project.debug_pages.Filter"
 X_FRAME_OPTIONS = "DENY"
-APPEND_SLASH = False  # both forms are routed; the admin brings its own redirects
-# Django's own limit covers the admin's forms; application.py applies MAX_BODY_BYTES to everything, before parsing.
+APPEND_SLASH = False  # both forms are routed; the admin has its own redirects
+# Django's limit covers the admin's forms; application.py applies MAX_BODY_BYTES to everything, before parsing.
 DATA_UPLOAD_MAX_MEMORY_SIZE = MAX_BODY_BYTES
 
-# Pages on this machine may call an open service; where a key is asked for, only those that the operator names.
+# Pages on this machine may call an open service. A service that asks for keys admits only the named origins.
 CORS_ALLOWED_ORIGIN_REGEXES = [r"^http://(localhost|127\.0\.0\.1)(:\d+)?$"] if ACCESS_MODE == "open" else []
 CORS_EXPOSE_HEADERS = [
     "X-Request-ID", "Retry-After", "Idempotent-Replayed", "X-History-Omitted",

@@ -1,4 +1,4 @@
-"""Who is at the other end of a request where proxies stand in between."""
+"""The client's address behind trusted proxies."""
 
 import functools
 import ipaddress
@@ -29,7 +29,7 @@ def networks(name: str, values: Iterable[str]) -> list[Network]:
 
 
 def address(text: str) -> Address | None:
-    """The address in an entry of X-Forwarded-For; none where it is something else."""
+    """The address in an entry of X-Forwarded-For, or `None`."""
     match = ENTRY.fullmatch(text)
     try:
         found = ipaddress.ip_address(match[match.lastindex or 0]) if match else None
@@ -39,7 +39,7 @@ def address(text: str) -> Address | None:
 
 
 class Proxies:
-    """The proxies whose X-Forwarded-For and X-Forwarded-Proto are believed; false where there are none."""
+    """The proxies whose X-Forwarded-For and X-Forwarded-Proto are believed; false if there are none."""
 
     def __init__(self, trusted: list[Network]) -> None:
         self.trusted = trusted
@@ -49,9 +49,9 @@ class Proxies:
         return bool(self.trusted)
 
     def reveal(self, scope: dict[str, Any]) -> None:
-        """Put the client in the place of the proxy: scope["client"] and scope["scheme"].
+        """Replace the proxy by the client in scope["client"] and scope["scheme"].
 
-        A peer without an address, on a Unix socket, is no trusted proxy; its address is then an empty text.
+        A peer without an address, on a Unix socket, is not a trusted proxy; its address becomes an empty text.
         """
         host, port = scope["client"] or ("", 0)
         scope["client"] = (str(address(host) or host), port)
@@ -63,9 +63,9 @@ class Proxies:
             scope["scheme"] = "https"
 
     def _client(self, proxy: str, forwarded: str) -> str:
-        """The last address that a trusted proxy named and that is none itself.
+        """The last address in the header that is not itself a trusted proxy.
 
-        Everything to the left of it is the client's own invention, and so may be what is no address.
+        The client may have invented everything to the left of it, and every entry that is not an address.
         """
         last = proxy
         while forwarded and self.is_proxy(last):

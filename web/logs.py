@@ -1,4 +1,4 @@
-"""One line per event, as JSON or for a person to read: no message text, no keys."""
+"""The log: one line per event, as JSON or for people. It has no message text and no keys."""
 
 import json
 import logging
@@ -13,16 +13,16 @@ from django.core.exceptions import ImproperlyConfigured
 from web.redaction import mask, mask_all, unmasked
 
 request_id: ContextVar[str] = ContextVar("request_id", default="")
-# What a request's own line in the log shall say beside method, path and status; views add to it.
+# Fields for the request's line in the log, besides method, path and status. Views add to them.
 log_fields: ContextVar[dict[str, Any] | None] = ContextVar("log_fields", default=None)
 
-# What these say is of the system: an address that refuses, a file that is missing.
-TELLING = (ImportError, ImproperlyConfigured, OSError, SyntaxError)
+# Their messages describe the system (a refused connection, a missing file), never user data.
+SYSTEM_ERRORS = (ImportError, ImproperlyConfigured, OSError, SyntaxError)
 STANDARD = set(logging.makeLogRecord({}).__dict__) | {"message", "asctime", "request", "response", "server_time"}
 
 
 def add_log_fields(**values: Any) -> None:
-    """Add to the request's line in the log: ids, counts and codes, never what people wrote."""
+    """Add fields to the request's line in the log: ids, counts and codes, never what people wrote."""
     collected = log_fields.get()
     if collected is not None:
         collected.update(values)
@@ -38,7 +38,7 @@ class JSONFormatter(logging.Formatter):
 
 
 class ConsoleFormatter(logging.Formatter):
-    """The same for a person: time, level, message, then name=value."""
+    """A line for people: time, level, message, then name=value."""
 
     def format(self, record: logging.LogRecord) -> str:
         fields = fields_of(record)
@@ -50,7 +50,7 @@ class ConsoleFormatter(logging.Formatter):
 
 
 def visible(text: str) -> str:
-    """`text` without what a terminal would obey: a path from outside could forge lines or move the cursor."""
+    """`text` with control characters escaped: a path from outside could forge lines or move the cursor."""
     if text.isprintable():
         return text
     return "".join(mark if mark.isprintable() else repr(mark)[1:-1] for mark in text)
@@ -66,27 +66,27 @@ def fields_of(record: logging.LogRecord) -> dict[str, Any]:
     if request_id.get():
         fields["request_id"] = request_id.get()
     extra = record.__dict__.items()
-    fields |= {name: telling(value) for name, value in extra if name not in STANDARD and value is not None}
+    fields |= {name: safe_argument(value) for name, value in extra if name not in STANDARD and value is not None}
     if record.exc_info:
         fields["traceback"] = trace_of(record.exc_info[1])
     return fields
 
 
 def message_of(record: logging.LogRecord) -> str:
-    """The message, without what an exception in it may quote."""
-    text, args = str(telling(record.msg)), record.args
+    """The message, without the texts that an exception in it may quote."""
+    text, args = str(safe_argument(record.msg)), record.args
     if args:
-        text %= tuple(map(telling, args)) if isinstance(args, tuple) else args
-    # asyncio's further lines are the `repr`s of what was going on, exceptions and their messages included.
+        text %= tuple(map(safe_argument, args)) if isinstance(args, tuple) else args
+    # asyncio's further lines are `repr`s, also of exceptions with their messages.
     return text.partition("\n")[0] if record.name == "asyncio" else text
 
 
-def telling(value: Any) -> Any:
+def safe_argument(value: Any) -> Any:
     return headline(value) if isinstance(value, BaseException) else value
 
 
 def trace_of(problem: BaseException | None) -> str:
-    """Where an exception came from, and what it came of."""
+    """The stack of an exception and of its causes."""
     parts: list[str] = []
     seen: set[int] = set()
     while problem is not None and id(problem) not in seen:
@@ -97,9 +97,9 @@ def trace_of(problem: BaseException | None) -> str:
 
 
 def headline(problem: BaseException) -> str:
-    """Its type, and its message where that tells of the system: others quote what people wrote, or a row."""
+    """The exception's type, with the message of system errors only: others may quote user data or a row."""
     name = type(problem).__name__
-    return f"{name}: {problem}" if isinstance(problem, TELLING) or name == "OperationalError" else name
+    return f"{name}: {problem}" if isinstance(problem, SYSTEM_ERRORS) or name == "OperationalError" else name
 
 
 def configuration(level: str, format_name: str) -> dict[str, Any]:
@@ -113,11 +113,11 @@ def configuration(level: str, format_name: str) -> dict[str, Any]:
         "root": {"handlers": ["stderr"], "level": level},
         "loggers": {
             "django": {"handlers": [], "level": level, "propagate": True},
-            # A request's line comes from application.py, which knows its id; these would say it again without.
+            # application.py logs each request with its id; these would repeat it without the id.
             "django.request": {"level": "CRITICAL", "propagate": True},
             "django.server": {"level": "CRITICAL", "handlers": [], "propagate": True},
             "django.security.DisallowedHost": {"level": "CRITICAL", "propagate": True},
-            "django.db.backends": {"level": "INFO", "propagate": True},  # its DEBUG shows what people wrote
+            "django.db.backends": {"level": "INFO", "propagate": True},  # DEBUG would show what people wrote
             "asyncio": {"level": "WARNING", "propagate": True},
         },
     }

@@ -1,4 +1,4 @@
-"""Reads a request's JSON and refuses what could not be stored; reads what kind of answer is wanted."""
+"""Parses a request's JSON, refuses values that can't be stored, and reads the Accept header."""
 
 import json
 import math
@@ -14,8 +14,8 @@ from rest_framework.parsers import BaseParser
 from web.errors import ApiError
 
 MAX_DEPTH = 32  # nested arrays and objects
-MAX_VALUES = 10_000  # in all arrays and objects together
-MAX_NUMBER_CHARS = 400  # characters; the largest double, written out, has 309
+MAX_VALUES = 10_000  # of all arrays and objects together
+MAX_NUMBER_CHARS = 400  # the largest double, written out, has 309
 
 _UNSTORABLE = re.compile("[\0\ud800-\udfff]")
 _STEPS = {ord("["): 1, ord("{"): 1, ord("]"): -1, ord("}"): -1, ord(","): 0}
@@ -30,7 +30,7 @@ def _whole(digits: str) -> int:
 
 def _real(digits: str) -> float:
     number = float(digits) if len(digits) <= MAX_NUMBER_CHARS else math.inf
-    if not math.isfinite(number):  # 1e999, which no database's JSON can hold
+    if not math.isfinite(number):  # such as 1e999, which no database's JSON can hold
         raise ValueError("too large")
     return number
 
@@ -39,18 +39,18 @@ def _refuse_constant(name: str) -> None:
     raise ValueError(name)
 
 
-# json.loads would make a decoder for every request
+# json.loads would make a decoder for each request
 _decode = json.JSONDecoder(parse_int=_whole, parse_float=_real, parse_constant=_refuse_constant).decode
 
 
 class AcceptHeader(DefaultContentNegotiation):
-    """The Accept header alone says what kind of answer is wanted; DRF would also listen to `?format=`."""
+    """Only the Accept header chooses the answer's type; DRF would also use `?format=`."""
 
     settings: Any = SimpleNamespace(URL_FORMAT_OVERRIDE=None)
 
 
 class StrictJSONParser(BaseParser):
-    """JSON in UTF-8, whatever charset the request claims; no NUL, no lone surrogate, no NaN, no deep nesting."""
+    """JSON in UTF-8, whatever charset the request names; no NUL, no lone surrogate, no NaN, no deep nesting."""
 
     media_type = "application/json"
 
@@ -59,7 +59,7 @@ class StrictJSONParser(BaseParser):
 
 
 def parse_json(body: bytes) -> Any:
-    """The value in `body`; raises `ApiError`. Refuses a costly body before it is taken apart."""
+    """The value in `body`; raises `ApiError`. Refuses a costly body before it is parsed."""
     brackets = body.count(b"[") + body.count(b"{")
     if brackets > MAX_DEPTH or brackets + body.count(b",") > MAX_VALUES:
         _check_shape(body)
@@ -69,13 +69,13 @@ def parse_json(body: bytes) -> Any:
     except (ValueError, RecursionError) as problem:
         raise ApiError("invalid_request", detail_code="malformed_json") from problem
     if "\\u" in text and any(map(_UNSTORABLE.search, _texts(value))):
-        # only an escape can bring what UTF-8 and JSON do not allow
+        # only an escape can produce what UTF-8 and JSON do not allow
         raise ApiError("invalid_request", detail_code="unstorable_text")
     return value
 
 
 def parse_line(line: bytes) -> Any:
-    """The value in a line of a file that the operator trusts: as `parse_json`, however large. Raises `ValueError`."""
+    """The value in a line of a trusted file: like `parse_json`, but of any size. Raises `ValueError`."""
     try:
         text = line.decode()
         value = _decode(text)
@@ -87,12 +87,12 @@ def parse_line(line: bytes) -> Any:
 
 
 def _check_shape(body: bytes) -> None:
-    """Refuse too many or too deeply nested values, from the brackets and commas that stand outside of strings.
+    """Refuse too many or too deeply nested values. Counts brackets and commas outside of strings.
 
-    From a 1 MiB body the parser would make 350,000 empty arrays, which take 30 MB, or a third of a second.
+    A body of 1 MiB can hold 350,000 empty arrays, which would cost the parser 30 MB and a third of a second.
     """
     marks = body.replace(rb"\\", b"").replace(rb"\"", b"").translate(None, _NO_MARKS)
-    if marks.count(b'"') > 4 * (MAX_VALUES + 1):  # a value has at most four: its own and those of its name
+    if marks.count(b'"') > 4 * (MAX_VALUES + 1):  # a value has at most four: two of its own and two of its name
         raise ApiError("invalid_request", detail_code="large_json")
     outside = b"".join(marks.split(b'"')[::2])
     if len(outside) > 2 * MAX_VALUES or sum(map(outside.count, (b"[", b"{", b","))) > MAX_VALUES:
@@ -102,7 +102,7 @@ def _check_shape(body: bytes) -> None:
 
 
 def _texts(value: Any) -> Iterator[str]:
-    """All strings in a JSON value, names included; without recursion, and without a copy of any."""
+    """All strings in a JSON value, including names; without recursion and without copies."""
     waiting = [value]
     while waiting:
         part = waiting.pop()
