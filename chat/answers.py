@@ -4,8 +4,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from sessions_api.api.usage import stored_error, usage_of
-from sessions_api.models import Message
-from sessions_api.store.messages import Outcome
+from sessions_api.models import Message, Outcome
 
 
 def timestamp(moment: datetime) -> str:

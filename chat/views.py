@@ -40,8 +40,8 @@ from chat.serializers import (
 from chat.streaming import events
 from chat.viewsets import LoopViewSet
 from sessions_api.api.schema import RECORD
-from sessions_api.models import Message, new_public_id
-from sessions_api.store.messages import NewTurn, Outcome
+from sessions_api.models import Message, Outcome, new_public_id
+from sessions_api.store.messages import NewTurn
 from web.errors import ApiError, language_of
 from web.fields import without_nulls
 from web.logs import add_log_fields

@@ -9,10 +9,9 @@ from django.db import Error as DatabaseProblem
 
 from access.keyring import keyring
 from chat.engine.turn import QUIET_SECONDS
-from sessions_api.models import Message
+from sessions_api.models import Message, Outcome
 from sessions_api.retention.dead_turns import interrupt_turns, is_dead
 from sessions_api.store.lookups import find_replies
-from sessions_api.store.messages import Outcome
 from sessions_api.store.writer import writer
 from web.errors import ApiError, record
 

@@ -21,7 +21,8 @@ from access.callers import Limits
 from chat.engine.catalogue import Catalogue
 from chat.engine.context import fit
 from chat.providers.base import ChatMessage, Options, Piece, Provider, ProviderError, Usage, estimate_tokens
-from sessions_api.store.messages import BegunTurn, NewTurn, Outcome, UsedIdempotencyKey
+from sessions_api.models import Outcome
+from sessions_api.store.messages import BegunTurn, NewTurn, UsedIdempotencyKey
 from sessions_api.store.turns import as_cancelled, finish_turns
 from sessions_api.store.writer import writer
 from web.errors import ApiError, as_api_error, record

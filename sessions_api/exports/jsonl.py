@@ -9,18 +9,16 @@ from typing import Any
 
 from sessions_api.exports.reading import Conversation, Said
 from sessions_api.exports.writing import ExportOptions, moment, one_line
+from sessions_api.models import Message
 
 VERSION = 1
 SESSION_FIELDS = (
     "session_id", "owner", "title", "model", "system_prompt", "persona_id", "created_at", "last_activity_at",
     "closed_at", "forked_from", "prompt_tokens", "completion_tokens", "cost",
 )  # fmt: skip
-MESSAGE_FIELDS = (
-    "position", "turn_id", "role", "content", "status", "model", "provider", "generation_id", "finish_reason",
-    "prompt_tokens", "completion_tokens", "cached_tokens", "reasoning_tokens", "usage_estimated", "cost",
-    "first_token_ms", "latency_ms", "history_omitted", "error_code", "may_have_been_billed", "created_at",
-    "completed_at", "superseded_at",
-)  # fmt: skip
+# Every column of a message, but those that mean nothing elsewhere; metadata goes last.
+NOT_EXPORTED = ("session", "metadata", "runner", "heartbeat_at")
+MESSAGE_FIELDS = tuple(field.name for field in Message._meta.concrete_fields if field.name not in NOT_EXPORTED)
 FEEDBACK_FIELDS = ("rating", "comment", "created_at")
 
 

@@ -9,16 +9,14 @@ from decimal import Decimal
 from operator import attrgetter
 from typing import Any
 
+from sessions_api.exports.jsonl import MESSAGE_FIELDS
 from sessions_api.exports.reading import Conversation, Said
 from sessions_api.exports.writing import ExportOptions, moment
 
 BYTE_ORDER_MARK = "\ufeff"  # else spreadsheets read UTF-8 as something else
 SESSION_COLUMNS = ("session_id", "owner", "title", "persona_id")
-MESSAGE_COLUMNS = (
-    "position", "turn_id", "role", "content", "status", "model", "provider", "finish_reason", "prompt_tokens",
-    "completion_tokens", "cached_tokens", "reasoning_tokens", "usage_estimated", "cost", "first_token_ms", "latency_ms",
-    "error_code", "created_at", "completed_at", "superseded_at",
-)  # fmt: skip
+LEFT_OUT = ("generation_id", "history_omitted", "may_have_been_billed")
+MESSAGE_COLUMNS = tuple(name for name in MESSAGE_FIELDS if name not in LEFT_OUT)
 COLUMNS = ("case_id", "message_id", *SESSION_COLUMNS, *MESSAGE_COLUMNS, "rating", "comment", "metadata")
 
 # What a spreadsheet may take for a formula: one of the signs, its full-width and small forms and the minus sign among

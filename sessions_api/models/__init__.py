@@ -6,6 +6,7 @@ from .record import (
     IdempotencyKey,
     Lease,
     Message,
+    Outcome,
     Session,
     new_public_id,
 )
@@ -18,6 +19,7 @@ __all__ = [
     "IdempotencyKey",
     "Lease",
     "Message",
+    "Outcome",
     "Session",
     "SessionCost",
     "Tally",

@@ -1,10 +1,16 @@
 """The record: conversations, their messages, and the leases of housekeeping."""
 
 import secrets
+from dataclasses import dataclass, field
+from datetime import datetime
+from decimal import Decimal
 
 from django.db import models
 from django.db.models import Q
+from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
+
+from access.budgets import Settlement
 
 
 def new_public_id() -> str:
@@ -143,6 +149,33 @@ class Message(models.Model):
     def public_id(self) -> str:
         """The message's id for clients: turn and position."""
         return f"{self.turn_id}.{self.position}"
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How a turn ended. The fields are Message's, and update its pending reply."""
+
+    session_pk: int
+    position: int
+    content: str
+    status: str
+    completed_at: datetime = field(default_factory=timezone.now)
+    model: str = ""
+    provider: str = ""
+    generation_id: str = ""
+    finish_reason: str = ""
+    prompt_tokens: int | None = None
+    completion_tokens: int | None = None
+    cached_tokens: int | None = None
+    reasoning_tokens: int | None = None
+    usage_estimated: bool = False
+    cost: Decimal | None = None
+    first_token_ms: int | None = None
+    latency_ms: int | None = None
+    history_omitted: int = 0
+    error_code: str = ""
+    may_have_been_billed: bool = False
+    settlement: Settlement | None = None  # if the turn began with a quote
 
 
 class Feedback(models.Model):

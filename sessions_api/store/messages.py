@@ -1,11 +1,9 @@
-"""The values that a turn and the store exchange: the new turn, the answer to it, and its outcome."""
+"""The values that a turn and the store exchange: the new turn, and the answer to it."""
 
 from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
 from typing import Any, NamedTuple
-
-from django.utils import timezone
 
 from access.budgets import Quote, Settlement
 
@@ -132,30 +130,3 @@ class Title:
     cost: Decimal
     owner: str = ""
     settlement: Settlement | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """How a turn ended. The fields are Message's, and update its pending reply."""
-
-    session_pk: int
-    position: int
-    content: str
-    status: str
-    completed_at: datetime = field(default_factory=timezone.now)
-    model: str = ""
-    provider: str = ""
-    generation_id: str = ""
-    finish_reason: str = ""
-    prompt_tokens: int | None = None
-    completion_tokens: int | None = None
-    cached_tokens: int | None = None
-    reasoning_tokens: int | None = None
-    usage_estimated: bool = False
-    cost: Decimal | None = None
-    first_token_ms: int | None = None
-    latency_ms: int | None = None
-    history_omitted: int = 0
-    error_code: str = ""
-    may_have_been_billed: bool = False
-    settlement: Settlement | None = None  # if the turn began with a quote

@@ -18,7 +18,7 @@ from django.utils import timezone
 
 from access.budgets import Hold, Settlement, charge, reserve, settle
 from access.limits import LimitStatus
-from sessions_api.models import Cancellation, IdempotencyKey, Message, Session
+from sessions_api.models import Cancellation, IdempotencyKey, Message, Outcome, Session
 from sessions_api.store.lookups import (
     KEYS,
     MESSAGES,
@@ -32,7 +32,6 @@ from sessions_api.store.lookups import (
 from sessions_api.store.messages import (
     BegunTurn,
     NewTurn,
-    Outcome,
     SessionBusy,
     SessionKey,
     Title,

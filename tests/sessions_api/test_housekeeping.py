@@ -18,9 +18,9 @@ import pytest
 from django.db import Error, connection, transaction
 from django.utils import timezone
 
-from sessions_api.models import Lease, Message, Session, new_public_id
+from sessions_api.models import Lease, Message, Outcome, Session, new_public_id
 from sessions_api.retention import dead_turns, erasure, expiry, maintenance
-from sessions_api.store.messages import BegunTurn, NewTurn, Outcome, TurnProgress
+from sessions_api.store.messages import BegunTurn, NewTurn, TurnProgress
 from sessions_api.store.process import this_process
 from sessions_api.store.turns import begin_turns, finish_turns, save_progress
 from testing.client import Caller

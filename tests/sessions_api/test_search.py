@@ -15,9 +15,9 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from sessions_api import search
-from sessions_api.models import Message, Session, new_public_id
+from sessions_api.models import Message, Outcome, Session, new_public_id
 from sessions_api.retention import dead_turns, erasure
-from sessions_api.store.messages import BegunTurn, NewTurn, Outcome, TurnProgress
+from sessions_api.store.messages import BegunTurn, NewTurn, TurnProgress
 from sessions_api.store.turns import begin_turns, finish_turns, save_progress
 from testing.client import Caller, good
 from testing.service import Service

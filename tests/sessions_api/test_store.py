@@ -9,11 +9,11 @@ import pytest
 from django.db import IntegrityError, transaction
 from django.utils import timezone
 
-from sessions_api.models import IdempotencyKey, Message, Session
+from sessions_api.models import IdempotencyKey, Message, Outcome, Session
 from sessions_api.retention.erasure import close
 from sessions_api.retention.expiry import drop_expired_keys
 from sessions_api.store.lookups import find_keys, find_replies
-from sessions_api.store.messages import BegunTurn, Outcome, SessionBusy, TurnProgress, UsedIdempotencyKey
+from sessions_api.store.messages import BegunTurn, SessionBusy, TurnProgress, UsedIdempotencyKey
 from sessions_api.store.process import this_process
 from sessions_api.store.turns import (
     RunSeparately,

@@ -23,11 +23,11 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from sessions_api.models import IdempotencyKey, Message, Session, new_public_id
+from sessions_api.models import IdempotencyKey, Message, Outcome, Session, new_public_id
 from sessions_api.retention.dead_turns import interrupt_dead_turns, interrupt_turns
 from sessions_api.retention.erasure import close, erase
 from sessions_api.store.lookups import find_keys
-from sessions_api.store.messages import BegunTurn, NewTurn, Outcome, SessionBusy, TurnProgress, UsedIdempotencyKey
+from sessions_api.store.messages import BegunTurn, NewTurn, SessionBusy, TurnProgress, UsedIdempotencyKey
 from sessions_api.store.turns import (
     RunSeparately,
     abandon_turns,

@@ -2,8 +2,8 @@
 
 from typing import Any
 
-from sessions_api.models import Message, new_public_id
-from sessions_api.store.messages import BegunTurn, NewTurn, Outcome
+from sessions_api.models import Message, Outcome, new_public_id
+from sessions_api.store.messages import BegunTurn, NewTurn
 from sessions_api.store.turns import begin_turns, finish_turns
 
 
