@@ -1,4 +1,4 @@
-"""The providers, by the name that a setting gives; see base.py for the interface."""
+"""The providers by the names that a setting takes. base.py has their interface."""
 
 from typing import Any
 
@@ -26,7 +26,7 @@ __all__ = [
 
 
 def make_provider(kind: str, **settings: Any) -> Provider:
-    """The provider named `kind`, made from the keyword arguments of its class; `KeyError` where there is none."""
+    """A provider of this kind, from the keyword arguments of its class. Raises `KeyError` where there is none."""
     return PROVIDERS[kind](**settings)
 
 

@@ -1,4 +1,4 @@
-"""What every provider speaks: messages in, pieces out, one error type. Knows nothing of Django."""
+"""The interface of a provider: messages in, pieces out, one error type. Knows nothing of Django."""
 
 from abc import ABC, abstractmethod
 from collections.abc import AsyncGenerator, Sequence
@@ -10,12 +10,12 @@ CHARACTERS_PER_TOKEN = 4  # the usual rule of thumb for European languages
 
 
 def estimate_tokens(text: str) -> int:
-    """Roughly how many tokens `text` is, where nobody counted them: one per four characters, rounded up."""
+    """About how many tokens `text` has, where the provider did not count: one per four characters, rounded up."""
     return -(-len(text) // CHARACTERS_PER_TOKEN)
 
 
 class ChatMessage(NamedTuple):
-    """One message of the history as it goes upstream; `role` is system, user, assistant or tool."""
+    """One message of the history as the provider gets it; `role` is system, user, assistant or tool."""
 
     role: str
     content: str
@@ -25,8 +25,8 @@ class ChatMessage(NamedTuple):
 class Options:
     """How to answer. `None` leaves a choice to the provider.
 
-    `api_key` is the caller's own key, used instead of the server's for this request alone; it is in no `repr`.
-    `session_id` is an opaque id that is the same for every turn of a conversation (OpenRouter: sticky routing).
+    `api_key` is the caller's own key. It replaces the server's for this request alone, and no `repr` shows it.
+    `session_id` is opaque and the same for all turns of a conversation (OpenRouter: sticky routing).
     """
 
     model: str
@@ -38,9 +38,9 @@ class Options:
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """What a reply took. `cost` is USD, exact; `None` where the provider names no price.
+    """What a reply used. `cost` is in USD, exact; `None` where the provider names no price.
 
-    `estimated` is true where the provider sent no counts and `estimate_tokens` made them.
+    `estimated` is true where the provider sent no counts, so that `estimate_tokens` made them.
     """
 
     prompt_tokens: int = 0
@@ -52,10 +52,10 @@ class Usage:
 
 
 class Piece(NamedTuple):
-    """A part of a reply. Any field may be empty; text arrives in order, the rest whenever it is known.
+    """A part of a reply. Any field may be empty. Text arrives in order, the rest as soon as it is known.
 
-    A reply is complete when a piece with a `finish_reason` has come and the stream has ended; `usage` comes once, at
-    the latest in the last piece.
+    A reply is complete when a piece had a `finish_reason` and the stream has ended. `usage` comes once, with the last
+    piece at the latest.
     """
 
     text: str = ""
@@ -69,9 +69,9 @@ class Piece(NamedTuple):
 class ProviderError(Exception):
     """The only error that leaves a provider.
 
-    `code` is one of the wire contract's machine-readable codes; `detail` says for the log what happened and holds
-    neither keys, nor message text, nor the provider's own words. `retryable`: the same request may work later.
-    `retry_after`: seconds, where the provider said so. `may_have_been_billed`: the request had been sent.
+    `code` is one of the API's error codes. `detail` tells the log what happened; it holds no keys, no message text and
+    none of the provider's own words. `retryable`: the same request may work later. `retry_after`: seconds, where the
+    provider named them. `may_have_been_billed`: the request had been sent.
     """
 
     def __init__(
@@ -92,40 +92,40 @@ class ProviderError(Exception):
 
 
 class Provider(ABC):
-    """A source of replies. One instance serves the whole process; it is made when the event loop runs."""
+    """A source of replies. One instance serves the whole process. It is made while the event loop runs."""
 
     name: str
     default_model: str
-    entitles = True  # whether its models can be asked for a conversation's title
+    entitles = True  # whether its models can give a conversation a title
 
     @abstractmethod
     def stream(self, messages: Sequence[ChatMessage], options: Options) -> AsyncGenerator[Piece]:
-        """The reply to `messages`, piece by piece, to the end; raises `ProviderError` alone.
+        """The reply to `messages`, piece by piece to the end. Raises nothing but `ProviderError`.
 
-        Closing the iterator early closes the connection upstream.
+        To close the iterator early is to close the connection to the provider.
         """
 
     @abstractmethod
     async def models(self, api_key: str | None = None) -> list[dict[str, Any]]:
-        """The models on offer, as the provider lists them (each has at least `id`); raises `ProviderError` alone.
+        """The models as the provider lists them; each has at least `id`. Raises nothing but `ProviderError`.
 
         `api_key` is the caller's own, for a server that has none.
         """
 
     def try_acquire(self) -> float:
-        """Seconds until the provider may be asked again, after it failed too often; 0.0 where it may be asked now.
+        """Seconds until the provider may be asked again after too many failures; 0.0 where it may be asked now.
 
-        For whoever would rather refuse a turn than begin it: `stream` and `models` look for themselves.
+        For callers that want to refuse a turn before it begins. `stream` and `models` check by themselves.
         """
         return 0.0
 
     def release(self) -> None:
-        """After `try_acquire`: the turn was not begun."""
+        """After `try_acquire`: the turn did not begin."""
 
     @property
     def is_down(self) -> bool:
-        """Whether it has failed too often, and has not been seen to answer since. Lets nobody in."""
+        """Whether it failed too often, and has not answered since."""
         return False
 
     async def aclose(self) -> None:
-        """Let go of the connections."""
+        """Close the connections."""

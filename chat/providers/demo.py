@@ -1,4 +1,4 @@
-"""The embedded default: a bank's FAQ in Portuguese. No model and no test double; it answers from demo_answers.py."""
+"""The embedded default: a bank's FAQ in Portuguese, answered from demo_answers.py. No model and no test double."""
 
 import asyncio
 import re
@@ -26,15 +26,15 @@ from .demo_answers import (
 
 MODEL = "demo/bancobot-faq"
 CONTEXT_LENGTH = 32_000
-SHORT_WORD = 3  # letters; as stems these would match far too much ("oi" in "oito")
+SHORT_WORD = 3  # letters; as stems, such words would match too much ("oi" in "oito")
 
 MAX_SMALL_TALK_WORDS = 6  # words
 
 
 class Demo(Provider):
-    """Always the same answer to the same conversation. `delay`: seconds between two words.
+    """Gives the same answer to the same conversation. `delay`: seconds between two words.
 
-    A token is a word here: that is what it counts and streams, so the counts are exact.
+    A token is a word: it counts and streams words, so its counts are exact.
     """
 
     name = "demo"
@@ -68,7 +68,7 @@ class Demo(Provider):
 
 
 def answer(messages: Sequence[ChatMessage]) -> str:
-    """The whole reply to the last user message, in the light of those before it."""
+    """The whole reply to the last user message. Earlier messages say what a follow-up is about."""
     questions = [_plain(message.content) for message in messages if message.role == "user"] or [""]
     parts = [_answer(questions[-1], questions[:-1])]
     if _is_english(questions[-1]):
@@ -95,7 +95,7 @@ def _answer(question: str, earlier: Sequence[str]) -> str:
 
 
 def _topic(question: str) -> Topic | None:
-    """The topic with most words in the question, the first of equals; what is urgent goes before everything."""
+    """The topic with most words in the question, the first of equals. Urgent topics come before all others."""
     found = {name: _matches(question, topic.words) for name, topic in TOPICS.items()}
     best = next((name for name in URGENT if found[name]), None) or max(found, key=found.__getitem__)
     return TOPICS[best] if found[best] else None
@@ -106,14 +106,14 @@ def _facet(question: str) -> str:
 
 
 def _is_follow_up(question: str) -> bool:
-    """Hardly anything in it but words that point back: "Qual o limite disponível?", "Pode dar um exemplo?"."""
+    """Whether nearly all words point back: "Qual o limite disponível?", "Pode dar um exemplo?"."""
     facet_words = [word for words in FACETS.values() for word in words]
     rest = [word for word in question.split() if word not in POINTING_BACK and not _matches(word, facet_words)]
     return bool(question) and len(rest) <= (1 if _facet(question) else 0)
 
 
 def _matches(text: str, stems: Sequence[str]) -> int:
-    """How many of the stems begin a word of the text (short ones must be the whole word)."""
+    """How many of the stems begin a word of the text. A short stem must be the whole word."""
     padded = f" {text} "
     return sum(f" {stem} " in padded if len(stem) <= SHORT_WORD else f" {stem}" in padded for stem in stems)
 
@@ -125,7 +125,7 @@ def _is_english(question: str) -> bool:
 
 
 def _plain(text: str) -> str:
-    """Lower case, without accents and punctuation, words apart by one space."""
+    """The text in lower case, without accents and punctuation, with one space between words."""
     decomposed = unicodedata.normalize("NFKD", text.lower())
     letters = "".join(character for character in decomposed if not unicodedata.combining(character))
     return " ".join(re.findall(r"[a-z0-9]+", letters))

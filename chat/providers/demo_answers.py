@@ -12,7 +12,7 @@ class Topic:
     more: dict[str, str] = field(default_factory=dict)
 
 
-# What a follow-up can ask about the subject at hand. The words alone name no subject.
+# What a follow-up can ask about a subject. These words alone name no subject.
 FACETS = {
     "example": ("exempl", "na pratica", "example"),
     "limit": ("limite", "valor maximo", "quanto posso", "limit"),
@@ -22,7 +22,7 @@ FACETS = {
     "how": ("como", "passo", "onde", "de que jeito", "how"),
     "more": ("mais", "explic", "detalh", "melhor", "more"),
 }
-# What a follow-up may consist of besides.
+# Other words of a follow-up.
 _POINTING_BACK = (
     "e a o as os qual quais quanto quantos que eu me se voce pode poderia consegue dar um uma isso disso nisso esse "
     "essa este esta dele dela nele nela ele ela para pra de do da em no na por favor ha tem ter tenho existe algum "
@@ -30,10 +30,10 @@ _POINTING_BACK = (
     "precisa valor maximo minimo tempo cada dia mes noite hoje sim nao ok certo and what about is the it"
 )
 POINTING_BACK = frozenset(_POINTING_BACK.split())
-# A facet that stands alone, with no subject before it, still means something.
+# The subject of a facet that stands alone.
 FACET_TOPICS = {"limit": "cartao", "cost": "tarifas"}
 
-URGENT = ("fraude", "senha", "bloqueio")  # whatever else the question is about
+URGENT = ("fraude", "senha", "bloqueio")  # these come before any other topic of a question
 TOPICS = {
     "fraude": Topic(
         ("golpe", "fraud", "clonaram", "clonad", "roubaram meu dinheiro", "nao reconheco", "hacke", "phishing", "scam"),
@@ -224,6 +224,6 @@ _ENGLISH = (
     "open account card loan fee fees password lost stolen opening hours about"
 )
 ENGLISH_WORDS = frozenset(_ENGLISH.split())
-# What English and Portuguese share says nothing about the language.
+# Words that English and Portuguese share are left out.
 _PORTUGUESE = "o e de do da que como qual para meu minha um uma eu voce nao sim por em no na com"
 PORTUGUESE_WORDS = frozenset(_PORTUGUESE.split())

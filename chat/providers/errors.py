@@ -1,4 +1,4 @@
-"""What goes wrong upstream, as one kind of error. No word of the provider's gets into it, only numbers and names."""
+"""Turns all failures of a provider into one kind of error. It holds numbers and names, never the provider's words."""
 
 import asyncio
 import errno
@@ -30,7 +30,7 @@ CODES = {
     524: "provider_timeout",
     529: "provider_unavailable",
 }
-NAMED_STATUS = {  # names that stand where others send a number
+NAMED_STATUS = {  # some servers send a name in place of the number
     "invalid_request_error": 400,
     "context_length_exceeded": 400,
     "exceed_context_size_error": 400,
@@ -51,7 +51,7 @@ CONTEXT_NAMES = {"context_length_exceeded", "exceed_context_size_error"}
 CONTEXT_WORDS = re.compile(
     r"context[ _-]?(length|window|size)|(prompt|input) is too long|too many (input )?tokens", re.IGNORECASE
 )
-# In HTML these say that something in between answered, not the provider; for others the number is enough.
+# With one of these, an HTML page comes from a server in between. With other numbers it does not matter who answered.
 PROVIDERS_OWN = {400, 403, 404, 413, 422}
 NOT_ACCEPTED = {429, 503}
 NOT_BILLED = {503, 529}
@@ -59,11 +59,11 @@ NAME = re.compile(r"[A-Za-z][A-Za-z_.]{0,63}")  # no digits or hyphens, so that 
 
 
 class NotAcceptedError(ProviderError):
-    """The provider did not take the request on: it may be sent again."""
+    """The provider did not accept the request, so it may be sent again."""
 
 
 def from_status(status: int, body: bytes, headers: Mapping[str, str]) -> ProviderError:
-    """The error that an answer other than 200 stands for."""
+    """The error that a status other than 200 means."""
     if "html" in headers.get("content-type", "") and status in PROVIDERS_OWN:
         return ProviderError("provider_error", f"HTTP {status} with an HTML page")
     error = _error_object(_parse(body))
@@ -72,7 +72,7 @@ def from_status(status: int, body: bytes, headers: Mapping[str, str]) -> Provide
 
 
 def from_body(body: Mapping[str, Any]) -> ProviderError | None:
-    """The error that came inside a 200, as the whole answer or in mid-stream; `None` where there is none."""
+    """The error inside a 200, as the whole answer or in mid-stream; `None` where there is none."""
     error = _error_object(body)
     if error is None:
         return None
@@ -81,7 +81,7 @@ def from_body(body: Mapping[str, Any]) -> ProviderError | None:
 
 
 def from_transport(exc: Exception, *, answering: bool = False) -> ProviderError:
-    """What a failure of the connection means; `answering` where a 200 had begun."""
+    """The error that a failure of the connection means. `answering`: a 200 had begun."""
     detail = type(exc).__name__
     if isinstance(exc, aiohttp.ClientSSLError):
         return ProviderError("provider_unreachable", detail)
@@ -99,12 +99,12 @@ def from_transport(exc: Exception, *, answering: bool = False) -> ProviderError:
 
 
 def invalid_response(detail: str) -> ProviderError:
-    """An answer that can't be understood, or that has no end."""
+    """The error for an answer that is not understood, or has no end."""
     return ProviderError("provider_invalid_response", detail, retryable=True, may_have_been_billed=True)
 
 
 def parse_retry_after(value: object) -> float | None:
-    """Seconds to wait, out of a number of seconds or an HTTP date; `None` where it is neither."""
+    """The seconds to wait, from a number or an HTTP date; `None` where it is neither."""
     try:
         seconds = float(str(value))
     except ValueError:
@@ -170,7 +170,7 @@ def _error_object(body: Any) -> Mapping[str, Any] | None:
 
 
 def _status_of(error: Mapping[str, Any]) -> int:
-    """The HTTP status that an error object stands for: its number, or what its name means; 0 where it says neither."""
+    """The HTTP status that an error object names by number or by word; 0 where it does neither."""
     code = error.get("code")
     if str(code).isdecimal() and len(str(code)) == 3:
         return int(str(code))

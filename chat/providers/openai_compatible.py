@@ -18,12 +18,12 @@ from .connection import Connection
 from .reply import Reply
 
 SENDABLE_KEY = re.compile(r"[\x21-\x7e]+")
-MAX_WAIT = 5.0  # seconds; who is told to come back later than that is told so
+MAX_WAIT = 5.0  # seconds; where the provider asks for a longer pause, the turn fails and says so
 MIN_PAUSE = 0.1  # seconds between two attempts
 MAX_ERROR_BYTES = 64 * 1024  # bytes
 MAX_LIST_BYTES = 16 * 1024 * 1024
-ERROR_PATIENCE = 5.0  # seconds for the body of an error; its status is known already
-DRAIN_PATIENCE = 0.2  # seconds for the end of the body after the end mark, so that the connection can be used again
+ERROR_PATIENCE = 5.0  # seconds for the body of an error, whose status is known
+DRAIN_PATIENCE = 0.2  # seconds from the end mark to the end of the body; then the connection can be used again
 
 Send = Callable[[], Awaitable[aiohttp.ClientResponse]]
 
@@ -31,9 +31,9 @@ _encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 
 
 class OpenAICompatible(Provider):
-    """`base_url` ends where `/chat/completions` begins. Time-outs and `pause` (before the first retry) in seconds.
+    """`base_url` ends before `/chat/completions`. Time-outs and `pause` (before the first retry) are in seconds.
 
-    One circuit for all callers and keys: only what is the provider's own fault opens it.
+    All callers and keys share one circuit, which only the provider's own failures open.
     """
 
     name = "openai"
@@ -60,7 +60,7 @@ class OpenAICompatible(Provider):
         url = _checked_url(base_url or self.base_url)
         self._chat_url = f"{url}/chat/completions"
         self._models_url = f"{url}/models"
-        # OpenAI's newer models refuse max_tokens; other servers know nothing else.
+        # OpenAI's newer models refuse max_tokens; other servers know no other name.
         own = urlsplit(url).hostname == "api.openai.com"
         self.max_tokens_parameter = max_tokens_parameter or ("max_completion_tokens" if own else "max_tokens")
         self._headers = self._all_headers(api_key.strip())
@@ -83,7 +83,9 @@ class OpenAICompatible(Provider):
         body = self._body(messages, options)
         response, ticket = await self._accepted(lambda: self._connection.post(self._chat_url, headers, body))
         with ticket:
-            whole = "json" in response.headers.get("content-type", "")  # some answer so although a stream was asked for
+            whole = "json" in response.headers.get(
+                "content-type", ""
+            )  # some servers send no stream
             reply = Reply(response.headers.get("x-generation-id"), whole=whole)
             source = response.content.iter_any()
             try:
@@ -94,20 +96,20 @@ class OpenAICompatible(Provider):
                     if reply.failure:
                         raise reply.failure
                     if ticket.is_probe and (text or reply.model):
-                        ticket.succeeded()  # everybody waits for this one, and its reply may take minutes
+                        ticket.succeeded()  # all turns wait for the probe, and its reply may take minutes
                     if reply.done:
                         break
                 text = reply.take_end()
                 if text:
                     yield reply.piece(text)
                 if reply.finish_reason is not None and reply.failure is None:
-                    ticket.succeeded()  # even if it is empty, as a small max_tokens makes it
+                    ticket.succeeded()  # even for an empty reply, which a small max_tokens brings about
                 yield reply.last_piece(messages)
                 await _drain(source)
             except errors.TRANSPORT_ERRORS as exc:
                 if reply.finish_reason is None:
                     raise errors.from_transport(exc, answering=True) from exc
-                yield reply.last_piece(messages)  # all but the counts had come
+                yield reply.last_piece(messages)  # only the counts are missing
             finally:
                 await _close(response)
 
@@ -156,7 +158,7 @@ class OpenAICompatible(Provider):
         headers = {
             "Content-Type": "application/json",
             "Accept": "text/event-stream, application/json",
-            "Accept-Encoding": "identity",  # compression would hold pieces back
+            "Accept-Encoding": "identity",  # compression would delay pieces
             "User-Agent": "BancoBot",
             **self.extra_headers(),
         }
@@ -167,9 +169,9 @@ class OpenAICompatible(Provider):
         return headers
 
     async def _accepted(self, send: Send) -> tuple[aiohttp.ClientResponse, Ticket]:
-        """The answer, 200 by now, and the ticket that ends with it.
+        """The answer, which has status 200, and the ticket that ends with it.
 
-        Tries again only where the provider did not take the request on, and is not known to be down.
+        Tries again only where the provider did not accept the request and the circuit is closed.
         """
         attempt = 0
         while True:
@@ -181,7 +183,7 @@ class OpenAICompatible(Provider):
                 asked = refusal.retry_after or 0.0
                 if attempt >= self.retries or asked > MAX_WAIT or self._circuit.closed_for():
                     raise
-            except BaseException as exc:  # of a cancelled request the circuit has to know too
+            except BaseException as exc:  # the circuit has to know of a cancelled request too
                 ticket.end(exc)
                 raise
             await asyncio.sleep(max(asked, self._backoff(attempt)))
@@ -204,7 +206,7 @@ async def _attempt(send: Send) -> aiohttp.ClientResponse:
         async with asyncio.timeout(ERROR_PATIENCE):
             body = await _read(response, MAX_ERROR_BYTES)
     except (*errors.TRANSPORT_ERRORS, ProviderError):
-        body = b""  # the status says enough
+        body = b""  # the status is enough
     if response.status == 200:
         raise ProviderError("provider_error", "HTTP 200 with an HTML page", retryable=True, may_have_been_billed=True)
     raise errors.from_status(response.status, body, response.headers)
@@ -224,7 +226,7 @@ async def _listed(response: aiohttp.ClientResponse) -> list[Any]:
 
 
 async def _read(response: aiohttp.ClientResponse, limit: int) -> bytes:
-    """The whole body, in at most `limit` bytes; the response is closed after it."""
+    """The whole body, of at most `limit` bytes. Closes the response."""
     source = response.content.iter_any()
     body = bytearray()
     try:
@@ -244,7 +246,7 @@ async def _drain(source: AsyncIterator[bytes]) -> None:
             async for _ in source:
                 pass
     except errors.TRANSPORT_ERRORS:
-        pass  # the reply is complete; the connection is not used again
+        pass  # the reply is complete, and the connection is not used again
 
 
 async def _close(response: aiohttp.ClientResponse) -> None:
@@ -255,7 +257,7 @@ async def _close(response: aiohttp.ClientResponse) -> None:
 
 
 def _parsed(body: bytes) -> Any:
-    """JSON without NaN and without halves of characters, which no one could be sent on."""
+    """JSON without NaN and without halves of characters, which no answer could contain."""
     parsed = json.loads(body.decode("utf-8", "replace"), parse_constant=lambda _name: None)
     if b"\\ud" not in body.lower():
         return parsed

@@ -9,11 +9,11 @@ MAX_SESSION_ID_CHARS = 256
 
 
 class OpenRouter(OpenAICompatible):
-    """`app_url` and `app_title` name the app in OpenRouter's statistics; ASCII, both may be empty."""
+    """`app_url` and `app_title` name the app in OpenRouter's statistics. They are ASCII, and may be empty."""
 
     name = "openrouter"
     base_url = "https://openrouter.ai/api/v1"
-    keep_alive = 60.0  # seconds; its edge keeps idle connections for minutes, and a new one costs three round trips
+    keep_alive = 60.0  # seconds; its edge keeps idle connections for minutes, and a new one takes three round trips
 
     def __init__(self, *, app_url: str = "", app_title: str = "BancoBot", **settings: Any) -> None:
         if not f"{app_url}{app_title}".isascii() or not f"{app_url}{app_title}".isprintable():
@@ -25,7 +25,7 @@ class OpenRouter(OpenAICompatible):
         return {name: value for name, value in self._app.items() if value}
 
     def extra_body(self, options: Options) -> dict[str, Any]:
-        # Which history fits is decided before; OpenRouter would silently cut out the middle for small models.
+        # The history fits already. For small models OpenRouter would silently cut out its middle.
         body: dict[str, Any] = {"plugins": [{"id": "context-compression", "enabled": False}]}
         if options.session_id:
             body["session_id"] = options.session_id[:MAX_SESSION_ID_CHARS]  # the same server, so its prompt cache hits

@@ -1,4 +1,4 @@
-"""A reply as it arrives: completion chunks in, text out, and at the end what it took."""
+"""A reply as it arrives: completion chunks in, text out, and usage at the end."""
 
 import json
 import re
@@ -12,17 +12,17 @@ from .sse import MAX_EVENT_BYTES, EventParser
 
 MAX_COUNT = 2**31 - 1  # tokens
 MAX_COST = 1_000_000  # USD
-COST_UNIT = Decimal("1e-12")  # nobody prices finer than a millionth of a millionth
+COST_UNIT = Decimal("1e-12")  # no price is finer
 MAX_LABEL_CHARS = 200  # characters of a model's or generation's name
 MAX_PROVIDER_CHARS = 100
 FINISH_REASON = re.compile(r"[A-Za-z_]{1,32}")
 
-# Numbers stay exact: a price is no binary fraction. NaN and Infinity are not numbers here.
+# Numbers stay exact, since prices are decimal. NaN and Infinity become None.
 _decoder = json.JSONDecoder(parse_float=Decimal, parse_constant=lambda _name: None)
 
 
 class Reply:
-    """Reads one answer. `take` gives the text of what came; `failure` is set once something was wrong.
+    """Reads one answer. `take` gives the text of each part; `failure` is set when something is wrong.
 
     `whole`: the answer is one JSON document, not an event stream.
     """
@@ -30,7 +30,7 @@ class Reply:
     def __init__(self, generation_id: str | None = None, *, whole: bool = False) -> None:
         self.failure: ProviderError | None = None
         self.finish_reason: str | None = None
-        self.done = False  # the provider's own end mark has come
+        self.done = False  # the provider's end mark has come
         self.generation_id = label(generation_id)
         self.model: str | None = None
         self.provider: str | None = None
@@ -40,10 +40,10 @@ class Reply:
         self._characters = 0
         self._counts: Mapping[str, Any] = {}
         self._tool_calls = False
-        self._held = ""  # the first half of a character that came in two escapes
+        self._held = ""  # the first half of a character that comes in two escapes
 
     def take(self, data: bytes) -> str:
-        """The text that `data`, a part of the body, brings. Text that came before a failure counts."""
+        """The text in `data`, a part of the body. Text before a failure counts."""
         if self._body is None:
             try:
                 events = self._parser.feed(data)
@@ -57,19 +57,19 @@ class Reply:
         return ""
 
     def take_end(self) -> str:
-        """The text that only the end of the body completes."""
+        """The text that the end of the body completes."""
         if self._body is None:
             text = self._texts(self._parser.finish())
             if self.failure and self.failure.code == "provider_invalid_response":
-                self.failure = None  # an event cut short; whether the reply has an end is asked next
+                self.failure = None  # the event was cut short; last_piece checks whether the reply has an end
             return text
         text = self._texts([bytes(self._body).strip()])
         if text and self.finish_reason is None:
-            self.finish_reason = "stop"  # a whole document can't have been cut short
+            self.finish_reason = "stop"  # a whole document was not cut short
         return text
 
     def piece(self, text: str) -> Piece:
-        """A piece with `text`; the first one says who is speaking."""
+        """A piece with `text`. The first one names model and provider."""
         if self._introduced:
             return Piece(text)
         self._introduced = True
@@ -91,14 +91,14 @@ class Reply:
         return text
 
     def last_piece(self, messages: Sequence[ChatMessage]) -> Piece:
-        """What closes the reply; raises where it failed, has no end or no content."""
+        """The piece that ends the reply. Raises where the reply failed, or has no end or no content."""
         if self.failure:
             raise self.failure
         held, self._held = self._held and "\ufffd", ""
         self._characters += len(held)
         usage = self._usage(messages)
         if self.finish_reason is None and self.done and self._counted() and self._characters:
-            self.finish_reason = "stop"  # Ollama may not say why it ended, but it marked the end and counted
+            self.finish_reason = "stop"  # Ollama may give no reason, but it marks the end and counts
         if self.finish_reason is None:
             raise errors.invalid_response("the stream has no end")
         if not self._characters and not self._tool_calls and self.finish_reason != "tool_calls":
@@ -154,7 +154,7 @@ class Reply:
         self.finish_reason = reason if FINISH_REASON.fullmatch(reason) else "other"
 
     def _storable(self, text: str) -> str:
-        """`text` without what no database takes: NUL and halves of characters, made U+FFFD unless the rest comes."""
+        """`text` as databases accept it: NUL, and half a character whose rest does not come, become U+FFFD."""
         text, self._held = self._held + text, ""
         if text and "\ud800" <= text[-1] <= "\udbff":
             text, self._held = text[:-1], text[-1]
@@ -164,7 +164,7 @@ class Reply:
         return bool(_count(self._counts.get("completion_tokens")))
 
     def _usage(self, messages: Sequence[ChatMessage]) -> Usage:
-        """The provider's counts; those that are missing, senseless, or zero where there was text are estimated."""
+        """The provider's counts. Estimates those that are missing, invalid, or zero although there was text."""
         counts = self._counts
         prompt = _count(counts.get("prompt_tokens"))
         completion = _count(counts.get("completion_tokens"))
@@ -186,14 +186,14 @@ class Reply:
 
 
 def label(value: Any, longest: int = MAX_LABEL_CHARS) -> str | None:
-    """A short name from outside, made storable; `None` where it is none."""
+    """A short name from outside, made storable; `None` where it is no name."""
     if not value or not isinstance(value, str):
         return None
     return value[:longest].replace("\0", "\ufffd").encode("utf-8", "replace").decode()
 
 
 def _text_of(content: Any) -> str:
-    """Content that is null, a string, or a list of parts of which some are text."""
+    """The text of content that is null, a string, or a list of parts, some of them text."""
     if not content:
         return ""
     if isinstance(content, str):
@@ -213,7 +213,7 @@ def _count(value: Any) -> int | None:
 
 
 def _cost(value: Any) -> Decimal | None:
-    """USD out of a number or a string; `None` where it is no sensible price."""
+    """USD from a number or a string; `None` where it is no valid price."""
     if isinstance(value, bool) or not isinstance(value, int | str | Decimal) or len(str(value)) > 64:
         return None
     try:

@@ -1,4 +1,4 @@
-"""Server-sent events, out of bytes as they come in from the network."""
+"""Reads server-sent events from bytes as they come from the network."""
 
 COLON = ord(":")
 MAX_EVENT_BYTES = 8 * 1024 * 1024  # bytes; no completion chunk comes near
@@ -7,9 +7,9 @@ MAX_EVENT_BYTES = 8 * 1024 * 1024  # bytes; no completion chunk comes near
 class EventParser:
     """Cuts a byte stream into the `data` of its events.
 
-    Works on bytes, so that neither a character split over two reads nor U+2028 inside a text can break a line.
-    Comments, keep-alives (also the `data: : keepalive` of some proxies), other fields and empty events are left out.
-    Raises `ValueError` when an event grows beyond `MAX_EVENT_BYTES`.
+    It works on bytes, so a character split over two reads, or U+2028 inside a text, breaks no line. It leaves out
+    comments, keep-alives (also the `data: : keepalive` of some proxies), other fields and empty events. Raises
+    `ValueError` when an event grows beyond `MAX_EVENT_BYTES`.
     """
 
     __slots__ = ("_data", "_rest", "_size")
@@ -30,7 +30,7 @@ class EventParser:
         events: list[bytes] = []
         for line in lines:
             if line.startswith(b"data:"):
-                value = line[5:].strip()  # also of the CR; within JSON no space at a line's end means anything
+                value = line[5:].strip()  # a CR goes too; in JSON no space at the end of a line means anything
                 if value and value[0] != COLON:
                     self._data.append(value)
                     self._size += len(value)
@@ -40,7 +40,7 @@ class EventParser:
         return events
 
     def finish(self) -> list[bytes]:
-        """What the body's end completes: some servers leave out the last empty line."""
+        """The events that the body's end completes: some servers leave out the last empty line."""
         return self.feed(b"\n\n")
 
     def _event(self) -> bytes:

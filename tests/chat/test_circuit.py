@@ -49,8 +49,8 @@ def test_it_opens_when_so_many_in_a_row_have_failed(circuit: Circuit) -> None:
     assert circuit.closed_for() == COOL_DOWN
 
 
-def test_the_door_lets_in_one_a_cool_down(circuit: Circuit, clock: Clock) -> None:
-    """Between the door and the request lies a commit, in which many may try_acquire."""
+def test_one_turn_begins_per_cool_down(circuit: Circuit, clock: Clock) -> None:
+    """A turn is committed before its request is sent, and many may ask meanwhile."""
     assert [circuit.try_acquire() for _ in range(3)] == [0, 0, 0]
     opened(circuit)
     assert circuit.try_acquire() == COOL_DOWN
@@ -62,8 +62,8 @@ def test_the_door_lets_in_one_a_cool_down(circuit: Circuit, clock: Clock) -> Non
     assert [circuit.try_acquire() for _ in range(3)] == [0, 0, 0]
 
 
-def test_a_knock_that_comes_to_nothing_shuts_nobody_out(circuit: Circuit, clock: Clock) -> None:
-    """Its turn was refused for another reason, such as its owner's budget."""
+def test_a_release_lets_the_next_turn_begin_at_once(circuit: Circuit, clock: Clock) -> None:
+    """The turn was refused for another reason, such as its owner's budget."""
     opened(circuit)
     clock.now += COOL_DOWN
     assert circuit.try_acquire() == 0
@@ -136,7 +136,7 @@ def test_a_probe_that_tells_nothing_gives_its_place_to_the_next(
 
 @pytest.mark.parametrize("code", ["provider_auth_failed", "provider_payment_required"])
 def test_a_probe_whose_key_is_refused_lets_all_others_in(circuit: Circuit, clock: Clock, code: str) -> None:
-    """The provider answers. A crowd with made-up keys would else send each probe, and keep good keys out."""
+    """The provider answers. Otherwise callers with made-up keys could send each probe, and keep good keys out."""
     probing(opened(circuit), clock).end(ProviderError(code))
     assert [circuit.try_acquire() for _ in range(3)] == [0, 0, 0]
     assert not any(circuit.enter().is_probe for _ in range(3))
@@ -146,7 +146,7 @@ def test_a_probe_whose_key_is_refused_lets_all_others_in(circuit: Circuit, clock
 
 
 def test_after_a_refused_key_one_failure_opens_it_again(circuit: Circuit, clock: Clock) -> None:
-    """Who looks at keys is not who answers, and may be up alone."""
+    """The part that checks keys may be up while the part that answers is down."""
     probing(opened(circuit), clock).end(REFUSED)
     sent = [circuit.enter() for _ in range(3)]
     sent[0].end(REFUSED)
