@@ -1,4 +1,4 @@
-"""The clients' keys: made, looked up in sets, and known for a second, so that a call asks the database for none."""
+"""The clients' keys: made here, looked up in sets, and kept for a second, so that a call needs no query."""
 
 import hashlib
 import hmac
@@ -21,14 +21,14 @@ from web.errors import ApiError
 PREFIX = "bb_"
 A_KEY = re.compile(r"bb_([a-z0-9]{12})_([A-Za-z0-9]{43})")
 LETTERS = string.ascii_letters + string.digits
-FRESH_SECONDS = 1.0  # for so long a key that has been looked up is believed
+FRESH_SECONDS = 1.0  # how long a key that was looked up counts as current
 MAX_KEPT = 10_000  # keys
-USE_NOTED_SECONDS = 60.0  # how exact "last used" is
+USE_NOTED_SECONDS = 60.0  # the precision of "last used"
 
 
 @dataclass(frozen=True, slots=True)
 class StoredKey:
-    """A key as the database has it. `usable` says nothing of its expiry."""
+    """A key as it is stored. `usable` does not look at its expiry."""
 
     pk: int
     identifier: str
@@ -43,7 +43,7 @@ class StoredKey:
 
 
 def new_key(client: Client, label: str = "", expires_at: datetime | None = None) -> tuple[Key, str]:
-    """A stored key, and the whole of it, which is nowhere afterwards."""
+    """A new key, stored, and its full text, which is kept nowhere."""
     identifier, secret = new_identifier(), "".join(secrets.choice(LETTERS) for _ in range(43))
     key = Key.objects.create(
         client=client, identifier=identifier, secret_hash=hash_of(secret), label=label, expires_at=expires_at
@@ -52,7 +52,7 @@ def new_key(client: Client, label: str = "", expires_at: datetime | None = None)
 
 
 def hash_of(secret: str) -> str:
-    """A plain hash is enough for 256 random bits: nobody can try them all."""
+    """The secret's hash. A plain one is enough for 256 random bits: nobody can try them all."""
     return hashlib.sha256(secret.encode()).hexdigest()
 
 
@@ -72,7 +72,7 @@ def _known(key: Key) -> StoredKey:
 
 
 def matches(key: StoredKey, whole: str) -> bool:
-    """Whether `whole` is that key, and it may be used."""
+    """Whether `whole` is this key's text and the key is valid."""
     found = A_KEY.fullmatch(whole)
     return (
         found is not None
@@ -83,24 +83,24 @@ def matches(key: StoredKey, whole: str) -> bool:
 
 
 class KeyRing:
-    """The keys that callers of this process have used, as the database had them at most a second ago."""
+    """The keys that callers of this process used, at most a second old unless somebody watches them."""
 
     def __init__(self) -> None:
-        # Keys that somebody listens with, who must not go on when one is revoked.
+        # The keys of listeners. Who listens with a revoked key is cut off.
         self.watched: Counter[str] = Counter()
-        self.refusals = 0  # how often that has happened
+        self.refusals = 0  # grows whenever a watched key is refused
         self._kept: dict[str, tuple[float, StoredKey]] = {}
         self._used: dict[int, datetime] = {}
         self._noted: dict[int, float] = {}
 
     def fresh(self, identifier: str) -> StoredKey | None:
-        """What may be believed without asking again."""
+        """The key, if it was looked up within the last second."""
         asked_at, key = self._kept.get(identifier, (-FRESH_SECONDS, None))
         return key if time.monotonic() - asked_at < FRESH_SECONDS else None
 
     @contextmanager
     def watching(self, identifier: str) -> Iterator[None]:
-        """While the block runs, somebody has to look the key up now and then; `allows` then knows of a revocation."""
+        """While the block runs, chat/engine/upkeep.py looks the key up regularly, so `allows` sees a revocation."""
         if not identifier:
             yield
             return
@@ -113,7 +113,7 @@ class KeyRing:
                 del self.watched[identifier]
 
     def allows(self, identifier: str) -> bool:
-        """Whether a caller with this key may go on; one without a key of ours (an empty identifier) always may."""
+        """Whether a caller with this key may go on. A caller without one (an empty identifier) always may."""
         if not identifier:
             return True
         key = self.last_known(identifier)
@@ -125,16 +125,16 @@ class KeyRing:
             raise ApiError("invalid_api_key")
 
     def last_known(self, identifier: str) -> StoredKey | None:
-        """However old: for those who look it up regularly."""
+        """The key as it was last looked up, however long ago."""
         return self._kept.get(identifier, (0.0, None))[1]
 
     def keep(self, identifier: str, key: StoredKey | None, asked_at: float) -> StoredKey | None:
-        """`asked_at`: time.monotonic() before the database was asked; a key may have been revoked since."""
+        """Keep the database's answer. `asked_at`: time.monotonic() before the query; a revocation may follow it."""
         if key is None:
-            self._kept.pop(identifier, None)  # nobody shall fill the memory with identifiers that are none
+            self._kept.pop(identifier, None)  # invented identifiers must not fill the memory
             return None
         if len(self._kept) >= MAX_KEPT:
-            kept_now = list(self._kept.items())  # at once: threads keep keys too
+            kept_now = list(self._kept.items())  # one step: threads keep keys too
             self._kept = {name: kept for name, kept in kept_now if name in self.watched}
         self._kept[identifier] = (asked_at, key)
         return key
@@ -146,7 +146,7 @@ class KeyRing:
             self._used[key.pk] = timezone.now()
 
     def take_uses(self) -> list[tuple[int, datetime]]:
-        """Keys and when they were used, to be stored; each is told once."""
+        """Keys and their last uses, to be stored. Gives each use once."""
         used, self._used = self._used, {}
         return list(used.items())
 

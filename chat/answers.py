@@ -1,4 +1,4 @@
-"""A turn's reply in the words of the wire contract."""
+"""A turn's reply as the API answers it."""
 
 from datetime import UTC, datetime
 from typing import Any
@@ -12,7 +12,7 @@ def timestamp(moment: datetime) -> str:
 
 
 def chat_answer(reply: Outcome | Message, turn_id: str, session_id: str) -> dict[str, Any]:
-    """What POST /chat answers when the turn has been completed, or cancelled."""
+    """The answer of POST /chat when the turn is completed or cancelled."""
     usage = usage_of(reply)
     return {
         "response": reply.content,
@@ -27,12 +27,12 @@ def chat_answer(reply: Outcome | Message, turn_id: str, session_id: str) -> dict
 
 
 def message_answer(reply: Outcome | Message, turn_id: str, session_id: str) -> dict[str, Any]:
-    """What POST /api/message answers."""
+    """The answer of POST /api/message."""
     return {"response": reply.content, "session_id": session_id, "turn_id": turn_id}
 
 
 def turn_state(reply: Message) -> dict[str, Any]:
-    """What GET /turns/{id} answers: the state of a stored turn, its text so far, and its answer or error at the end."""
+    """The answer of GET /turns/{id}: a stored turn's state, its text so far, and at the end its answer or error."""
     session_id, completed_at = reply.session.session_id, reply.completed_at
     ended_well = reply.status in (Message.Status.COMPLETED, Message.Status.CANCELLED)
     answer = chat_answer(reply, reply.turn_id, session_id) if ended_well else None

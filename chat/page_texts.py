@@ -1,4 +1,4 @@
-"""What the chat page's script says, by the name under which it asks for it; {…} is filled in there."""
+"""The texts of the chat page's script by name. The script fills in {…}."""
 
 from django.utils.translation import gettext_lazy as _
 

@@ -1,4 +1,4 @@
-"""The chat page at /. What it does is done by static/chat/ through the API that everybody has."""
+"""The chat page at /. Its script in static/chat/ uses the public API."""
 
 from django.conf import settings
 from django.http import HttpRequest, HttpResponse
@@ -11,13 +11,13 @@ from chat.providers import PROVIDERS
 from sessions_api.exports.formats import FORMATS
 from web.errors import ApiError, json_error
 
-# Its own files and its own API, and in browsers that know of it no HTML but what DOMPurify has cleaned.
+# The page's own files and API. Browsers that support it show no HTML but what DOMPurify has cleaned.
 POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
     "font-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; "
     "require-trusted-types-for 'script'; trusted-types dompurify"
 )
-# In the order in which they are needed; the browser fetches them at once instead of one after the other.
+# In the order of their use. The browser fetches them together instead of one after the other.
 MODULES = (
     "main.js", "access.js", "api.js", "conversation.js", "dom.js", "markdown.js", "message.js", "models.js",
     "outbox.js", "records.js", "scroller.js", "sidebar.js", "stream.js", "texts.js", "versions.js", "writer.js",
@@ -29,7 +29,7 @@ def default_model() -> str:
     return configured or PROVIDERS[settings.LLM_PROVIDER].default_model
 
 
-@csrf_exempt  # nothing here changes anything; a POST is answered with 405
+@csrf_exempt  # the page changes nothing, and a POST is answered with 405
 def chat_page(request: HttpRequest) -> HttpResponse:
     if request.method not in ("GET", "HEAD"):
         return json_error(request, ApiError("method_not_allowed", headers={"Allow": "GET, HEAD"}))
@@ -42,5 +42,5 @@ def chat_page(request: HttpRequest) -> HttpResponse:
     context = {"data": data, "access": settings.ACCESS_MODE, "modules": MODULES, "exports": FORMATS}
     response = render(request, "chat/page.html", context)
     response["Content-Security-Policy"] = POLICY
-    response["Cache-Control"] = "no-cache"  # and not no-store: going back to the page then is instant
+    response["Cache-Control"] = "no-cache"  # not no-store, so that going back to the page is instant
     return response

@@ -12,7 +12,7 @@ from chat.engine.listener import Listener
 from web.errors import ApiError, error_object
 
 KEEP_ALIVE = b": keep-alive\n\n"
-_encode = json.JSONEncoder(ensure_ascii=False).encode  # json.dumps would make an encoder for every frame
+_encode = json.JSONEncoder(ensure_ascii=False).encode  # json.dumps would make an encoder for each frame
 
 
 def frame(event: str, data: dict[str, Any], offset: int | None = None) -> bytes:
@@ -24,7 +24,7 @@ def frame(event: str, data: dict[str, Any], offset: int | None = None) -> bytes:
 async def events(
     listener: Listener, answer: Callable[[FollowedTurn], dict[str, Any]], language: str, offset: int = 0
 ) -> AsyncGenerator[bytes]:
-    """start, the deltas from character `offset` on, and done or error; a comment now and then in silence."""
+    """start, the deltas from character `offset` on, and done or error. In silence, a comment now and then."""
     turn = listener.turn
     yield frame("start", {"turn_id": turn.turn_id, "session_id": turn.session_id, "model": turn.model})
     try:
@@ -40,4 +40,4 @@ async def events(
             yield frame("done", answer(turn), len(turn.text))
         elif error.code != "overloaded":
             yield frame("error", error_object(error))
-        # else this process stops and the turn goes on elsewhere: the client comes back, as after any broken stream
+        # Otherwise this process stops. The client comes back, as after any broken stream, and finds the turn elsewhere.

@@ -1,4 +1,4 @@
-"""The endpoints that talk: they validate, start a turn, and answer with it."""
+"""The endpoints that talk: they validate, begin a turn, and answer with it."""
 
 import json
 import re
@@ -60,11 +60,11 @@ class TurnViewSet(LoopViewSet, ABC):
 
     @abstractmethod
     def plan(self, question: dict[str, Any], caller: Caller) -> tuple[NewTurn, TurnOptions]:
-        """The turn that a validated request asks for."""
+        """The turn for a validated request."""
 
     @abstractmethod
     def answer(self, reply: Outcome | Message, turn_id: str, session_id: str) -> dict[str, Any]:
-        """The JSON answer of a turn that came to its end."""
+        """The JSON answer of a turn that ended well."""
 
     @extend_schema(tags=["Turns"], auth=KEY, parameters=[schema.IDEMPOTENCY_KEY, schema.OMITTED, schema.REPLAYED])
     async def create(self, request: Request) -> HttpResponseBase:
@@ -85,7 +85,7 @@ class TurnViewSet(LoopViewSet, ABC):
         )
 
     def _new_turn(self, request: Request, question: dict[str, Any]) -> tuple[NewTurn, TurnOptions]:
-        """What `plan` says, with what all these endpoints can be asked for."""
+        """The turn of `plan`, with the options that all these endpoints share."""
         new, options = self.plan(without_nulls(question), caller_of(request))
         if "after_turn" in question:  # null is the conversation's start
             new = replace(new, after_turn=question["after_turn"] or "")
@@ -107,7 +107,7 @@ class TurnViewSet(LoopViewSet, ABC):
 
 
 def ended_well(turn: FollowedTurn) -> Outcome | Message:
-    """The reply of a turn that has ended; raises the turn's error where there is none."""
+    """The reply of a turn that has ended. Raises the turn's error where there is none."""
     if turn.outcome is None:
         raise turn.error or ApiError("internal_error")
     add_log_fields(tokens=(turn.outcome.prompt_tokens or 0) + (turn.outcome.completion_tokens or 0))
@@ -126,7 +126,7 @@ def stream_of(
 
 
 def idempotency_key(request: Request) -> str | None:
-    """The client's name for what it asks, under which it may ask again; raises `ValidationError`."""
+    """The client's name for its request, which makes a repetition safe. Raises `ValidationError`."""
     key = request.META.get("HTTP_IDEMPOTENCY_KEY")
     if key is not None and not IDEMPOTENCY_KEY.fullmatch(key):
         raise serializers.ValidationError({"Idempotency-Key": [_("Use 1 to 255 printable ASCII characters.")]})
@@ -134,7 +134,7 @@ def idempotency_key(request: Request) -> str | None:
 
 
 def fingerprint(request: Request) -> str:
-    """Tells a request from another one, and nothing of what it says: it outlives no session, but a backup might."""
+    """Tells requests apart and reveals none of their text: a backup may outlive the session."""
     said = json.dumps([request.path.rstrip("/"), request.data], sort_keys=True, ensure_ascii=False)
     return salted_hmac("chat.idempotency", said, secret=settings.OWNER_HASH_KEY, algorithm="sha256").hexdigest()
 
@@ -253,7 +253,7 @@ class ModelsViewSet(LoopViewSet):
 
 @extend_schema(tags=["Turns"], auth=KEY)
 class TurnsViewSet(LoopViewSet):
-    """A turn, while it runs and after: GET /turns/{id}, GET /turns/{id}/events, POST /turns/{id}/cancel."""
+    """A turn, during and after its run: GET /turns/{id}, GET /turns/{id}/events, POST /turns/{id}/cancel."""
 
     scopes = {"retrieve": (Scope.CHAT, Scope.READ), "events": (Scope.CHAT, Scope.READ), "cancel": (Scope.CHAT,)}
 
@@ -315,7 +315,7 @@ def whole_turn(turn: FollowedTurn) -> dict[str, Any]:
 
 
 def offset_of(request: Request) -> int:
-    """From which character on a stream is taken up again; raises `ValidationError`."""
+    """The character from which a stream is resumed. Raises `ValidationError`."""
     try:
         last = LAST_EVENT_ID.run_validation(request.META.get("HTTP_LAST_EVENT_ID", ""))
     except serializers.ValidationError as problem:

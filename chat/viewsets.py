@@ -23,14 +23,14 @@ ANYTHING = ("*/*", "application/json")
 
 
 class EventStreamRenderer(BaseRenderer):
-    """Lets a client ask for a stream with its Accept header; the stream itself comes from streaming.py."""
+    """Lets a client ask for a stream with its Accept header. The stream itself comes from streaming.py."""
 
     media_type = "text/event-stream"
     format = "sse"
 
 
 class LoopViewSet(ViewSet):
-    """What its view sets share."""
+    """Runs its actions on the event loop, behind authentication, limits and scopes."""
 
     metadata_class = None
     content_negotiation_class = AcceptHeader
@@ -38,9 +38,9 @@ class LoopViewSet(ViewSet):
     parsers = (StrictJSONParser(),)
     permissions = (HasScope(),)
     scopes: dict[str, tuple[str, ...]]
-    keyless = False  # whether callers need no key, whatever ACCESS_MODE says
+    keyless = False  # whether it answers callers without a key in every ACCESS_MODE
 
-    # DRF makes each of these anew for every request; they keep no state.
+    # They keep no state, so all requests share them. DRF would make new ones for each.
     def get_renderers(self) -> Any:
         return self.renderers
 
@@ -54,7 +54,7 @@ class LoopViewSet(ViewSet):
         return self.permissions
 
     async def recognise(self, request: Any) -> Caller:
-        """Who is calling, by a key that was looked up within the last second, and within the limit of requests."""
+        """Who is calling. Looks the key up at most once a second, and counts the request."""
         header = request.META.get("HTTP_AUTHORIZATION", "")
         key = None
         if identifier := identifier_in(header):
@@ -93,7 +93,7 @@ class LoopViewSet(ViewSet):
         return as_json(response, self.headers) if isinstance(response, Response) else response
 
     def _handler(self, method: str) -> Any:
-        """The coroutine for a method. A client may send any word as its method, also the name of an attribute."""
+        """The coroutine for a method. A client may send any word as a method, also the name of an attribute."""
         if method in self.action_map:
             return getattr(self, method)
         self.headers["Allow"] = ", ".join(self.allowed_methods)
@@ -101,7 +101,7 @@ class LoopViewSet(ViewSet):
 
 
 def as_json(response: Response, more: dict[str, str]) -> HttpResponse:
-    """The response rendered at once, with `more` headers: Django would render a DRF response in a thread."""
+    """The response with `more` headers, rendered here. Django would render a DRF response in a thread."""
     body = json.dumps(response.data, ensure_ascii=False, separators=(",", ":")).encode()
     headers = {**more, **dict(response.items()), "Content-Type": "application/json"}
     return HttpResponse(body, status=response.status_code, headers=headers)

@@ -1,7 +1,7 @@
-"""What every request passes through, and the short way for those that talk.
+"""The way of every request, and the short one for requests that talk.
 
-Django's own handler takes signals and middleware through threads, several hops a request. What loop_urls.py names needs
-none of them and goes past them; everything else (sessions, admin, documentation) takes Django's own way.
+Django's own handler runs signals and middleware in threads, with several hops per request. The addresses in
+loop_urls.py need none of that and bypass it. Everything else (sessions, admin, documentation) takes Django's way.
 """
 
 import asyncio
@@ -36,7 +36,7 @@ from web.responses import Stream
 
 logger = logging.getLogger("bancobot.requests")
 
-Scope = dict[str, Any]  # ASGI's names for what it passes
+Scope = dict[str, Any]  # these are ASGI's names
 Receive = Callable[[], Awaitable[Any]]
 Send = Callable[[Any], Awaitable[None]]
 Answering = Callable[[ASGIRequest], Awaitable[Any]]
@@ -49,9 +49,9 @@ MAX_THREADS = 16  # and database connections, of requests that take Django's own
 
 
 class LoopHandler(ASGIHandler):
-    """Runs the views of loop_urls.py on the event loop, behind settings.TURN_MIDDLEWARE alone and without signals.
+    """Runs the views of loop_urls.py on the event loop, behind settings.TURN_MIDDLEWARE only and without signals.
 
-    Those views keep no database connection and no file, so nothing has to be closed after them.
+    These views hold no database connection and no file, so nothing has to be closed after them.
     """
 
     def load_middleware(self, is_async: bool = True) -> None:
@@ -66,7 +66,7 @@ class LoopHandler(ASGIHandler):
         request.resolver_match = scope["match"]
         if "HTTP_ORIGIN" in request.META or request.method == "OPTIONS":
             response = await self._through_middleware(request)
-        else:  # no page of another origin asks; all that is left of CORS is to say that this would matter
+        else:  # no page of another origin asks, and all that CORS needs is this header
             response = await self._directly(request)
             patch_vary_headers(response, ("origin",))
         if isinstance(response, Stream):
@@ -76,7 +76,7 @@ class LoopHandler(ASGIHandler):
 
 
 async def answer_of_view(request: HttpRequest) -> HttpResponseBase:
-    """What the view answers to which the request has been matched."""
+    """The answer of the view that the address has been matched to."""
     match = request.resolver_match
     assert match is not None  # noqa: S101 - LoopHandler sets it
     answer: HttpResponseBase = await match.func(request, *match.args, **match.kwargs)
@@ -84,7 +84,7 @@ async def answer_of_view(request: HttpRequest) -> HttpResponseBase:
 
 
 async def read_body(receive: Receive) -> bytes:
-    """The whole body, at most MAX_BODY_BYTES; raises `ApiError`, or `RequestAborted` where the client leaves."""
+    """The whole body, of at most MAX_BODY_BYTES. Raises `ApiError`, or `RequestAborted` where the client leaves."""
     body, parts = bytearray(), 0
     while True:
         parts += 1
@@ -99,7 +99,7 @@ async def read_body(receive: Receive) -> bytes:
 
 
 def replay(body: bytes, receive: Receive) -> Receive:
-    """`receive` for a body that has been read already."""
+    """A `receive` for a body that has been read already."""
     waiting = [{"type": "http.request", "body": body}]
 
     async def receive_again() -> Any:
@@ -127,7 +127,7 @@ async def send_whole(response: HttpResponse, send: Send) -> None:
 
 
 class Application:
-    """The whole service as one ASGI callable: request ids, limits, the log's line, and the way to the handlers."""
+    """The whole service as one ASGI callable: request ids, limits, log lines, and the choice of the handler."""
 
     def __init__(self) -> None:
         self.django = ASGIHandler()
@@ -151,13 +151,13 @@ class Application:
             check(scope, headers)
             scope["match"] = match_on_the_loop(scope["path"])
             body = await read_body(receive)
-            if b"content-length" not in headers:  # a body in chunks: DRF believes this header alone
+            if b"content-length" not in headers:  # a body in chunks: DRF reads a body only with this header
                 scope["headers"] = [*scope["headers"], (b"content-length", str(len(body)).encode())]
             if scope["match"]:
                 await self.loop(scope, replay(body, receive), exchange.send)
             else:
                 await self._answer_by_django(scope, replay(body, receive), exchange)
-        except RequestAborted:  # the client left before it had said all: nobody is there for an answer
+        except RequestAborted:  # the client left before its request was complete, and waits for no answer
             pass
         except ApiError as problem:
             if exchange.status == 0:
@@ -167,26 +167,26 @@ class Application:
             exchange.log()
 
     async def _answer_by_django(self, scope: Scope, receive: Receive, exchange: "Exchange") -> None:
-        """Raises `ApiError` where the answer could not be completed; nothing of it has been sent then."""
+        """Raises `ApiError` where the answer could not be completed. Nothing of it has been sent then."""
         with Spool() as answer:
             try:
-                async with self.threads:  # and not while it is sent: a client may take its time to read
+                async with self.threads:  # not while the answer is sent: a client may read slowly
                     await self.django(scope, receive, answer.keep)
-            except Exception as problem:  # of what a view makes while it is sent; Django answers all others
+            except Exception as problem:  # from a streamed answer; Django handles all others
                 raise as_api_error(problem) from problem
             await answer.send(exchange.send)
 
 
 class Exchange:
-    """One request and its answer: gives it an id and the headers that all have, and the log a line."""
+    """One request and its answer. Adds the id and the headers that all answers have, and writes the log line."""
 
-    def __init__(self, scope: Scope, send: Send, wished_id: bytes, protection: Protection) -> None:
+    def __init__(self, scope: Scope, send: Send, client_id: bytes, protection: Protection) -> None:
         self.scope = scope
         self.protection = protection
         self.status = 0
         self.began_at = time.monotonic()
         self.log_fields: dict[str, Any] = {}
-        self.id = wished_id.decode() if A_REQUEST_ID.fullmatch(wished_id) else secrets.token_hex(8)
+        self.id = client_id.decode() if A_REQUEST_ID.fullmatch(client_id) else secrets.token_hex(8)
         self._send = send
         request_id.set(self.id)
         log_fields.set(self.log_fields)
@@ -197,7 +197,7 @@ class Exchange:
             headers = [*message.get("headers", ()), (b"X-Request-ID", self.id.encode())]
             message["headers"] = self.protection.complete(headers, self.scope["path"], self.scope["scheme"])
         elif self.scope["method"] == "HEAD":
-            message["body"] = b""  # Django leaves that to the server, and gunicorn complains
+            message["body"] = b""  # Django leaves this to the server, and gunicorn complains
         await self._send(message)
 
     def log(self) -> None:
@@ -206,14 +206,14 @@ class Exchange:
             line = {
                 "method": self.scope["method"],
                 "path": self.scope["path"][:MAX_PATH_CHARS],
-                "status": self.status or None,  # none: the client had gone
+                "status": self.status or None,  # none: the client had left
                 "ms": round((time.monotonic() - self.began_at) * 1000),
             }
             logger.log(level, "request", extra=line | self.log_fields)
 
 
 def refusing(problem: ApiError) -> Callable[[HttpRequest], Awaitable[HttpResponse]]:
-    """A view that answers with this error, so that it leaves by the same way as every answer."""
+    """A view that answers with this error, so that it takes the same way as every answer."""
 
     async def refuse(request: HttpRequest) -> HttpResponse:
         return json_error(request, problem)
@@ -236,16 +236,16 @@ def match_on_the_loop(path: str) -> ResolverMatch | None:
 
 
 def check(scope: Scope, headers: dict[bytes, bytes]) -> None:
-    """Refuse what no view should have to think of; raises `ApiError`."""
+    """Refuse what no view should have to handle. Raises `ApiError`."""
     query = scope.get("query_string", b"")
     if "\0" in scope["path"]:
         raise ApiError("not_found")
     if b"%00" in query or b"\0" in query or not query.isascii() or query.count(b"&") > MAX_PARAMETERS:
         raise ApiError("invalid_request")
-    # A balancer may ask for health by address.
+    # A load balancer may ask for /health by IP address.
     if not is_known(headers.get(b"host", b"")) and scope["path"].rstrip("/") != "/health":
         raise ApiError("invalid_request", detail_code="unknown_host")
-    if headers.get(b"content-encoding", b"identity") != b"identity":  # a small body must not become a large one here
+    if headers.get(b"content-encoding", b"identity") != b"identity":  # a small body must not inflate to a large one
         raise ApiError("unsupported_media_type")
     length = headers.get(b"content-length", b"0")
     if length.isdigit() and int(length) > settings.MAX_BODY_BYTES:

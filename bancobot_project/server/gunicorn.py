@@ -27,7 +27,7 @@ BACKLOG = 2048  # connections that wait to be accepted
 
 
 class QuietLogger(Logger):
-    """gunicorn's own messages go where all messages go, in the same format. The access log is the application's."""
+    """Sends gunicorn's messages to the service's log, in its format. The application writes the access log."""
 
     access_log_enabled = False
 
@@ -39,9 +39,9 @@ class QuietLogger(Logger):
 
 
 class Worker(ASGIWorker):
-    """gunicorn's ASGI worker, which tells the application when its time to finish began to run.
+    """gunicorn's ASGI worker. It tells the application when GRACEFUL_TIMEOUT begins.
 
-    The parent's own patience lasts `MARGIN_SECONDS` longer, for recording what could not be finished.
+    The parent waits `MARGIN_SECONDS` longer, so that unfinished turns can be recorded.
     """
 
     def init_process(self) -> None:
@@ -54,12 +54,12 @@ class Worker(ASGIWorker):
 
     def _setup_event_loop(self) -> None:
         super()._setup_event_loop()
-        # gunicorn's worker names no backlog here, and asyncio's own is 100: a burst of clients would be kept waiting.
+        # gunicorn's worker passes no backlog, and asyncio's default of 100 would keep a burst of clients waiting.
         listen = functools.partial(self.loop.create_server, lambda: Protocol(self), backlog=BACKLOG)
         setattr(self.loop, "create_server", lambda _gunicorns_protocol, **options: listen(**options))  # noqa: B010
 
     async def _shutdown(self) -> None:
-        if self.alive:  # nobody sent a signal: the parent was killed
+        if self.alive:  # no signal came: the parent was killed
             self.handle_exit_signal()
         await super()._shutdown()
 
@@ -83,11 +83,11 @@ class Server(BaseApplication):
             "worker_class": Worker,
             "worker_connections": 10_000,
             "backlog": BACKLOG,
-            "asgi_loop": "asyncio",  # else gunicorn takes uvloop where it happens to be installed
-            "keepalive": 5,  # an idle connection holds up a stop for so long
+            "asgi_loop": "asyncio",  # otherwise gunicorn uses uvloop wherever it is installed
+            "keepalive": 5,  # an idle connection delays a stop for so long
             "limit_request_line": 8190,
             "limit_request_field_size": 16_380,
-            "forwarded_allow_ips": "",  # TRUSTED_PROXIES says who is believed, and application.py does it
+            "forwarded_allow_ips": "",  # application.py does it, by TRUSTED_PROXIES
             "graceful_timeout": settings.GRACEFUL_TIMEOUT + MARGIN_SECONDS,
             "timeout": 60,
             "asgi_disconnect_grace_period": 3,
@@ -97,12 +97,12 @@ class Server(BaseApplication):
         }
 
     def load(self) -> Any:
-        """The application, made after the fork: before that there must be no event loop and no connection."""
+        """The application, made after the fork. Before it there must be no event loop and no connection."""
         return import_string(settings.ASGI_APPLICATION)
 
 
 def allow_many_connections() -> None:
-    """A turn in flight takes two file descriptors; many systems allow a process 1,024 unless it asks for more."""
+    """A turn in flight takes two file descriptors. Many systems allow a process 1,024 unless it asks for more."""
     _soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
@@ -115,7 +115,7 @@ def is_loopback(host: str) -> bool:
 
 
 def check_open_access(host: str) -> None:
-    """Without authentication the service is for this machine alone, unless the operator says so in so many words."""
+    """Without keys the service is for this machine only, unless the operator allows more explicitly."""
     if settings.ACCESS_MODE == "open" and not is_loopback(host) and not settings.ALLOW_OPEN_ACCESS:
         raise ImproperlyConfigured(
             f"Everybody who reaches {host} could use this service: it asks nobody for a key. Set ACCESS_MODE=keys, or "
@@ -124,7 +124,7 @@ def check_open_access(host: str) -> None:
 
 
 def warn_of_sqlite() -> None:
-    """Say once where the linked SQLite has the write-ahead log's reset race, and what helps."""
+    """Warn once where the linked SQLite has the race in resetting its write-ahead log."""
     if has_race():
         logger.warning(
             "SQLite %s can, very rarely, damage its database when two processes reset the write-ahead log at once. "
@@ -134,10 +134,10 @@ def warn_of_sqlite() -> None:
 
 
 def release_connections() -> None:
-    """Leave nothing open that a forked worker would inherit."""
+    """Close what a forked worker would inherit."""
     connections.close_all()
-    close_pool = getattr(connection, "close_pool", None)  # PostgreSQL alone has one
+    close_pool = getattr(connection, "close_pool", None)  # only PostgreSQL has one
     if close_pool is not None:
         close_pool()
     gc.collect()
-    gc.freeze()  # else a worker's first collection would write to, and so copy, the memory that both share
+    gc.freeze()  # otherwise a worker's first collection would write to the memory that both share, and so copy it

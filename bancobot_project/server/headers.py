@@ -1,4 +1,4 @@
-"""The headers that protect every answer, whichever part of the service it comes from."""
+"""The headers that protect every answer of the service."""
 
 from collections.abc import Sequence
 
@@ -6,19 +6,19 @@ from django.conf import settings
 
 Headers = Sequence[tuple[bytes, bytes]]
 
-# Nothing that is answered to a program is a page: opened in a browser, it may load and run nothing.
+# An answer to a program is no page. In a browser it may load and run nothing.
 NOTHING = b"default-src 'none'; frame-ancestors 'none'"
-# The admin's own files alone, and neither scripts nor styles within its pages.
+# Only the admin's own files, and no scripts or styles inside its pages.
 ADMIN = (
     b"default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; font-src 'self'; "
     b"connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
 )
 ALWAYS = (
     (b"x-content-type-options", b"nosniff"),
-    (b"x-frame-options", b"DENY"),  # for browsers that know no frame-ancestors
+    (b"x-frame-options", b"DENY"),  # for browsers without frame-ancestors
     (b"referrer-policy", b"same-origin"),  # Django compares the Referer of the admin's forms
     (b"cross-origin-opener-policy", b"same-origin"),
-    # For what pages load without CORS, as images or scripts; a page that CORS lets in is not held up by it.
+    # For what pages load without CORS, such as images or scripts. It stops no page that CORS allows.
     (b"cross-origin-resource-policy", b"same-origin"),
     (b"permissions-policy", b"camera=(), geolocation=(), microphone=(), payment=(), usb=()"),
     (b"cache-control", b"no-store"),
@@ -26,13 +26,13 @@ ALWAYS = (
 
 
 def protection(*, admin: bool, https: bool) -> Headers:
-    """What an answer gets beside the headers that it has; names in lower case."""
+    """The headers to add to an answer; names in lower case."""
     policy = (b"content-security-policy", ADMIN if admin else NOTHING)
     return (*ALWAYS, policy, *(strict_transport() if https else ()))
 
 
 def strict_transport() -> Headers:
-    """As Django's middleware writes it for the answers that pass it."""
+    """The same header as Django's middleware writes."""
     parts = [f"max-age={settings.SECURE_HSTS_SECONDS}"]
     parts += ["includeSubDomains"] if settings.SECURE_HSTS_INCLUDE_SUBDOMAINS else []
     parts += ["preload"] if settings.SECURE_HSTS_PRELOAD else []
@@ -40,7 +40,7 @@ def strict_transport() -> Headers:
 
 
 class Protection:
-    """Completes the headers of answers; what a view has set itself stays."""
+    """Completes the headers of answers. A header that a view has set stays."""
 
     def __init__(self) -> None:
         kinds = [(admin, https) for admin in (True, False) for https in (True, False)]

@@ -20,17 +20,17 @@ _stopping_since: float | None = None
 
 
 def begin_to_stop() -> None:
-    """From now on no turn begins, and GRACEFUL_TIMEOUT runs. Called on the event loop."""
+    """From now on no turn begins, and GRACEFUL_TIMEOUT runs. Runs on the event loop."""
     global _stopping_since
     _stopping_since = time.monotonic()
     get_service().stopping = True
 
 
 def ease_garbage_collection() -> None:
-    """What was made at the start stays for good, and turns make few cycles: look rarely, and at new objects only.
+    """Collect rarely, and only new objects: those of the start stay for good, and turns make few cycles.
 
-    With 1,000 turns in flight that was worth a fifth (docs/performance.md). Rarer still gained nothing more, and kept
-    the files of failed database connections open, which only the collector finds.
+    With 1,000 turns in flight this gained a fifth (docs/performance.md). Rarer collections gained no more, and kept
+    files of failed database connections open, which only the collector finds.
     """
     gc.collect()
     gc.freeze()
@@ -38,9 +38,9 @@ def ease_garbage_collection() -> None:
 
 
 async def collect_now_and_then() -> None:
-    """The seldom collections overlook what lived through the first: connections that clients broke off, for one.
+    """The rare collections skip what survived the first one, such as connections that clients broke off.
 
-    They would come to light after millions of allocations. What was made at the start is left out, so this is short.
+    They would be found only after millions of allocations. Objects of the start are left out, so this is quick.
     """
     while True:
         await asyncio.sleep(COLLECT_SECONDS)
@@ -48,7 +48,7 @@ async def collect_now_and_then() -> None:
 
 
 async def run(receive: Callable[[], Awaitable[Any]], send: Callable[[Any], Awaitable[None]]) -> None:
-    """ASGI's lifespan: the turns of this process and the housekeeping begin and end with it."""
+    """ASGI's lifespan: this process's turns and housekeeping begin and end with it."""
     await receive()
     service = get_service()
     maintenance = Maintenance()

@@ -1,4 +1,4 @@
-"""What gunicorn itself refuses, because it is no HTTP or too long, answered like every other error."""
+"""Answers what gunicorn itself refuses, bad HTTP or too long, like every other error."""
 
 import json
 import logging
@@ -20,7 +20,7 @@ PROTECTION = b"".join(b"%b: %b\r\n" % header for header in protection(admin=Fals
 
 
 class Protocol(ASGIProtocol):
-    """gunicorn's protocol, with JSON in the place of its sentences, which are plain text and may quote the request."""
+    """gunicorn's protocol with JSON errors. Its own are plain text and may quote the request."""
 
     def _send_error_response(self, status: int, message: str, extra_headers: Iterable[tuple[str, str]] = ()) -> None:
         request_id.set(secrets.token_hex(8))
@@ -38,13 +38,13 @@ class Protocol(ASGIProtocol):
         logger.info("no request", extra={"status": status})
 
     def _is_websocket_upgrade(self, request: Any) -> bool:
-        """There is none here: it is a request like any other."""
+        """Never: such a request is one like any other."""
         return False
 
     def _feed_callback_parser(self, data: bytes) -> Any:
         try:
             return super()._feed_callback_parser(data)
-        except ValueError:  # a Content-Length of so many digits that Python does not read them
+        except ValueError:  # a Content-Length with more digits than Python reads
             self._send_error_response(400, "")
             self._close_transport()
             return False

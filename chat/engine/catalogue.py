@@ -1,4 +1,4 @@
-"""The provider's list of models, kept for a while: one fetch at a time, and a stale list rather than none."""
+"""The provider's list of models, kept for a while: one fetch at a time, and an old list rather than none."""
 
 import asyncio
 import logging
@@ -12,12 +12,12 @@ from chat.providers.base import Provider, ProviderError
 
 logger = logging.getLogger(__name__)
 
-PAUSE_AFTER_FAILURE = 15.0  # seconds before the next try
-FIRST_FETCH_PATIENCE = 2.0  # seconds that turns wait for a list that nobody has seen yet
+PAUSE_AFTER_FAILURE = 15.0  # seconds before the next attempt
+FIRST_FETCH_PATIENCE = 2.0  # seconds that turns wait for the first list
 
 
 class Catalogue:
-    """What models there are, and what they can take."""
+    """The models, with their limits and prices."""
 
     def __init__(self, provider: Provider, keep_seconds: float) -> None:
         self._provider = provider
@@ -29,10 +29,10 @@ class Catalogue:
         self._fetching: asyncio.Task[None] | None = None
 
     async def models(self, api_key: str | None = None) -> list[dict[str, Any]]:
-        """The list; raises `ProviderError` where there has never been one.
+        """The list. Raises `ProviderError` where there has never been one.
 
-        `api_key` is the caller's own, for a provider that shows its list to nobody without: what it then shows is that
-        caller's list alone, and not kept.
+        `api_key` is the caller's own, for a provider that shows no list without a key. That list is the caller's alone,
+        and is not kept.
         """
         if time.monotonic() >= self._fetch_again_at:
             await asyncio.shield(self._fetch())
@@ -44,7 +44,7 @@ class Catalogue:
         raise failure
 
     async def limits(self, model: str, default_context: int) -> tuple[int, int]:
-        """The context length of a model and the most tokens that a reply may take."""
+        """The context length of a model, and the longest reply in tokens."""
         if time.monotonic() >= self._fetch_again_at:
             fetch = self._fetch()
             patience = self._began_at + FIRST_FETCH_PATIENCE - time.monotonic()
@@ -57,7 +57,7 @@ class Catalogue:
         return context, min(context, _positive(top.get("max_completion_tokens")) or context)
 
     async def quote(self, model: str, limits: Limits, default_context: int, max_tokens: int) -> Quote:
-        """On which an owner's turn may begin. Where the provider names no price, its cost can't be foreseen."""
+        """The most that an owner's turn may use. Without a price from the provider, its cost is unknown."""
         context, most = await self.limits(model, default_context)
         pricing = self._entry(model).get("pricing")
         prompt, completion, request = (_price(pricing, name) for name in ("prompt", "completion", "request"))
@@ -67,7 +67,7 @@ class Catalogue:
         return Quote(limits, context, min(max_tokens, most), *prices, priced)
 
     def _entry(self, model: str) -> dict[str, Any]:
-        """What the list says of a model. OpenRouter takes variants of it (“:nitro”) that are not on the list."""
+        """The model's entry in the list. OpenRouter accepts variants (“:nitro”) that are not in it."""
         return self._by_id.get(model) or self._by_id.get(model.rpartition(":")[0], {})
 
     def _fetch(self) -> asyncio.Task[None]:
@@ -95,7 +95,7 @@ def _positive(value: Any) -> int:
 
 
 def _price(pricing: Any, name: str) -> Decimal | None:
-    """USD, as OpenRouter writes it; one that depends on something is written as -1."""
+    """USD, as OpenRouter writes it. It writes -1 for a price that depends on the request."""
     try:
         price = Decimal(str(pricing[name]))
     except (InvalidOperation, KeyError, TypeError):

@@ -1,4 +1,4 @@
-"""Which part of the history goes upstream."""
+"""Chooses the part of the history that the provider gets."""
 
 from collections.abc import Sequence
 from itertools import groupby
@@ -10,16 +10,16 @@ from sessions_api.store.messages import PastMessage, token_bound
 def fit(
     history: Sequence[PastMessage], system_prompt: str, question: str, context_length: int, max_tokens: int
 ) -> tuple[list[ChatMessage], int]:
-    """The messages for the model, and how many of `history` had to be left out for want of room.
+    """The messages for the model, and how many messages of `history` had no room.
 
-    The system prompt and the question always go; before them as many of the newest whole turns as fit beside a reply
-    of `max_tokens`.
+    The system prompt and the question always go. Of the history, as many of the newest whole turns go as fit beside a
+    reply of `max_tokens`.
     """
     budget = context_length - min(max_tokens, context_length // 2) - token_bound(system_prompt) - token_bound(question)
     kept: list[list[PastMessage]] = []
     omitted = 0
     turns = _sendable_turns(history)
-    if turns and turns[0][0].role == "assistant":  # its question was not read any more
+    if turns and turns[0][0].role == "assistant":  # its question is older than what was read
         omitted += len(turns.pop(0))
     for turn in reversed(turns):
         budget -= sum(token_bound(message.content) for message in turn)
@@ -33,7 +33,7 @@ def fit(
 
 
 def _sendable_turns(history: Sequence[PastMessage]) -> list[list[PastMessage]]:
-    """The turns, oldest first, without those that brought no text: a failed reply is left out with its question."""
+    """The turns, oldest first. A reply that failed without text is left out, with its question."""
     turns = [list(turn) for _, turn in groupby(history, key=lambda message: message.turn_id)]
     return [
         turn for turn in turns if turn[-1].role != "assistant" or turn[-1].content or turn[-1].status == "completed"

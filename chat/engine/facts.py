@@ -1,4 +1,4 @@
-"""What the overview says of the provider, and of the turns of this process."""
+"""The overview's facts about the provider and the turns of this process."""
 
 import os
 from pathlib import Path
@@ -13,14 +13,14 @@ from sessions_api.console.facts import Fact
 
 
 class Running(Protocol):
-    """What the facts need of the process's service."""
+    """The part of the process's service that the facts need."""
 
     provider: Provider
     running: dict[str, Turn]
 
 
 def service_facts(service: Running) -> list[Fact]:
-    """Asked outside of the event loop, while turns come and go."""
+    """Called outside of the event loop, while turns begin and end."""
     down = service.provider.is_down
     said = _("fails: its turns are refused at once") if down else _("answers")
     waiting = sum(turn.begun is None for turn in list(service.running.values()))
@@ -34,7 +34,7 @@ def service_facts(service: Running) -> list[Fact]:
 
 
 def processes() -> int:
-    """How many processes the parent of this one has started: the workers. 0 where the system does not tell."""
+    """The number of workers: processes with the same parent as this one. 0 where the system does not tell."""
     parent = os.getppid()
     try:
         return len(Path(f"/proc/{parent}/task/{parent}/children").read_text().split())

@@ -1,4 +1,4 @@
-"""Listening to a turn, whoever runs it: this process, another one, or nobody any more."""
+"""A turn as its listeners see it, whether this process runs it, or another one, or it has ended."""
 
 import asyncio
 import time
@@ -15,14 +15,14 @@ from sessions_api.store.lookups import find_replies
 from sessions_api.store.writer import writer
 from web.errors import ApiError, record
 
-PATIENCE_SECONDS = 30.0  # with a database that is away: the turn goes on, and waits for it as long
-LOOK_SECONDS = 0.25  # between two looks at a turn that another process runs; its text is stored about once a second
+PATIENCE_SECONDS = 30.0  # without a database; the turn goes on, and waits for it as long
+LOOK_SECONDS = 0.25  # between two reads of a turn that another process runs; its text is stored about once a second
 
 
 class FollowedTurn(Protocol):
-    """What a listener needs of a turn.
+    """The part of a turn that a listener needs.
 
-    `text` grows; at the end there is an `outcome` (completed or cancelled) or an `error`.
+    `text` grows. At the end there is an `outcome` (completed or cancelled) or an `error`.
     """
 
     @property
@@ -46,10 +46,10 @@ class FollowedTurn(Protocol):
 
 
 class StoredTurn:
-    """A turn as the record shows it: it has ended, or another process runs it.
+    """A stored turn: it has ended, or another process runs it.
 
-    Listening ends with an error of this process's own, which is not the turn's, when it stops (`overloaded`), or when
-    the database is away for long.
+    Listening ends with an error that is not the turn's when this process stops (`overloaded`), or when the database is
+    away for long.
     """
 
     def __init__(self, owner: str, reply: Message, default_model: str, is_stopping: Callable[[], bool]) -> None:
@@ -81,7 +81,7 @@ class StoredTurn:
         return self.outcome is not None or self.error is not None
 
     async def changed(self) -> None:
-        """Wait for more text, or the end; or for a while in which nothing happens, or until some key is refused."""
+        """Wait for more text or the end, for a long silence, or until any watched key is refused."""
         length, until, refusals = len(self.text), time.monotonic() + QUIET_SECONDS, keyring.refusals
         while not self.ended and len(self.text) == length and time.monotonic() < until and keyring.refusals == refusals:
             await asyncio.sleep(LOOK_SECONDS)
@@ -109,9 +109,9 @@ class StoredTurn:
 
 
 async def find_reply(owner: str, turn_id: str, *, alive: bool = False, closed: bool = False) -> Message | None:
-    """The owner's turn as the record has it, marked as interrupted if it is dead and not known to be `alive`.
+    """The owner's stored turn. Marks it as interrupted if it is dead, unless it is known to be `alive`.
 
-    `closed`: also if its session has been closed, for who had been listening before.
+    `closed`: also the turn of a closed session, for a listener from before.
     """
     reply = await writer.run(find_replies, (owner, turn_id))
     if reply is not None and reply.session.closed_at is not None and not closed:

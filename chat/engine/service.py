@@ -1,6 +1,6 @@
-"""What one process needs to run turns: its provider, the list of models, and the turns that it runs.
+"""What a process needs to run turns: its provider, the list of models, and the turns that run.
 
-Made inside the event loop, by the first who asks or when the server starts.
+It is made inside the event loop, when the server starts or somebody first asks for it.
 """
 
 import asyncio
@@ -41,13 +41,13 @@ from web.errors import ApiError, record
 
 logger = logging.getLogger(__name__)
 
-MAX_TOKENS = 10_000_000  # where the model's limit is not known
-CANCEL_SECONDS = 1.5  # for another process to stop its turn; then it is marked without it
-FIRST_PAUSE, MAX_PAUSE = 0.05, 0.5  # seconds between two looks at a session that another process keeps busy
+MAX_TOKENS = 10_000_000  # of a model whose limit is not known
+CANCEL_SECONDS = 1.5  # for another process to stop its turn; after that the turn is marked as cancelled
+FIRST_PAUSE, MAX_PAUSE = 0.05, 0.5  # seconds between two checks of a session that another process keeps busy
 
 
 class Service:
-    """The turns of this process. There is one per event loop: see `get_service`."""
+    """The turns of this process. Each event loop has one service: see `get_service`."""
 
     def __init__(self) -> None:
         self.loop = asyncio.get_running_loop()
@@ -55,7 +55,7 @@ class Service:
         self.catalogue = Catalogue(self.provider, settings.MODELS_CACHE_SECONDS)
         self.running: dict[str, Turn] = {}
         self.stopping = False
-        self._unsure: set[str] = set()  # turns that may have been stored although the database did not say so
+        self._unsure: set[str] = set()  # turns that may be stored although the database did not confirm it
         self._titles: set[asyncio.Task[None]] = set()
         self._owners: Counter[str] = Counter()
         self._keyed: dict[tuple[str, str], Turn] = {}
@@ -63,9 +63,9 @@ class Service:
         self._upkeep = asyncio.create_task(Upkeep(self.running, self._unsure).run())
 
     async def begin(self, new: NewTurn, options: TurnOptions) -> tuple[FollowedTurn, bool]:
-        """A turn whose question is stored by now: a new one, or the one that the idempotency key stands for.
+        """A turn whose question is stored: a new one, or the one that has the idempotency key.
 
-        Answers also whether that one had ended before. Raises `ApiError` where nothing was begun.
+        Returns also whether that one had ended before. Raises `ApiError` where no turn begins.
         """
         turn = self._keyed.get(new.owned_key) if new.owned_key else None
         if turn is not None:
@@ -81,20 +81,20 @@ class Service:
         else:
             turn = self._start(new, options)
         try:
-            await asyncio.shield(turn.started)  # a client that leaves takes nothing with it
+            await asyncio.shield(turn.started)  # a client that leaves does not stop the turn
         except IdempotencyKeyUsed as used:
             return await self._replay(new, used.known)
         return turn, False
 
     def _refusal(self) -> ApiError | None:
-        """Why no turn may begin now."""
+        """Why no turn may begin now; `None` where one may."""
         if self.stopping or len(self.running) >= settings.MAX_TURNS_IN_FLIGHT:
             return ApiError("overloaded", retry_after=1)
         closed_for = self.provider.try_acquire()
         return ApiError("provider_unavailable", retry_after=closed_for) if closed_for > 0 else None
 
     def _crowds(self, owner: str, turns_in_flight: int) -> bool:
-        """Whether an owner with a limit has so many turns here, most of which wait, that others would find no room."""
+        """Whether an owner with a limit has so many turns here, most of them waiting, that others find no room."""
         return bool(turns_in_flight) and self._owners[owner] >= turns_in_flight + settings.MAX_TURNS_IN_FLIGHT // 4
 
     async def _replay(self, new: NewTurn, known: UsedIdempotencyKey) -> tuple[FollowedTurn, bool]:
@@ -108,7 +108,7 @@ class Service:
         self._owners[new.owner] += 1
         if new.owned_key:
             self._keyed[new.owned_key] = turn
-        turn.task = asyncio.create_task(turn.run(self._claim))
+        turn.task = asyncio.create_task(turn.run(self._begin_turn))
         turn.task.add_done_callback(lambda _: self._forget(turn))
         return turn
 
@@ -131,19 +131,19 @@ class Service:
             record(problem)
 
     async def follow(self, owner: str, turn_id: str) -> FollowedTurn:
-        """The owner's turn, to listen to; raises `ApiError` where there is none."""
+        """The owner's turn, to listen to. Raises `ApiError` where there is none."""
         reply = await self.find(owner, turn_id)
         return self.running.get(turn_id) or StoredTurn(owner, reply, self.provider.default_model, lambda: self.stopping)
 
     async def find(self, owner: str, turn_id: str) -> Message:
-        """The owner's turn as the record has it; raises `ApiError` where there is none."""
+        """The owner's turn as it is stored. Raises `ApiError` where there is none."""
         reply = await find_reply(owner, turn_id, alive=turn_id in self.running)
         if reply is None:
             raise ApiError("turn_not_found")
         return reply
 
     async def cancel(self, owner: str, turn_id: str) -> None:
-        """Stop the owner's turn, whoever runs it, and keep what it has. One that has ended stays as it is."""
+        """Stop the owner's turn, whichever process runs it, and keep its text. An ended turn stays as it is."""
         turn = await self.follow(owner, turn_id)
         if isinstance(turn, Turn):
             turn.cancel()
@@ -156,13 +156,13 @@ class Service:
             except TimeoutError:
                 await writer.run(cancel_turns, turn_id)
 
-    async def _claim(self, turn: Turn) -> BegunTurn:
-        """Store the question as soon as the session has no unfinished turn, unless the key is revoked before."""
+    async def _begin_turn(self, turn: Turn) -> BegunTurn:
+        """Store the question as soon as the session has no unfinished turn. A revoked key stops it before."""
         with keyring.watching(turn.options.key_id):
-            return await self._claim_in_turn(turn)
+            return await self._begin_in_line(turn)
 
-    async def _claim_in_turn(self, turn: Turn) -> BegunTurn:
-        """Who comes first is served first."""
+    async def _begin_in_line(self, turn: Turn) -> BegunTurn:
+        """Turns of a session begin in the order in which they came."""
         new = turn.new
         deadline = self.loop.time() + turn.options.patience
         if turn.options.max_tokens is not None:
@@ -180,15 +180,15 @@ class Service:
             queue.release()
 
     async def _refuse_used_key(self, new: NewTurn) -> None:
-        """The store looks itself; this is for what a repetition must not be asked, or wait for, before."""
+        """A repetition must not be refused for its options, or wait in line. The store checks the key again."""
         if new.owned_key and (known := await writer.run(find_keys, new)):
             raise IdempotencyKeyUsed(known)
 
-    async def _check_max_tokens(self, new: NewTurn, wish: int) -> None:
-        """Refuse what the model can't write."""
+    async def _check_max_tokens(self, new: NewTurn, wanted: int) -> None:
+        """Refuse more tokens than the model can write."""
         model = new.model or await writer.run(find_models, new.session_key) or self.provider.default_model
         _context, most = await self.catalogue.limits(model, MAX_TOKENS)
-        if wish > most:
+        if wanted > most:
             problem = _("This model writes at most %d tokens.") % most
             raise ApiError("invalid_request", errors={"max_tokens": [problem]})
 
@@ -203,7 +203,7 @@ class Service:
         pause = FIRST_PAUSE
         while True:
             keyring.refuse_lost(turn.options.key_id)
-            new = turn.new = await self._on_terms(turn)
+            new = turn.new = await self._with_quote(turn)
             try:
                 answer = await _begin(new)
             except (DatabaseProblem, asyncio.CancelledError):
@@ -229,8 +229,8 @@ class Service:
                 await self._wait_for_turn(answer, min(pause, patience), patience)
                 pause = min(pause * 2, MAX_PAUSE)
 
-    async def _on_terms(self, turn: Turn) -> NewTurn:
-        """The new turn with what its owner's limits allow to it, as the session is at this moment."""
+    async def _with_quote(self, turn: Turn) -> NewTurn:
+        """The new turn with its quote, where its owner has limits. The model is the session's at this moment."""
         new, options = turn.new, turn.options
         if not options.limits.limit_turns:
             return new
@@ -247,7 +247,7 @@ class Service:
             await asyncio.sleep(pause)
 
     async def stop(self, patience: float) -> None:
-        """Let the running turns finish for so many seconds, then end them as interrupted with what they have."""
+        """Give the running turns so many seconds to finish, then end them as interrupted, with the text they have."""
         self.stopping = True
         tasks = [turn.task for turn in self.running.values() if turn.task is not None]
         if tasks:
@@ -262,7 +262,7 @@ class Service:
 
 
 async def _begin(new: NewTurn) -> BeginResult:
-    """What the store answers. A turn that it has begun goes on, even if it was to be stopped at this very moment."""
+    """What the store answers. A turn that has begun goes on, even if this task is cancelled at the same moment."""
     asked = writer.run(begin_turns, new)
     try:
         return await asyncio.shield(asked)
@@ -274,7 +274,7 @@ async def _begin(new: NewTurn) -> BeginResult:
 
 
 def check_same(new: NewTurn, fingerprint: str) -> None:
-    """Raise `ApiError` where the idempotency key was used with another request."""
+    """Raise `ApiError` where the idempotency key was used for another request."""
     if new.fingerprint != fingerprint:
         raise ApiError("idempotency_mismatch")
 

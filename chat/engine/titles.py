@@ -1,4 +1,4 @@
-"""A better title than the beginning of the first message: the model is asked for one, after the first turn."""
+"""Asks the model for a title after the first turn: a better one than the beginning of the first message."""
 
 import asyncio
 import logging
@@ -32,16 +32,16 @@ WRAPPING = " \t\"'`*_#“”‘’«».:-–—"
 
 
 def is_wanted(turn: Turn) -> bool:
-    """Whether this was a conversation's first turn, and went well."""
+    """Whether this was a conversation's first turn, and it completed with text."""
     first = turn.begun is not None and turn.begun.position == 1
     completed = turn.outcome is not None and turn.outcome.status == "completed"
     return bool(settings.AUTO_TITLE and turn.provider.entitles and first and completed and turn.text.strip())
 
 
 async def entitle(turn: Turn) -> None:
-    """Ask for a title, and store it with what it took; the old one stays where anything goes wrong.
+    """Ask for a title, and store it with its usage. The old title stays where anything fails.
 
-    Nobody waits for it. It is asked for once, and only while the provider is well.
+    Nobody waits for it. It asks once, and only while the provider works.
     """
     if turn.provider.try_acquire() > 0:
         return
@@ -88,7 +88,7 @@ def _title(turn: Turn, title: str, usage: Usage) -> Title:
 
 
 def cleaned(text: str) -> str:
-    """What a model said, as a title: one line of text without decoration, empty where nothing is left."""
+    """A model's answer as a title: one line of text without decoration, empty where nothing is left."""
     line = next((line for line in text.splitlines() if line.strip(WRAPPING)), "")
     printable = "".join(" " if unicodedata.category(letter)[0] in "CZ" else letter for letter in line)
     return re.sub(" +", " ", printable).strip(WRAPPING)[:MAX_TITLE_CHARS].rstrip()

@@ -1,6 +1,6 @@
-"""A turn from begin to end: a question stored, answered by the provider, and the reply stored.
+"""A turn from beginning to end: store the question, ask the provider, store the reply.
 
-A turn runs in a task of its own. Whoever asked for it, and whoever comes later, only listens.
+A turn runs in its own task. The client that asked for it only listens, like all that come later.
 """
 
 import asyncio
@@ -30,14 +30,14 @@ from web.errors import ApiError, as_api_error, record
 logger = logging.getLogger(__name__)
 
 NOTHING = Piece()
-CENT_FRACTION = Decimal("1e-12")  # USD; what the record keeps of a cost
+CENT_FRACTION = Decimal("1e-12")  # USD; the precision of a stored cost
 CANCELLED = "cancelled"
-QUIET_SECONDS = 15.0  # after which listeners look up although nothing has happened
-RECORD_PAUSES = (0.1, 0.2, 0.5, 1, 2, 2, 5, 5, 5, 10)  # seconds between the tries to store an outcome
+QUIET_SECONDS = 15.0  # after so long without news, listeners wake all the same
+RECORD_PAUSES = (0.1, 0.2, 0.5, 1, 2, 2, 5, 5, 5, 10)  # seconds between the attempts to store an outcome
 
 
 class IdempotencyKeyUsed(Exception):
-    """There is no need for a new turn: the idempotency key stands for one already."""
+    """No new turn is needed: the idempotency key belongs to one already."""
 
     def __init__(self, known: UsedIdempotencyKey) -> None:
         super().__init__(known.turn_id)
@@ -46,9 +46,9 @@ class IdempotencyKeyUsed(Exception):
 
 @dataclass(frozen=True, slots=True)
 class TurnOptions:
-    """How the caller wants the reply. `api_key` is the caller's own, if one was brought.
+    """How the caller wants the reply. `api_key` is the caller's own provider key, if there is one.
 
-    `patience`: seconds to wait for a session that is busy. `limits` and `key_id` are the caller's.
+    `patience`: seconds to wait for a busy session. `limits` and `key_id` are the caller's.
     """
 
     temperature: float | None = None
@@ -58,15 +58,15 @@ class TurnOptions:
     deadline_seconds: float = 300
     patience: float = 30
     key_id: str = ""
-    limits: Limits = Limits()  # noqa: RUF009 - a tuple, which nobody can change
+    limits: Limits = Limits()  # noqa: RUF009 - a tuple, so it cannot change
     api_key: str | None = field(default=None, repr=False)
 
 
 class Turn:
-    """A question and its reply in the making.
+    """A question and its growing reply.
 
-    `text` grows; `outcome` is set once it is stored, or `error` where that or anything else failed. `started` is done
-    as soon as the question is stored, and holds the exception where that was not to be.
+    `text` grows. At the end `outcome` is set, which is stored by then, or `error`. `started` is done as soon as the
+    question is stored; it holds the exception where the turn does not begin.
     """
 
     def __init__(self, new: NewTurn, options: TurnOptions, provider: Provider, catalogue: Catalogue) -> None:
@@ -86,7 +86,7 @@ class Turn:
         self.task: asyncio.Task[None] | None = None
         self.began_at = time.monotonic()
         self._recording = False
-        self._end_as: str | None = None  # the code of an end from outside
+        self._end_as: str | None = None  # the code of an end that came from outside
         self._first_text_at: float | None = None
         self._woken_at = self.began_at
         self._known = NOTHING
@@ -96,10 +96,10 @@ class Turn:
     def ended(self) -> bool:
         return self.outcome is not None or self.error is not None
 
-    async def run(self, claim: Callable[["Turn"], Awaitable[BegunTurn]]) -> None:
-        """The turn's task: claim the session, ask the provider, record the outcome. Raises nothing."""
+    async def run(self, begin: Callable[["Turn"], Awaitable[BegunTurn]]) -> None:
+        """The turn's task: store the question, ask the provider, store the outcome. Raises nothing."""
         try:
-            self.begun = await claim(self)
+            self.begun = await begin(self)
         except asyncio.CancelledError:
             self._refuse(ApiError("overloaded", retry_after=1))
             return
@@ -120,14 +120,14 @@ class Turn:
         self.wake()
 
     def _refuse(self, why: ApiError | IdempotencyKeyUsed) -> None:
-        """Nothing was stored, so there is no turn."""
+        """End without a turn: nothing was stored."""
         self.provider.release()
         self.started.set_exception(why)
-        self.started.exception()  # whether or not anybody still listens
+        self.started.exception()  # mark it as retrieved: maybe nobody listens any more
 
     async def _ask(self, begun: BegunTurn) -> ProviderError | None:
-        """Take the provider's pieces until the reply is whole; answers why it is not."""
-        if self._end_as:  # while the question was being stored
+        """Take the provider's pieces until the reply is whole. Returns the reason where it is not."""
+        if self._end_as:  # it came while the question was being stored
             return ProviderError(self._end_code)
         try:
             async with asyncio.timeout(self.options.deadline_seconds):
@@ -139,7 +139,7 @@ class Turn:
             return failure
         except TimeoutError:
             return ProviderError("provider_timeout", "the turn's deadline", may_have_been_billed=True)
-        except asyncio.CancelledError:  # the server stops, or somebody stops or erases the turn
+        except asyncio.CancelledError:  # the server stops, or the turn is cancelled or erased
             return ProviderError(self._end_code, may_have_been_billed=True)
         except Exception as problem:
             record(problem)
@@ -156,7 +156,7 @@ class Turn:
         return messages, Options(self.model, options.temperature, max_tokens, name, options.api_key)
 
     def _take(self, piece: Piece) -> None:
-        if piece[1:] != NOTHING[1:]:  # what is known of the reply beside its text
+        if piece[1:] != NOTHING[1:]:  # more than text
             merged: list[Any] = [new or old for new, old in zip(piece, self._known, strict=True)]
             self._known = Piece(*merged)
         if piece.text:
@@ -166,7 +166,7 @@ class Turn:
                 self._first_text_at = self._woken_at
 
     def interrupt(self, code: str = "turn_interrupted") -> None:
-        """End the turn with what it has, unless its outcome is being stored already."""
+        """End the turn with the text it has, unless its outcome is already being stored."""
         if self.task is not None and not self._recording:
             self._end_as = self._end_as or code
             self.task.cancel()
@@ -176,7 +176,7 @@ class Turn:
         return self._end_as or "turn_interrupted"
 
     def cancel(self) -> None:
-        """End the turn because its owner wants it to end."""
+        """End the turn for its owner."""
         self.interrupt(CANCELLED)
 
     async def _record(self, begun: BegunTurn, failure: ProviderError | None) -> None:
@@ -200,7 +200,7 @@ class Turn:
             self._fail(failure, outcome)
 
     def _fail(self, failure: ProviderError | None, outcome: Outcome) -> None:
-        code = failure.code if failure else "turn_interrupted"  # somebody took the turn for dead, or erased it
+        code = failure.code if failure else "turn_interrupted"  # it was marked as dead, or erased
         code = "turn_interrupted" if code == CANCELLED else code
         self.error = ApiError(
             code,
@@ -240,9 +240,10 @@ class Turn:
         )
 
     def _settlement(self, usage: Usage, *, unknown: bool) -> Settlement | None:
-        """What the turn counts for in its owner's limits: what the record says, and a price where it has none.
+        """What counts against the owner's limits: the recorded usage, with a price where the provider named none.
 
-        `unknown`: it had gone upstream, and nobody said what it took. Else one could have prompts read for nothing.
+        `unknown`: the provider had the request and did not say what it used. All that was held then counts. Otherwise
+        somebody could have prompts read for nothing.
         """
         quote = self.new.quote
         if quote is None:
@@ -256,31 +257,31 @@ class Turn:
         return Settlement(self.turn_id, tokens, cost.quantize(CENT_FRACTION))
 
     def _estimate(self, begun: BegunTurn, failure: ProviderError | None) -> Usage:
-        """What a reply took of which the provider did not say, or could not any more: nothing, where nothing came."""
+        """The usage of a reply that the provider did not count. Zero where the turn failed without text."""
         if failure and not self.text:
             return Usage(estimated=failure.may_have_been_billed)
         texts = [begun.system_prompt, self.new.question, *(message.content for message in begun.history)]
         return Usage(sum(map(estimate_tokens, texts)), estimate_tokens(self.text), estimated=True)
 
     async def wait(self) -> None:
-        """Wait for the end. Who waits may be cancelled; the turn goes on."""
+        """Wait for the end. A waiting task may be cancelled; the turn goes on."""
         if self.task is not None:
             await asyncio.shield(self.task)
 
     async def changed(self) -> None:
-        """Wait for more text, or the end; or for a while in which nothing happens (see `keep_alive`)."""
+        """Wait for more text or the end, or for a long silence (see `keep_alive`)."""
         if not self.ended:
             listener = asyncio.get_running_loop().create_future()
             self._listeners.append(listener)
             await listener
 
     def keep_alive(self, now: float) -> None:
-        """Let the listeners look up if they have waited for long. A timer for each of their waits would cost more."""
+        """Wake the listeners after a long silence. A timer for each wait would cost more."""
         if now - self._woken_at >= QUIET_SECONDS:
             self.wake(now)
 
     def wake(self, now: float | None = None) -> None:
-        """Let the listeners look up."""
+        """Wake the listeners."""
         self._woken_at = time.monotonic() if now is None else now
         listeners, self._listeners = self._listeners, []
         for listener in listeners:
@@ -289,7 +290,7 @@ class Turn:
 
 
 def name_upstream(owner: str, session_id: str) -> str:
-    """What the provider knows a conversation by: clients may put a customer's number into their ids."""
+    """A conversation's id for the provider. A keyed hash: clients may put customers' numbers into their ids."""
     name = f"{owner} {session_id}"
     return salted_hmac("chat.conversation", name, secret=settings.OWNER_HASH_KEY, algorithm="sha256").hexdigest()[:32]
 

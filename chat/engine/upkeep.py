@@ -1,4 +1,4 @@
-"""What the running turns of a process need twice a second: their text stored, and news from the record."""
+"""Twice a second, stores the text of running turns and reads the news about them from the database."""
 
 import asyncio
 import contextlib
@@ -14,22 +14,22 @@ from sessions_api.store.turns import abandon_turns, find_cancellations, save_pro
 from sessions_api.store.writer import writer
 from web.errors import record
 
-BEAT_SECONDS = 0.5  # how often to look what is to be stored or cancelled
-PROGRESS_SECONDS = 1.0  # how often a running turn's text is stored
+BEAT_SECONDS = 0.5  # seconds between two rounds
+PROGRESS_SECONDS = 1.0  # seconds between two saves of a running turn's text
 
 
 class Upkeep:
-    """Looks after the turns in `running`; ends those in `unsure`, which may have been stored though nobody knows."""
+    """Looks after the turns in `running`. Ends those in `unsure`, which may be stored although nothing confirmed it."""
 
     def __init__(self, running: dict[str, Turn], unsure: set[str]) -> None:
         self._running = running
         self._unsure = unsure
-        self._refused: set[str] = set()  # keys with which somebody was still listening
+        self._refused: set[str] = set()  # keys that were refused while somebody listened with them
 
     async def run(self) -> None:
-        """Store the running turns' text about once a second, and stop those that somebody else has ended.
+        """Store the running turns' text about once a second, and stop turns that were ended elsewhere.
 
-        And let those look up who have long heard nothing.
+        Also wake listeners after a long silence.
         """
         stored: dict[str, tuple[float, int]] = {}
         while True:
@@ -47,20 +47,20 @@ class Upkeep:
                     self._watch_keys(),
                     *(self._store_progress(turn) for turn in due),
                 )
-            except Exception as problem:  # whatever it is, the next beat is due: else turns would be taken for dead
+            except Exception as problem:  # the next beat is due all the same: without it, turns would count as dead
                 record(problem)
 
     async def _heed_cancellations(self) -> None:
         if self._running:
-            with contextlib.suppress(DatabaseProblem):  # the turns say so themselves
+            with contextlib.suppress(DatabaseProblem):  # the turns notice it themselves
                 for turn_id in await writer.run(find_cancellations, None):
                     if turn_id in self._running:
                         self._running[turn_id].cancel()
 
     async def _watch_keys(self) -> None:
-        """Look the keys up that somebody listens with, and tell the listeners of those that are refused by now."""
+        """Look up the keys of all listeners, and wake the listeners when one is refused."""
         watched, uses = list(keyring.watched), keyring.take_uses()
-        with contextlib.suppress(DatabaseProblem):  # nothing has been revoked that could be known of
+        with contextlib.suppress(DatabaseProblem):  # no revocation can be known now
             asked_at = time.monotonic()
             keys = await asyncio.gather(*(writer.run(read_keys, identifier) for identifier in watched))
             for identifier, key in zip(watched, keys, strict=True):
@@ -74,7 +74,7 @@ class Upkeep:
             await asyncio.gather(*(writer.run(store_uses, use) for use in uses))
 
     async def _abandon_unsure(self) -> None:
-        with contextlib.suppress(DatabaseProblem):  # until it is back
+        with contextlib.suppress(DatabaseProblem):  # try again at the next beat
             for turn_id in list(self._unsure):
                 await writer.run(abandon_turns, turn_id)
                 self._unsure.discard(turn_id)
@@ -87,7 +87,7 @@ class Upkeep:
 
 
 def _is_due(turn: Turn, stored: tuple[float, int] | None, now: float) -> bool:
-    """Whether to store a turn now: when there is new text, and otherwise often enough to keep its lease."""
+    """Whether to store a turn now: there is new text, or its lease needs a heartbeat."""
     if turn.begun is None or turn.ended:
         return False
     last, length = stored or (turn.began_at, 0)

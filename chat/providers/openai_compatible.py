@@ -83,9 +83,7 @@ class OpenAICompatible(Provider):
         body = self._body(messages, options)
         response, ticket = await self._accepted(lambda: self._connection.post(self._chat_url, headers, body))
         with ticket:
-            whole = "json" in response.headers.get(
-                "content-type", ""
-            )  # some servers send no stream
+            whole = "json" in response.headers.get("content-type", "")  # some servers send no stream
             reply = Reply(response.headers.get("x-generation-id"), whole=whole)
             source = response.content.iter_any()
             try:
