@@ -152,8 +152,8 @@ else:
         "min_size": 1,
         "max_size": DATABASE_POOL_SIZE,
         "timeout": 2,  # seconds to wait for a connection: the database is down, or very busy
-        # After a failure the pool tries again after longer and longer pauses, up to minutes, although the database may be
-        # back. After so many seconds it gives up instead, and the next request tries at once.
+        # After a failure the pool tries again after longer and longer pauses, up to minutes, and would not notice that
+        # the database is back. After so many seconds it gives up instead, and the next request tries at once.
         "reconnect_timeout": 1,
     }
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"

@@ -1,4 +1,4 @@
-"""The admin for clients, keys and the audit log as a whole: who may do what, its queries, and hostile texts."""
+"""The admin for clients, keys and the audit log: permissions, queries, and hostile texts."""
 
 import re
 from typing import Any
@@ -72,7 +72,7 @@ def test_the_number_of_queries_does_not_depend_on_the_number_of_rows(
 ) -> None:
     first = made("Primeiro")
     for path in (page_of(first), f"{KEYS}add/"):
-        text(operator.get(path))  # the content types are asked for once a process
+        text(operator.get(path))  # each process reads the content types once
     expected = {
         CLIENTS: 5,  # login session, user, both counts, page
         KEYS: 6,  # and the clients to filter by

@@ -1,4 +1,4 @@
-"""Every endpoint × every kind of caller × every mode: nobody gets anything of somebody else's.
+"""Every endpoint × every kind of caller × every mode: nobody gets another owner's data.
 
 The endpoints are those of the published document: a new one fails here until the matrix knows it.
 """
@@ -20,11 +20,11 @@ from testing.upstream import Upstream
 from tests.support.keys import BAD_KEY, NOBODY, Client, Credential, Key, credentials_of
 
 MODES = ["open", "keys", "byok", "keys+byok"]
-OWNERS = ["open", "byok", "client"]  # there is something of each to be had
+OWNERS = ["open", "byok", "client"]  # each has stored data
 
 
 class Endpoint(NamedTuple):
-    """`about`: what its address names. With `starts` it takes a session's id in the body."""
+    """`about`: the thing that its address names. With `starts`, the body has a session's id."""
 
     about: str = ""
     starts: bool = False
@@ -51,7 +51,7 @@ MATRIX = {
     "GET /health": Endpoint(),
 }
 KEYLESS = {"GET /models", "GET /health"}
-VARIANTS = {  # of an address, or of what is asked of it
+VARIANTS = {  # of addresses and bodies
     "GET /turns/{turn_id}/events": ["?after=3"],
     "DELETE /sessions/{session_id}": ["?erase=true"],
     "DELETE /api/sessions/{session_id}": ["?erase=true"],
@@ -63,7 +63,7 @@ VARIANTS = {  # of an address, or of what is asked of it
 
 @dataclass
 class House:
-    """A service, and for each kind of owner a secret, two sessions that are full of it, and the first one's turn."""
+    """A service; and for each kind of owner a secret, two sessions full of it, and a turn of the first one."""
 
     service: Service
     secrets: dict[str, str]
@@ -72,7 +72,7 @@ class House:
     sessions: dict[str, tuple[str, str, str]]
 
     def record(self) -> list[Any]:
-        """All that is stored of them."""
+        """All their stored rows."""
         rows: list[Any] = []
         theirs = "FROM sessions_api_session WHERE system_prompt LIKE 'Guarda SEGREDO-%'"
         rows += self.service.sql(f"SELECT * {theirs} ORDER BY id")
@@ -95,7 +95,7 @@ def house(_upstream: Upstream, tmp_path_factory: pytest.TempPathFactory) -> Iter
 
 
 def tell(owner: Caller, secret: str) -> str:
-    """A session of which every text has the secret in it."""
+    """A session with the secret in every text."""
     session = new_id()
     owner.chat(f"Ouve: {secret}", session_id=session, system_prompt=f"Guarda {secret}")
     changed = {"title": f"Sobre {secret}", "metadata": {"nota": secret}}
@@ -122,17 +122,17 @@ def mode(house: House, request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture(scope="module")
 def credentials(house: House, mode: str) -> dict[str, Credential]:
-    """New ones for each mode: a stranger has said nothing before."""
+    """New ones for each mode: a stranger has no sessions."""
     return credentials_of(house.client, house.key)
 
 
-# Who asks, and with what
+# Callers and their credentials
 
 CREDENTIALS = 27  # kinds of them, see keys.py
 
 
 def refusal(mode: str, name: str, always: tuple[int, str] | None) -> tuple[int, str] | None:
-    """How this mode refuses it; `None`: it takes the caller, who is a stranger here."""
+    """The status and code of this mode's refusal; `None` if it accepts the caller, as a stranger."""
     if always is not None:
         return always
     if name == "provider's key":
@@ -146,13 +146,13 @@ STRANGERS = ("no key", "provider's key", "another client")
 
 
 def others(name: str) -> list[str]:
-    """Whose sessions such a caller is to be kept from. In the open mode all who bring no key are one."""
+    """The owners whose sessions such a caller must not see. In open mode all callers without a key are one owner."""
     if name in STRANGERS:
         return OWNERS[1:] if name == "no key" else OWNERS
-    return ["client"]  # whose key was sent in the wrong place
+    return ["client"]  # its key was sent in the wrong place
 
 
-# What they ask for
+# Requests
 
 
 def addresses(name: str, every_variant: bool) -> list[tuple[str, str]]:
@@ -173,7 +173,7 @@ def asked(
 
 
 def seen(response: httpx.Response, session: str, turn: str) -> tuple[Any, ...]:
-    """All of an answer that could tell one case from another, with the ids asked for taken out."""
+    """All of an answer that could distinguish cases, without the requested ids."""
     body = response.text.replace(response.headers["x-request-id"], "REQUEST")
     headers = [pair for pair in response.headers.multi_items() if pair[0] not in ("x-request-id", "date")]
     return response.status_code, body.replace(session, "SESSION").replace(turn, "TURN"), headers
@@ -208,7 +208,7 @@ def test_nobody_gets_what_is_not_theirs(
 
 
 def check_refused(house: House, client: httpx.Client, options: dict[str, Any], refused: tuple[int, str]) -> None:
-    """Everywhere in the same words, whatever the address names."""
+    """With the same words everywhere, whatever the address names."""
     session, second, turn = house.sessions["client"]
     bodies = set()
     for name, endpoint in MATRIX.items():
@@ -224,7 +224,7 @@ def check_refused(house: House, client: httpx.Client, options: dict[str, Any], r
 def check_stranger(
     house: House, client: httpx.Client, options: dict[str, Any], owner: str, *, every_variant: bool
 ) -> None:
-    """Another's session looks like a missing one; in what there is for the caller there is nothing of it."""
+    """Another owner's session looks like a missing one, and the caller's own answers contain nothing of it."""
     session, second, turn = house.sessions[owner]
     for name, endpoint in MATRIX.items():
         for method, path in addresses(name, every_variant):

@@ -1,4 +1,4 @@
-"""The audit log: what is told, by whom and where from; what never is; and that nobody changes it."""
+"""The audit log: its entries, what they never contain, and that nobody can change them."""
 
 import secrets
 from collections.abc import Iterator
@@ -51,7 +51,7 @@ def newest(service: Service) -> int:
 
 @dataclass
 class Member:
-    """Somebody with a key of a client's."""
+    """A caller with a client's key."""
 
     caller: Caller
     owner: str
@@ -82,7 +82,7 @@ def running(_service: Service) -> Service:
 
 @pytest.fixture(scope="module")
 def someone(running: Service) -> Member:
-    """Who may do everything with its own sessions."""
+    """A client that may do everything with its own sessions."""
     return member(running, *SCOPES[:4])
 
 
@@ -222,7 +222,7 @@ def test_being_locked_out_is_told_once(make_service: MakeService) -> None:
             assert [log_in(client, name, "errada").status_code for _ in range(4)] == [200, 200, 429, 429]
     known = [(entry[0], entry[4]) for entry in told(service, actor=f"staff:{chief}")]
     assert known == [("login.failed", "127.0.0.1"), ("login.failed", "127.0.0.1"), ("login.locked", "127.0.0.1")]
-    assert [entry[0] for entry in told(service, actor="")] == ["login.locked"]  # such a name is not looked for at all
+    assert [entry[0] for entry in told(service, actor="")] == ["login.locked"]  # such a name is not looked up
 
 
 # What is in no entry
@@ -341,7 +341,7 @@ def test_each_way_to_look_into_it_is_answered_by_an_index(wanted: str, index: st
         AuditEntry(actor=f"client:{n}/k", action="session.erased" if n == 77 else "session.read", target=f"s-{n}0")
         for n in range(3000)
     )
-    if connection.vendor == "postgresql":  # else it does not know yet how many rows there are
+    if connection.vendor == "postgresql":  # its planner needs to know the number of rows
         with connection.cursor() as cursor:
             cursor.execute("ANALYZE access_auditentry")
     entries: QuerySet[AuditEntry] = AuditEntry.objects.order_by("-at", "-id")

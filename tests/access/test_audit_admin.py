@@ -1,4 +1,4 @@
-"""The audit log in Django's admin: how it is shown, and what it says of users and groups."""
+"""The audit log in Django's admin: its pages, and its entries about users and groups."""
 
 import pytest
 from django.contrib.auth.models import Group, Permission, User

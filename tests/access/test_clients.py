@@ -282,6 +282,8 @@ def test_a_key_from_the_command_line_opens_the_running_service_until_it_is_revok
     assert service.manage("create_client", "Outro", "--scope=tudo").returncode == 2
     assert service.manage("revoke_key", "nada").returncode == 1
     assert service.manage("revoke_key", whole).returncode == 0
-    upstream.wait_until(lambda: portal.get("/sessions").status_code != 200)  # it may be believed for a second more
+    upstream.wait_until(
+        lambda: portal.get("/sessions").status_code != 200
+    )  # a worker may accept it for one more second
     problem(portal.get("/sessions"), 401, "invalid_api_key")
     assert whole.split("_")[2] not in service.log()

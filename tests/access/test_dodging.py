@@ -1,4 +1,4 @@
-"""Ways around limits and revocations that look open, and are not."""
+"""Attempts to evade limits and revocations, which all fail."""
 
 import socket
 import threading
@@ -28,7 +28,7 @@ def house(_upstream: Upstream, tmp_path_factory: pytest.TempPathFactory) -> Iter
 
 @pytest.fixture
 def gate(upstream: Upstream) -> Iterator[threading.Event]:
-    """Replies do not begin before it is opened."""
+    """No reply begins before this gate opens."""
     opened = threading.Event()
     upstream.otherwise = scenarios.gated(opened, scenarios.ok("Olá"))
     yield opened
@@ -47,7 +47,7 @@ def running_turn(service: Service, owner: str) -> str:
 def test_stopping_before_the_first_text_makes_no_prompt_free(
     house: Service, upstream: Upstream, gate: threading.Event
 ) -> None:
-    """The provider has read it, and may bill it: what was set aside counts."""
+    """The provider has read it and may bill it: the reservation counts."""
     client = Client(house, tokens_per_day=2 * SET_ASIDE)
     caller = client.caller()
     with ThreadPoolExecutor(1) as pool:
@@ -63,7 +63,7 @@ def test_stopping_before_the_first_text_makes_no_prompt_free(
 def test_a_model_that_is_not_on_the_list_does_not_overspend(
     house: Service, upstream: Upstream, gate: threading.Event, model: str, at_once: int
 ) -> None:
-    """A variant costs what its model does; of what costs nobody knows how much one turn runs at a time."""
+    """A variant has its model's price. Turns of models without a known price run one at a time."""
     caller = Client(house, cost_per_month=str(Decimal("0.01"))).caller()
     with ThreadPoolExecutor(12) as pool:
         asking = [pool.submit(caller.post, "/chat", **TURN | {"model": model}) for _ in range(12)]
@@ -84,9 +84,9 @@ def test_a_message_that_waits_for_its_session_is_not_sent_with_a_revoked_key(
         upstream.wait_until(lambda: upstream.count == 1)
         waiting = pool.submit(Caller(house, second.whole).post, "/chat", message="Dois", session_id=session)
         wait_until(lambda: not waiting.done() and upstream.count == 1)
-        threading.Event().wait(0.5)  # for the second to be in line; were it not, it would be refused at the door
+        threading.Event().wait(0.5)  # until the second waits in line; otherwise it would be refused at once
         house.sql("UPDATE access_key SET revoked_at = created_at WHERE identifier = %s", second.identifier)
-        threading.Event().wait(2)  # for the process to have looked the key up, which it does twice a second
+        threading.Event().wait(2)  # until the process has looked the key up, which it does twice a second
         gate.set()
         problem(waiting.result(), 401, "invalid_api_key")
         good(answered.result())
@@ -111,7 +111,7 @@ def test_who_waits_in_line_leaves_room_for_others(house: Service, upstream: Upst
 
 
 def test_who_does_not_read_keeps_nobody_from_the_pages(house: Service) -> None:
-    """More connections than threads, each with large files under way that nobody takes."""
+    """More connections than threads, each with large answers that nobody reads."""
     file = "/static/drf_spectacular_sidecar/swagger-ui-dist/swagger-ui-bundle.js"
     request = f"GET {file} HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n".encode() * 8
     lazy = [socket.create_connection(("127.0.0.1", house.port)) for _ in range(20)]

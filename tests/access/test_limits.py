@@ -1,4 +1,4 @@
-"""Limits are exact, for any number of processes: 200 calls at once on two of them, and not one too many."""
+"""Limits are exact for any number of processes: of 200 calls at once on two of them, not one is too many."""
 
 import threading
 from collections.abc import Iterator
@@ -17,7 +17,7 @@ from tests.conftest import MakeService
 from tests.support.keys import Answer, Client, burst, made_up_key, statuses, two_workers
 
 AT_ONCE = 200
-# A turn that says "Oi" sets aside 12 tokens for its prompt, and max_tokens; it takes 30 tokens, or 0.0003 USD.
+# A turn with the message "Oi" reserves 12 tokens for its prompt, and max_tokens; it uses 30 tokens, or 0.0003 USD.
 OI: dict[str, Any] = {"message": "Oi"}
 TURN: dict[str, Any] = {"message": "Oi", "model": "scripted/small", "max_tokens": 100}
 SET_ASIDE, TAKEN = 112, 30
@@ -30,20 +30,20 @@ NO_LIMITS = {"requests_per_minute": 0, "turns_in_flight": 0, "tokens_per_day": 0
 
 @pytest.fixture(scope="module")
 def workers(_upstream: Upstream, tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[Service]]:
-    """Two processes on one database. Owners who have no limits of their own may ask ten times in a minute."""
+    """Two processes on one database. Owners without own limits may send ten requests per minute."""
     with two_workers(tmp_path_factory, _upstream, OWNER_REQUESTS_PER_MINUTE="10") as services:
         yield services
 
 
 @pytest.fixture
 def cheap(upstream: Upstream) -> Upstream:
-    """Each reply takes 30 tokens, for 0.0003 USD."""
+    """Each reply uses 30 tokens, for 0.0003 USD."""
     upstream.otherwise = scenarios.ok("Olá", usage=scenarios.usage(20, 10, 0.0003))
     return upstream
 
 
 def limited(workers: list[Service], **limits: Any) -> Client:
-    """A client with these limits alone."""
+    """A client with only these limits."""
     own = {name: str(value) if isinstance(value, Decimal) else value for name, value in (NO_LIMITS | limits).items()}
     return Client(workers[0], **own)
 
@@ -52,7 +52,7 @@ def limited(workers: list[Service], **limits: Any) -> Client:
 
 
 def check_headers(answers: list[Answer], limit: int) -> None:
-    """The answered ones count down to none; the refused ones say when it is worth asking again."""
+    """The answered requests count down to 0; the refused ones say when to retry."""
     answered = [answer for answer in answers if answer.status != 429]
     refused = [answer for answer in answers if answer.status == 429]
     assert {answer.headers["ratelimit-limit"] for answer in answers} == {str(limit)}
@@ -116,7 +116,7 @@ def test_pages_of_other_origins_can_read_the_headers(workers: list[Service]) -> 
 def test_addresses_are_counted_for_who_comes_without_a_good_key(
     upstream: Upstream, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
-    """Whatever they make up: keys of ours, of a provider's, or addresses in X-Forwarded-For."""
+    """Whatever they make up: BancoBot's keys, provider's keys, or addresses in X-Forwarded-For."""
     with service_with(tmp_path_factory, upstream, 2, ADDRESS_REQUESTS_PER_MINUTE="10", ACCESS_MODE="keys+byok") as one:
         keys = [made_up_key() if number % 2 else Caller(one).key for number in range(AT_ONCE)]
         answers = burst(
@@ -128,7 +128,7 @@ def test_addresses_are_counted_for_who_comes_without_a_good_key(
         for path in ("/sessions", "/turns/missing"):
             problem(Caller(one).get(path), 429, "rate_limited")
             problem(Caller(one, "").get(path), 429, "rate_limited")
-        good(Client(one).caller().get("/sessions"))  # who has a good key is not made to pay for the neighbours
+        good(Client(one).caller().get("/sessions"))  # a valid key is not limited by its neighbours
 
 
 # Turns in flight
@@ -162,7 +162,7 @@ def test_exactly_so_many_turns_run_at_once(workers: list[Service], upstream: Ups
     sessions = workers[0].sql("SELECT id, message_count FROM sessions_api_session WHERE owner = %s", client.owner)
     assert [count for _, count in sessions] == [2] * 5
     upstream.clear()
-    assert statuses(burst(workers, [key] * 5, body=OI)) == {200: 5}  # the places are free again
+    assert statuses(burst(workers, [key] * 5, body=OI)) == {200: 5}  # the turns have ended
 
 
 def test_a_refusal_tells_of_the_limit_that_refused(workers: list[Service], upstream: Upstream) -> None:
@@ -202,7 +202,7 @@ def test_a_turn_that_is_stopped_makes_room(workers: list[Service], upstream: Ups
 
 
 def used(workers: list[Service], client: Client) -> int:
-    """Tokens that the record says the client's turns took."""
+    """The tokens of the client's turns, according to the record."""
     query = "SELECT COALESCE(SUM(prompt_tokens + completion_tokens), 0) FROM sessions_api_session WHERE owner = %s"
     return int(workers[0].sql(query, client.owner)[0][0])
 
@@ -216,7 +216,7 @@ def seconds_left(limit: str) -> float:
 
 @pytest.mark.parametrize("limit, limits", BUDGETS)
 def test_calls_at_once_cannot_overspend(workers: list[Service], upstream: Upstream, limit: str, limits: Any) -> None:
-    """What runs keeps its share set aside; what it did not take is there again for others."""
+    """A running turn keeps its reservation; the unused rest is free again when it ends."""
     client, gate, came = limited(workers, **limits), threading.Event(), list[Answer]()
     key = client.key().whole
     upstream.otherwise = scenarios.gated(gate, scenarios.ok("Enfim", usage=scenarios.usage(20, 10, 0.0003)))
@@ -234,7 +234,7 @@ def test_calls_at_once_cannot_overspend(workers: list[Service], upstream: Upstre
     more = 0
     while (answer := Caller(workers[more % 2], key).post("/chat", **TURN)).status_code == 200:
         more += 1
-    assert 8 + more == 30  # 29 × 30 taken and 112 set aside fit, 30 × 30 and 112 do not
+    assert 8 + more == 30  # 29 × 30 used and 112 reserved fit, 30 × 30 and 112 do not
     assert used(workers, client) == 30 * TAKEN
     assert problem(answer, 402, "budget_exhausted")["limit"] == limit
     assert abs(int(answer.headers["retry-after"]) - seconds_left(limit)) < 60
@@ -284,7 +284,7 @@ def test_a_limit_that_is_changed_counts_within_a_second(workers: list[Service], 
     ):
         assert {caller.post("/chat", **TURN).status_code for caller in callers} == {status}
         client.set(**change)
-        threading.Event().wait(1.05)  # for so long a worker may go by what it has read before
+        threading.Event().wait(1.05)  # a worker may use the earlier limits for so long
     assert {caller.post("/chat", **TURN).status_code for caller in callers} == {200}
 
 
@@ -305,4 +305,4 @@ def test_a_killed_process_leaves_no_place_taken_and_nothing_uncounted(
     service.start()
     wait_until(lambda: caller.post("/chat", **TURN).status_code == 200, 20)
     counted = service.sql("SELECT tokens FROM access_account WHERE owner = %s", client.owner)
-    assert counted == [(SET_ASIDE,)]  # nobody knows what the lost turn took
+    assert counted == [(SET_ASIDE,)]  # the lost turn's usage is unknown

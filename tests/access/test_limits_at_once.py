@@ -1,4 +1,4 @@
-"""access/budgets.py in many transactions at once: no more is given than there is, and nobody blocks anybody."""
+"""access/budgets.py in many transactions at once: no overspending and no deadlocks."""
 
 import itertools
 import random
@@ -69,7 +69,7 @@ def test_whatever_happens_at_once_no_more_is_given_than_there_is(seed: int) -> N
 
 
 def check_invariant(limits: Limits) -> None:
-    """One statement, so that it sees one moment: what was taken and what is set aside is never more than the limit."""
+    """One statement sees one moment: usage and reservations never exceed the limit."""
     with connection.cursor() as cursor:
         cursor.execute(
             "SELECT a.tokens + COALESCE(SUM(r.tokens), 0), COALESCE(SUM(CASE WHEN r.ended THEN 0 ELSE 1 END), 0), "

@@ -1,4 +1,4 @@
-"""access/limits.py and budgets.py by themselves: what counts in which minute, day and month, in sets and again."""
+"""access/limits.py and budgets.py alone: what counts in which minute, day and month, in sets and when repeated."""
 
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
@@ -31,7 +31,7 @@ def hold(tokens: int = 10, cost: str = "0", owner: str = "a", limits: Limits = T
 
 
 def ask(*holds: Hold) -> list[str]:
-    """The name of the limit that refuses each, or nothing."""
+    """The name of the limit that refuses each hold; empty if none does."""
     with transaction.atomic():
         return [status.name if status else "" for status in reserve(holds)]
 
@@ -66,7 +66,7 @@ def test_a_set_is_counted_in_the_order_in_which_it_came() -> None:
     assert counted(("a", 2), ("b", 1), ("a", 2), ("b", 1), ("a", 2)) == [
         (2, 1, False), (1, 0, False), (2, 0, False), (1, -1, True), (2, -1, True),
     ]  # fmt: skip
-    assert counted(("b", 5)) == [(5, 2, False)]  # what was refused has been counted too
+    assert counted(("b", 5)) == [(5, 2, False)]  # the refused requests count too
 
 
 def test_a_new_minute_begins_with_the_first_request_after_the_last_one_s_end() -> None:
@@ -146,7 +146,7 @@ def test_owners_have_nothing_to_do_with_one_another() -> None:
 
 
 def test_a_turn_that_is_begun_again_is_let_in_again_and_counts_once() -> None:
-    """As when the answer to its first beginning was lost."""
+    """The answer to its first beginning was lost."""
     turn = begin("x" * 150)  # 56 tokens, 6 for no system prompt, and 20 for the reply
     assert begin_again(turn) == [BegunTurn]
     assert ask(hold(19)) == ["tokens_per_day"]
@@ -172,7 +172,7 @@ def test_a_turn_that_ends_twice_is_charged_once() -> None:
 def test_when_it_is_worth_asking_again() -> None:
     one = hold(60)
     ask(one)
-    assert refused(hold(41)).reset == 1  # it may leave something
+    assert refused(hold(41)).reset == 1  # the running turn may leave some
     assert refused(hold(101)).reset > 1  # not enough in any case
     end(one, tokens=60)
     status, now = refused(hold(41)), timezone.now()
@@ -182,7 +182,7 @@ def test_when_it_is_worth_asking_again() -> None:
 
 
 def test_what_costs_nothing_is_refused_where_nothing_is_left() -> None:
-    """No price was known beforehand; what it then cost counts."""
+    """No price was known beforehand; the real cost counts."""
     free = hold(limits=COST)
     assert ask(free) == [""]
     end(free, cost="1.00")
@@ -211,7 +211,7 @@ def test_a_turn_counts_in_the_day_and_the_month_in_which_it_began() -> None:
     old = hold(90, "0.90", limits=both)
     ask(old)
     began(old, timezone.now() - timedelta(days=40))
-    assert ask(hold(20, limits=both)) == ["tokens_per_day"]  # as long as it runs it may take from today's
+    assert ask(hold(20, limits=both)) == ["tokens_per_day"]  # a running turn holds a part of today's
     end(old, tokens=90, cost="0.90")
     assert ask(hold(100, "1.00", limits=both)) == [""]
     assert not Reservation.objects.filter(turn_id=old.turn_id).exists()
@@ -230,7 +230,7 @@ def test_what_counts_no_more_is_forgotten() -> None:
     assert [window.counted for window in RequestWindow.objects.all()] == ["new"]
 
 
-# What the record does with it
+# In the record
 
 
 def begin(text: str = "Oi") -> NewTurn:
@@ -248,7 +248,7 @@ def test_a_lost_turn_is_charged_with_what_was_set_aside_for_it() -> None:
     end_lost_reservations()
     assert not Reservation.objects.get().ended  # it runs
     Message.objects.filter(turn_id=turn.turn_id).update(heartbeat_at=timezone.now() - timedelta(hours=1))
-    Reservation.objects.update(began_at=timezone.now() - timedelta(seconds=10))  # not yesterday, but for ten seconds
+    Reservation.objects.update(began_at=timezone.now() - timedelta(seconds=10))  # ten seconds ago, not yesterday
     interrupt_dead_turns(timezone.now())
     Message.objects.filter(turn_id=turn.turn_id).update(completed_at=timezone.now() - timedelta(minutes=1))
     assert end_lost_reservations() == 1

@@ -1,4 +1,4 @@
-"""ACCESS_MODE: whom each mode takes, and whose key goes where."""
+"""ACCESS_MODE: which callers each mode accepts, and where their keys go."""
 
 import re
 from collections.abc import Iterator
@@ -15,7 +15,7 @@ from testing.upstream import Upstream
 from tests.conftest import MakeService
 from tests.support.keys import Client, made_up_key
 
-TAKEN = {  # who is somebody in which mode
+TAKEN = {  # callers that a mode accepts
     "open": {"nobody", "provider", "client"},
     "keys": {"client"},
     "byok": {"provider"},
@@ -35,7 +35,7 @@ def _house(_upstream: Upstream, tmp_path_factory: pytest.TempPathFactory) -> Ite
 
 @pytest.fixture(scope="module", params=TAKEN)
 def house(_house: Service, request: pytest.FixtureRequest) -> Service:
-    """One installation that is started in one mode after the other."""
+    """One installation that starts in one mode after the other."""
     _house.settings["ACCESS_MODE"] = request.param
     _house.kill()
     return _house.start()
@@ -107,7 +107,7 @@ def test_what_the_documentation_pages_load_needs_no_key(house: Service) -> None:
 
 def test_a_bad_key_is_refused_where_none_is_needed(house: Service) -> None:
     problem(Caller(house, made_up_key()).get("/models"), 401, "invalid_api_key")
-    good(Caller(house, made_up_key()).get("/health"))  # nobody looks at it there
+    good(Caller(house, made_up_key()).get("/health"))  # /health ignores it
 
 
 def test_health_and_the_document_say_which_mode_it_is(house: Service) -> None:

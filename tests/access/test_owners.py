@@ -1,4 +1,4 @@
-"""Who sees what: every session belongs to its caller, and to nobody else it even exists."""
+"""Every session belongs to its caller; for all others it does not exist."""
 
 import hashlib
 import itertools
@@ -44,7 +44,7 @@ def requests_about(session: str, turn: str) -> list[tuple[str, str, dict[str, An
 
 
 def seen(caller: Caller, method: str, path: str, options: dict[str, Any], session: str, turn: str) -> tuple[Any, ...]:
-    """All of an answer that could tell one case from another, with the ids asked for taken out."""
+    """All of an answer that could distinguish cases, without the requested ids."""
     response = caller.call(method, path, **options)
     body = response.text.replace(response.headers["x-request-id"], "REQUEST")
     headers = {name: value for name, value in response.headers.items() if name not in ("x-request-id", "date")}
@@ -66,7 +66,7 @@ def test_another_s_session_looks_like_a_missing_one(callers: dict[str, Caller], 
 
 
 def test_the_provider_learns_no_session_s_id(callers: dict[str, Caller], upstream: Upstream) -> None:
-    """But knows a conversation again, so that its prompt cache serves it."""
+    """The provider recognises a conversation, so its prompt cache works."""
     session = f"cpf-123.456.789-09-{new_id()}"
     for name in ("a", "a", "b"):
         callers[name].chat("Oi", session_id=session)
@@ -157,7 +157,7 @@ def test_a_key_that_looks_like_ours_is_refused_everywhere(service: Service, upst
     caller = Caller(service, key="bb_abc")
     for method, path, options in [*requests_about("s", "t"), ("GET", "/sessions", {}), ("GET", "/api/sessions", {})]:
         response = caller.call(method, path, **options)
-        if response.json()["code"] != "not_found":  # an address that is none, whoever asks
+        if response.json()["code"] != "not_found":  # this address exists for nobody
             problem(response, 401, "invalid_api_key")
     assert upstream.count == 0
     assert upstream.model_requests == []
@@ -205,7 +205,7 @@ def test_an_empty_authorization_header_is_the_open_caller(service: Service) -> N
     assert Caller(service, key="").texts(session)[0] == "Oi"
 
 
-# Where keys must not be
+# Places without keys
 
 
 def test_a_key_is_in_no_row_and_no_log(make_service: MakeService, upstream: Upstream) -> None:
@@ -224,7 +224,7 @@ def test_a_key_is_in_no_row_and_no_log(make_service: MakeService, upstream: Upst
 
 
 def test_an_owner_is_no_plain_hash_of_the_key(service: Service) -> None:
-    """A keyed hash: whoever gets at the rows cannot find out the key by trying keys."""
+    """A keyed hash: somebody with the rows cannot find the key by trying keys."""
     caller, session = Caller(service), new_id()
     caller.chat("Oi", session_id=session)
     owner = service.sql("SELECT owner FROM sessions_api_session WHERE session_id = %s", session)[0][0]
@@ -234,7 +234,7 @@ def test_an_owner_is_no_plain_hash_of_the_key(service: Service) -> None:
 
 def everything_stored(service: Service) -> str:
     if service.database_url.startswith("sqlite"):
-        # The search index can't be read as a table; those that it is made of can.
+        # The search index can't be read as a table, but its own tables can.
         tables = "SELECT name FROM sqlite_master WHERE type = 'table' AND sql NOT LIKE %s"
         names = [name for (name,) in service.sql(tables, "CREATE VIRTUAL TABLE%")]
     else:

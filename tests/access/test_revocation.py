@@ -1,4 +1,4 @@
-"""A key that is revoked, or loses a right, is refused everywhere within a second; who listens with it is cut off."""
+"""A key that is revoked, or loses a scope, is refused everywhere within a second, and its listeners are cut off."""
 
 import asyncio
 import threading
@@ -22,7 +22,7 @@ from testing.service import Service
 from testing.upstream import Upstream
 from tests.support.keys import WAYS, Client, Key, two_workers
 
-BELIEVED_SECONDS = 1.0  # for so long a worker may still take the key
+BELIEVED_SECONDS = 1.0  # a worker may still accept the key for so long
 REVOKED = (401, "invalid_api_key")
 Answered = tuple[float, int, str]  # when the request began, status, code
 
@@ -37,7 +37,7 @@ def workers(_upstream: Upstream, tmp_path_factory: pytest.TempPathFactory) -> It
 
 
 def ask_for(seconds: float, caller: Caller, path: str) -> list[Answered]:
-    """What one request after the other is answered, at least one."""
+    """The answers to requests one after the other, at least one."""
     seen: list[Answered] = []
     with caller.connection() as client:
         end = time.monotonic() + seconds
@@ -52,7 +52,7 @@ ON_THE_LOOP, DJANGOS_WAY = "/turns/missing", "/sessions"
 
 
 def ask_until(stop: threading.Event, begun: threading.Barrier, caller: Caller, path: str) -> list[Answered]:
-    """As `ask_for`, from before the barrier until after `stop`."""
+    """Like `ask_for`, from before the barrier until after `stop`."""
     seen = ask_for(0.01, caller, path)
     begun.wait(60)
     while not stop.is_set():
@@ -63,7 +63,7 @@ def ask_until(stop: threading.Event, begun: threading.Barrier, caller: Caller, p
 def answered_late(
     workers: list[Service], keys: dict[str, Key], change: Callable[[str], None]
 ) -> dict[str, set[tuple[int, str]]]:
-    """What every worker answers on every way to requests that begin more than a second after a key's change."""
+    """Every worker's answers, on both ways, to requests that begin more than a second after a key's change."""
     asked = [(name, one, path) for name in keys for one in workers for path in (ON_THE_LOOP, DJANGOS_WAY)]
     stop, begun = threading.Event(), threading.Barrier(len(asked) + 1)
     made: dict[str, float] = {}
@@ -141,7 +141,7 @@ def test_a_key_that_is_not_used_rightly_has_not_been_used(workers: list[Service]
 
 @pytest.mark.django_db(transaction=True)
 def test_a_key_in_use_is_looked_up_once_a_second_at_the_most() -> None:
-    """However many requests come with it, on the event loop and on Django's own way."""
+    """For any number of requests, on the event loop and on Django's own way."""
     _, whole = new_key(ClientRow.objects.create(name="Canal"))
     request = RequestFactory().get("/models", headers={"Authorization": f"Bearer {whole}"})
     asked: list[str] = []

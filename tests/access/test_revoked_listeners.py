@@ -1,4 +1,4 @@
-"""Who listens with a key that is revoked is cut off within seconds; the turn goes on, and so does everybody else."""
+"""Listeners with a revoked key are cut off within seconds. The turn goes on, and so do all other listeners."""
 
 import contextlib
 import threading
@@ -17,7 +17,7 @@ from testing.service import Service
 from testing.upstream import Upstream
 from tests.support.keys import WAYS, Client, two_workers
 
-CUT_OFF_SECONDS = 5.0  # after so many nobody listens with a revoked key any more
+CUT_OFF_SECONDS = 5.0  # the longest time that somebody listens with a revoked key
 REVOKED = (401, "invalid_api_key")
 
 
@@ -28,7 +28,7 @@ def workers(_upstream: Upstream, tmp_path_factory: pytest.TempPathFactory) -> It
 
 
 def saying(gate: threading.Event) -> scenarios.Scenario:
-    """Says the beginning of a reply, or nothing to who asks for silence; the end when the gate is open."""
+    """Sends the beginning of a reply, or nothing if the question asks for silence; and the end when the gate opens."""
 
     async def play(exchange: Exchange) -> None:
         silent = "silêncio" in exchange.request.messages[-1]["content"]
@@ -40,7 +40,7 @@ def saying(gate: threading.Event) -> scenarios.Scenario:
 
 @contextlib.contextmanager
 def held(upstream: Upstream) -> Iterator[Callable[[], None]]:
-    """While the block runs replies do not end, until what it yields is called."""
+    """Within the block no reply ends before the yielded function is called."""
     gate = threading.Event()
     upstream.otherwise = saying(gate)
     try:
@@ -54,7 +54,7 @@ def listen(caller: Caller, method: str, path: str, **body: Any) -> httpx.Respons
 
 
 def follow(caller: Caller, path: str, begun: threading.Event) -> str:
-    """All that a stream says; `begun` is set when its first event has come."""
+    """The whole text of a stream; `begun` is set after its first event."""
     said = ""
     with caller.connection() as client, client.stream("GET", path) as response:
         for text in response.iter_text():
@@ -64,7 +64,7 @@ def follow(caller: Caller, path: str, begun: threading.Event) -> str:
 
 
 def begun_turn(caller: Caller, session: str) -> str:
-    """The id of a session's only turn, as soon as its text has begun to be stored."""
+    """The id of a session's only turn, as soon as some of its text is stored."""
     wait_until(lambda: "O começo" in caller.get(f"/sessions/{session}/messages").text)
     return str(caller.messages(session)[1]["turn_id"])
 
@@ -121,7 +121,7 @@ def test_who_listens_is_cut_off_and_the_turn_goes_on(workers: list[Service], ups
 
 
 def test_a_silent_stream_that_has_begun_is_cut_off_too(workers: list[Service], upstream: Upstream) -> None:
-    """A resumed one begins at once, even if the turn has said nothing yet."""
+    """A resumed stream begins at once, even before the turn's first text."""
     client, session = Client(workers[0]), new_id()
     key, other = client.key(), client.key()
     with held(upstream) as let_go, ThreadPoolExecutor(4) as pool:
@@ -144,7 +144,7 @@ def test_a_silent_stream_that_has_begun_is_cut_off_too(workers: list[Service], u
 
 
 def test_others_who_listen_hear_nothing_of_it(workers: list[Service], upstream: Upstream) -> None:
-    """Whether to the same turn or to another: their streams go on, and are not woken all the time."""
+    """Streams of the same turn and of other turns go on, and do not wake all the time."""
     client, session = Client(workers[0]), new_id()
     key, other = client.key(), client.key()
     with held(upstream) as let_go, ThreadPoolExecutor(8) as pool:

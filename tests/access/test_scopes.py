@@ -1,4 +1,4 @@
-"""Scopes: what a key of a client may do; and admin:read, which sees everybody's sessions and changes none."""
+"""Scopes: what a client's key may do; and admin:read, which sees all sessions and changes none."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -125,7 +125,7 @@ def test_who_brings_a_key_has_all_rights_but_the_admin_s(house: Service) -> None
 
 @pytest.mark.parametrize("name", READING)
 def test_nobody_without_admin_read_can_name_another_owner(house: Service, name: str) -> None:
-    """Whoever is named, and whatever it is about: the same words."""
+    """The same words for every owner and every address."""
     owner = Client(house)
     session, _ = talked(owner, "SEGREDO")
     texts = set()
@@ -226,7 +226,7 @@ def test_each_read_of_an_admin_is_in_the_audit_log(house: Service) -> None:
     assert "SEGREDO" not in str(entries)
 
 
-# What belongs to an owner beside sessions
+# Other things of an owner
 
 
 def test_another_s_idempotency_key_is_just_a_name(house: Service, upstream: Upstream) -> None:
@@ -259,7 +259,7 @@ def test_the_usual_scopes_do_not_erase(house: Service) -> None:
 
 @pytest.mark.parametrize("path", ["/chat", "/api/message", "/models", "/turns/t", "/turns/t/events", "/turns/t/cancel"])
 def test_a_method_that_is_the_name_of_something_else_is_none(house: Service, upstream: Upstream, path: str) -> None:
-    """Any word may stand in a method's place; some are the names of what views are made of."""
+    """A method may be any word, also the name of a view's attribute."""
     names = {name for view in (ChatViewSet, ModelsViewSet, TurnsViewSet) for name in dir(view) if name.isascii()}
     caller = Client(house, scopes=[]).caller()
     with caller.connection() as client:

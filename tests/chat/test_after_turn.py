@@ -1,4 +1,4 @@
-"""A turn that names the turn which it follows: try again, edit and resend, start over. The record stays a line."""
+"""A turn that names the turn it follows: try again, edit and resend, start over. The record stays a line."""
 
 import threading
 from collections.abc import Iterator
@@ -32,7 +32,7 @@ def sent(upstream: Upstream) -> list[str]:
 
 
 def kept(caller: Caller, session: str) -> list[tuple[str, bool]]:
-    """The whole record: texts, and which of them are superseded."""
+    """The whole record: texts, and whether they are superseded."""
     messages = good(caller.get(f"/sessions/{session}/messages", include="superseded"))["data"]
     return [(message["content"], message["superseded_at"] is not None) for message in messages]
 
@@ -165,7 +165,7 @@ def test_superseded_messages_take_no_room_in_the_history(short: Service, upstrea
 
 
 def test_what_would_supersede_very_much_is_refused(caller: Caller, service: Service, upstream: Upstream) -> None:
-    """Everybody else's turns would wait for it. A copy does the same, and makes nobody wait."""
+    """All other turns would wait for it. A copy of the session avoids that."""
     session = new_id()
     (first,) = converse(caller, upstream, session, "um")
     (pk,) = service.sql("SELECT id FROM sessions_api_session WHERE session_id = %s", session)[0]

@@ -1,4 +1,4 @@
-"""The circuit breaker by itself: when it opens, who may try, and what closes it."""
+"""The circuit breaker alone: when it opens, who may probe, and what closes it."""
 
 import asyncio
 import logging
@@ -37,7 +37,7 @@ def opened(circuit: Circuit) -> Circuit:
 
 
 def probing(circuit: Circuit, clock: Clock) -> Ticket:
-    """The probe of an open circuit, as soon as one may go."""
+    """The probe of an open circuit, as soon as it is allowed."""
     clock.now += circuit.closed_for()
     return circuit.enter()
 
@@ -70,7 +70,7 @@ def test_a_release_lets_the_next_turn_begin_at_once(circuit: Circuit, clock: Clo
     assert circuit.try_acquire() > 0
     circuit.release()
     assert circuit.try_acquire() == 0
-    circuit.enter().end(UNKNOWN)  # which tells nothing of the provider
+    circuit.enter().end(UNKNOWN)  # which says nothing about the provider
     assert circuit.try_acquire() == 0
 
 
@@ -104,7 +104,7 @@ def test_while_open_it_says_when_to_come_back_and_that_nothing_was_billed(circui
 def test_one_probe_goes_after_the_cool_down(circuit: Circuit, clock: Clock) -> None:
     opened(circuit)
     clock.now += COOL_DOWN
-    assert circuit.closed_for() == circuit.closed_for() == 0  # to ask takes nobody's place
+    assert circuit.closed_for() == circuit.closed_for() == 0  # a question reserves no probe
     assert circuit.enter().is_probe
     with pytest.raises(ProviderError):
         circuit.enter()

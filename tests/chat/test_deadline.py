@@ -1,4 +1,4 @@
-"""The deadline of a turn: whatever the provider does to keep it waiting, the turn ends, and says why."""
+"""The deadline of a turn: however the provider delays it, the turn ends, and says why."""
 
 import asyncio
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""The embedded demo: what a new user without a key talks to."""
+"""The built-in demo, which answers a new user without a key."""
 
 import asyncio
 from decimal import Decimal
@@ -13,7 +13,7 @@ pytestmark = pytest.mark.no_database
 
 
 def talk(*questions: str) -> list[Answer]:
-    """A whole conversation with the demo, each question in the light of all that was said before."""
+    """A whole conversation with the demo; each question comes with the history before it."""
 
     async def run() -> list[Answer]:
         demo = make_provider("demo")

@@ -1,4 +1,4 @@
-"""Which part of a conversation goes upstream: the system prompt, the newest whole turns, and the question, always."""
+"""The part of a conversation that goes upstream: the system prompt, the newest whole turns, and the question."""
 
 from collections.abc import Iterator
 
@@ -9,7 +9,7 @@ from testing.client import Caller, good, new_id, service_with
 from testing.service import Service
 from testing.upstream import Upstream
 
-SMALL = {"model": "scripted/small"}  # 8,192 tokens of context, says the provider's list
+SMALL = {"model": "scripted/small"}  # 8,192 tokens of context in the provider's list
 LONG = "palavra " * 600  # about 1,600 tokens, counted on the safe side
 
 
@@ -83,7 +83,7 @@ def test_the_system_prompt_always_goes(caller: Caller, upstream: Upstream) -> No
 
 
 def test_a_question_larger_than_the_context_still_goes(caller: Caller, upstream: Upstream) -> None:
-    """Whether it fits is the provider's to say: here the count is only an estimate."""
+    """The provider decides whether it fits: the count here is only an estimate."""
     session = converse(caller, upstream, 1)
     huge = "x" * 60_000
     caller.chat(huge, session_id=session)
@@ -116,7 +116,7 @@ def narrow(_upstream: Upstream, tmp_path_factory: pytest.TempPathFactory) -> Ite
 
 
 def test_no_more_messages_than_the_setting_allows(narrow: Service, upstream: Upstream) -> None:
-    """An odd number of them would begin in the middle of a turn."""
+    """An odd number of messages would begin in the middle of a turn."""
     caller, session = Caller(narrow), new_id()
     for number in range(4):
         caller.chat(f"Pergunta {number}", session_id=session, system_prompt="Seja breve.")

@@ -1,4 +1,4 @@
-"""GET /models: the provider's list as it is, kept for a while, and an old list rather than none."""
+"""GET /models: the provider's list, cached for a while; an old list rather than none."""
 
 import threading
 from concurrent.futures import ThreadPoolExecutor

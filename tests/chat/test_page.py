@@ -1,4 +1,4 @@
-"""The chat page as it is served: parts, policy, languages, size. What it does is in test_browser_*.py."""
+"""The chat page as served: parts, policy, languages, size. tests/browser/ tests its behaviour."""
 
 import gzip
 import hashlib
@@ -27,7 +27,7 @@ def get(service: Service, path: str = "/", method: str = "GET", **headers: str) 
 
 
 def said(service: Service, **headers: str) -> dict[str, Any]:
-    """What the server tells the page's script."""
+    """The server's data for the page's script."""
     found = re.search(r'<script id="page-data" type="application/json">(.*?)</script>', get(service, **headers).text)
     assert found
     return dict(json.loads(found[1]))

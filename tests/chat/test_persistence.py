@@ -1,4 +1,4 @@
-"""What is kept: over restarts, crashes, and a database that goes away for a while."""
+"""The record survives restarts, crashes, and a database that is away for a while."""
 
 import os
 import resource
@@ -45,7 +45,7 @@ def stored_text(service: Service, session: str) -> str:
 
 @contextmanager
 def turn_in_the_middle(caller: Caller, upstream: Upstream) -> Iterator[tuple[str, "Future[Any]", threading.Event]]:
-    """A running turn of which "O começo " is stored: its session, what the client gets, and the gate to the rest."""
+    """A running turn with "O começo " stored: its session, the client's answer, and the gate to the rest."""
     gate, session = threading.Event(), new_id()
     upstream.script(scenarios.gated(gate, scenarios.rest("e o fim"), after="O começo "))
     with ThreadPoolExecutor(1) as pool:
@@ -75,7 +75,7 @@ def test_a_conversation_survives_a_restart(make_service: MakeService, upstream: 
 
 
 def test_a_crash_in_mid_turn_keeps_the_text_that_had_arrived(make_service: MakeService, upstream: Upstream) -> None:
-    """Nobody waits for the lease to run out: the runner of that turn is known to be gone."""
+    """The lease need not expire: that turn's runner is known to be gone."""
     service = make_service(TURN_LEASE_SECONDS="3600")
     caller = Caller(service)
     with turn_in_the_middle(caller, upstream) as (session, asking, _gate):
@@ -154,7 +154,7 @@ def test_one_of_two_workers_may_die(make_service: MakeService, upstream: Upstrea
 
 @contextmanager
 def database_down(service: Service) -> Iterator[None]:
-    """SQLite: a disk without room, since no process of the service may write to a file. PostgreSQL: nobody gets in."""
+    """SQLite: a full disk, simulated by a limit on file writes. PostgreSQL: nobody can connect."""
     turn_away(service, True)
     try:
         yield
@@ -179,7 +179,7 @@ def administer(service: Service, statement: str) -> None:
 
 
 def end_connections(service: Service) -> None:
-    """Waits for the end of each, and looks for those that were just being made."""
+    """Waits for the end of each connection, and for new ones."""
     name = urlsplit(service.database_url).path.lstrip("/")
     with psycopg.connect(os.environ["DATABASE_URL"], autocommit=True) as server:
         end = "SELECT pg_terminate_backend(pid, 30000) FROM pg_stat_activity WHERE datname = %s"
@@ -189,7 +189,7 @@ def end_connections(service: Service) -> None:
 
 @pytest.fixture(scope="module")
 def own_service(_upstream: Upstream, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
-    """One whose database may go away: these tests bring it back."""
+    """A service whose database these tests take away and bring back."""
     with service_with(tmp_path_factory, _upstream) as service:
         yield service
 
@@ -213,7 +213,7 @@ def test_a_database_that_is_down_is_503_until_it_is_back(own_service: Service, u
         asking = [pool.submit(caller.call, method, path, json=body) for method, path, body in requests]
         answers = [future.result() for future in asking]
         health = caller.get("/health")
-    # SQLite: what a full disk holds can be read for as long as any thread has the file open; nothing can be written.
+    # SQLite: with a full disk, threads with the file open can still read, but nobody can write.
     read = [answer for answer in answers if answer.request.method == "GET" and answer.status_code == 200]
     assert connection.vendor == "sqlite" or (read, health.status_code) == ([], 503)
     for answer in answers:
@@ -295,7 +295,7 @@ def test_connections_do_not_grow_with_the_turns_in_flight(own_service: Service, 
 
 
 def count_connections(service: Service) -> int:
-    """On SQLite as many as there ever were at once: it keeps the files of closed ones open for the next to come."""
+    """On SQLite the most that were ever open at once: it keeps files open for later connections."""
     if connection.vendor == "sqlite":
         descriptors = [link for pid in workers(service) for link in Path(f"/proc/{pid}/fd").iterdir()]
         return sum(link.exists() and link.samefile(service.database_file) for link in descriptors)
@@ -343,7 +343,7 @@ def test_the_service_s_own_file_is_in_wal_mode(service: Service) -> None:
 @SQLITE_ONLY
 @pytest.mark.django_db(transaction=True)
 def test_a_transaction_has_the_write_lock_from_its_beginning() -> None:
-    """A lock that is wanted in the middle of a transaction ignores the busy time-out."""
+    """A lock upgrade in the middle of a transaction ignores the busy time-out."""
     with closing(sqlite3.connect(connection.settings_dict["NAME"], timeout=0, isolation_level=None)) as other:
         with transaction.atomic():
             with connection.cursor() as cursor:

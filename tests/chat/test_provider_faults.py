@@ -1,4 +1,4 @@
-"""Every fault upstream has its own stable code, is told apart by what it may have cost, and is sent again or not."""
+"""Every upstream fault: its stable code, whether it may have been billed, and whether the request is repeated."""
 
 import asyncio
 import socket
@@ -341,7 +341,7 @@ def test_a_provider_that_takes_no_connection_is_a_timeout_that_costs_nothing(ups
         full.bind(("127.0.0.1", 0))
         full.listen(0)
         waiting = [socket.socket() for _ in range(4)]
-        for sock in waiting:  # the queue of those not yet taken is full now; further ones hear nothing
+        for sock in waiting:  # the queue of connections is full now; further ones get no answer
             sock.setblocking(False)
             sock.connect_ex(full.getsockname())
         url = f"http://127.0.0.1:{full.getsockname()[1]}/v1"

@@ -1,4 +1,4 @@
-"""What the providers send, and what they make of a good answer."""
+"""The providers' requests, and how they read a good answer."""
 
 import asyncio
 import gzip

@@ -1,4 +1,4 @@
-"""GET /turns/{id}/events and POST /turns/{id}/cancel: a turn is taken up again, or stopped, on any worker."""
+"""GET /turns/{id}/events and POST /turns/{id}/cancel: resume or stop a turn on any worker."""
 
 import json
 import threading
@@ -27,7 +27,7 @@ def caller(service: Service) -> Caller:
 
 @pytest.fixture(scope="module")
 def two_services(_upstream: Upstream, tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[Service]]:
-    """Two services on one database: whoever asks the second never meets the process that runs the turn."""
+    """Two services on one database: a request to the second never reaches the process that runs the turn."""
     with service_with(tmp_path_factory, _upstream) as first:
         second = Service(tmp_path_factory.mktemp("second"), settings=first.settings)
         try:
@@ -38,7 +38,7 @@ def two_services(_upstream: Upstream, tmp_path_factory: pytest.TempPathFactory) 
 
 @contextmanager
 def running(caller: Caller, upstream: Upstream, after: str = "O começo ") -> Iterator[tuple[str, threading.Event]]:
-    """The id of a turn that has said `after`, and the gate to its end, which is "e o fim"."""
+    """The id of a turn that has sent `after`, and the gate to its end, "e o fim"."""
     gate, session = threading.Event(), new_id()
     upstream.script(scenarios.gated(gate, scenarios.rest("e o fim"), after=after))
     with ThreadPoolExecutor(1) as pool:
@@ -174,7 +174,7 @@ def test_a_closed_session_s_turn_is_gone(caller: Caller) -> None:
 def test_a_worker_that_stops_lets_those_go_who_listen_to_another_s_turn(
     two_services: list[Service], upstream: Upstream, tmp_path: Path
 ) -> None:
-    """It does not keep them for as long as it would wait for its own turns, and no event says that the turn ended."""
+    """It ends them sooner than its own turns, and without an event that the turn ended."""
     caller = Caller(two_services[0])
     third = Service(tmp_path, settings={**two_services[0].settings, "GRACEFUL_TIMEOUT": "600"}).start()
     elsewhere = Caller(third, key=caller.key)

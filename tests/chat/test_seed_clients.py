@@ -1,4 +1,4 @@
-"""The clients that the documents of the two replaced services show, run as they stand there (tests/seed_clients/).
+"""The clients in the documents of the two replaced services, run unmodified (tests/seed_clients/).
 
 Only the port in their address is changed, to that of the service under test, which takes the place of both.
 """

@@ -1,4 +1,4 @@
-"""Server-sent events: frames as the contract has them, a text that is complete, and clients that leave."""
+"""Server-sent events: frames by the contract, complete texts, and clients that leave."""
 
 import json
 import socket
@@ -154,7 +154,7 @@ def test_a_piece_is_passed_on_while_the_upstream_still_writes(caller: Caller, up
     ):
         lines = response.iter_lines()
         assert until(lines, "data: ", 2) == {"text": "Começo "}
-        gate.set()  # nothing further comes upstream before this line
+        gate.set()  # the upstream sends nothing more before this line
         assert until(lines, "data: ", 1) == {"text": "fim"}
         assert until(lines, "data: ", 1)["response"] == "Começo fim"
 
@@ -224,7 +224,7 @@ def test_a_client_that_leaves_in_mid_stream_loses_nothing(caller: Caller, upstre
 def test_a_turn_goes_on_for_longer_than_the_server_waits_for_a_client_that_left(
     caller: Caller, upstream: Upstream
 ) -> None:
-    """The server cancels what it runs for a client three seconds after that one left; the turn is not among it."""
+    """The server cancels a request three seconds after its client left, but not the turn."""
     session = new_id()
     upstream.script(scenarios.ok("", pieces=["passo "] * 8, interval=0.5))
     leave(caller.service, caller.key, {"message": "Oi", "session_id": session, "stream": True}, after=b"passo ")
@@ -274,7 +274,7 @@ def test_a_client_that_leaves_while_its_session_is_busy_is_answered_in_its_turn(
         first.result()
     caller.chat("Três", session_id=session)
     texts = caller.texts(session)
-    # Whether a message that had not been taken on yet still counts is the server's to say; half of a turn never does.
+    # The server may or may not have accepted the message, but there is never half a turn.
     assert texts in (
         ["Um", "Primeira", "Três", "Eco (3): Três"],
         ["Um", "Primeira", "Dois", "Eco (3): Dois", "Três", "Eco (5): Três"],
@@ -282,7 +282,7 @@ def test_a_client_that_leaves_while_its_session_is_busy_is_answered_in_its_turn(
 
 
 def test_the_answer_begins_although_the_upstream_stays_silent(caller: Caller, upstream: Upstream) -> None:
-    """After ten seconds, so that no proxy in between takes the silence for an end."""
+    """After ten seconds, so that no proxy takes the silence for an end."""
     gate = threading.Event()
     upstream.script(scenarios.gated(gate, scenarios.ok("Enfim")))
     with (

@@ -1,4 +1,4 @@
-"""What a conversation is called: the beginning of its first message, and with AUTO_TITLE what the model calls it."""
+"""A conversation's title: the beginning of its first message, and with AUTO_TITLE a title from the model."""
 
 import importlib
 from collections.abc import Iterator

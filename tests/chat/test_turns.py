@@ -1,4 +1,4 @@
-"""POST /chat and POST /api/message: what is asked, sent on, answered and stored."""
+"""POST /chat and POST /api/message: requests, upstream requests, answers, and the record."""
 
 import re
 from datetime import datetime
@@ -19,11 +19,11 @@ def caller(service: Service) -> Caller:
 
 
 def roles(upstream: Upstream) -> list[tuple[str, str]]:
-    """What the last request upstream said."""
+    """The body of the last upstream request."""
     return [(message["role"], message["content"]) for message in upstream.requests[-1].messages]
 
 
-# What is answered
+# Answers
 
 
 def test_chat_answers_with_every_key_of_the_contract(caller: Caller, upstream: Upstream) -> None:
@@ -95,7 +95,7 @@ def test_a_request_id_that_makes_no_sense_is_replaced(caller: Caller, wish: byte
     assert re.fullmatch(r"[0-9a-f]{16}", response.headers["x-request-id"])
 
 
-# What goes upstream
+# Upstream requests
 
 
 def test_a_follow_up_takes_the_history_along_in_order(caller: Caller, upstream: Upstream) -> None:

@@ -1,4 +1,4 @@
-"""Messages to one session that come at once, and more turns than there is room for."""
+"""Messages to one session at once, and more turns than allowed."""
 
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -28,7 +28,7 @@ def assert_one_after_the_other(caller: Caller, session: str) -> None:
     assert [message["role"] for message in messages] == ["user", "assistant", "user", "assistant"]
     first, second = messages[0]["content"], messages[2]["content"]
     assert {first, second} == {"Um", "Dois"}
-    # The echo counts what it was sent: the second was sent the first one's question and reply.
+    # The echo counts its messages: the second request had the first one's question and reply.
     assert [messages[1]["content"], messages[3]["content"]] == [f"Eco (1): {first}", f"Eco (3): {second}"]
 
 
@@ -82,7 +82,7 @@ def test_who_does_not_want_to_wait_is_told_at_once(caller: Caller, upstream: Ups
     with ThreadPoolExecutor(1) as pool:
         first = pool.submit(caller.chat, "Um", session_id=session)
         upstream.wait_until(lambda: upstream.count == 1)
-        for _ in range(3):  # the gate is shut: a wait would last until the client gives up
+        for _ in range(3):  # the gate is shut: a waiting request would last until the client gives up
             problem(caller.post(path, message="Dois", session_id=session, on_busy="reject"), 409, "session_busy")
         gate.set()
         first.result()

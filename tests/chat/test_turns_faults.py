@@ -1,4 +1,4 @@
-"""What fails at the provider: each fault has its own code, and is kept."""
+"""Faults of the provider: each has its own code, and is stored."""
 
 import pytest
 
@@ -14,7 +14,7 @@ def caller(service: Service) -> Caller:
 
 
 def roles(upstream: Upstream) -> list[tuple[str, str]]:
-    """What the last request upstream said."""
+    """The body of the last upstream request."""
     return [(message["role"], message["content"]) for message in upstream.requests[-1].messages]
 
 

@@ -1,4 +1,4 @@
-"""What is kept of a turn that POST /chat or POST /api/message began, and GET /turns/{id}."""
+"""The record of turns from POST /chat and POST /api/message, and GET /turns/{id}."""
 
 import threading
 from concurrent.futures import ThreadPoolExecutor
