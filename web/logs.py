@@ -118,6 +118,7 @@ def configuration(level: str, format_name: str) -> dict[str, Any]:
             "django.server": {"level": "CRITICAL", "handlers": [], "propagate": True},
             "django.security.DisallowedHost": {"level": "CRITICAL", "propagate": True},
             "django.db.backends": {"level": "INFO", "propagate": True},  # DEBUG would show what people wrote
+            "httpx": {"level": "WARNING", "propagate": True},
             "asyncio": {"level": "WARNING", "propagate": True},
         },
     }

@@ -10,10 +10,11 @@ from email.utils import parsedate_to_datetime
 from typing import Any
 
 import aiohttp
+import httpx
 
 from .base import ProviderError
 
-TRANSPORT_ERRORS = (aiohttp.ClientError, OSError)
+TRANSPORT_ERRORS = (httpx.HTTPError, httpx.StreamError, aiohttp.ClientError, OSError)
 MAX_RETRY_AFTER = 24 * 3600.0  # seconds
 
 CODES = {
@@ -81,17 +82,21 @@ def from_body(body: Mapping[str, Any]) -> ProviderError | None:
 
 
 def from_transport(exc: Exception, *, answering: bool = False) -> ProviderError:
-    """The error that a failure of the connection means. `answering`: a 200 had begun."""
-    detail = type(exc).__name__
-    if isinstance(exc, aiohttp.ClientSSLError):
+    """The error that a failure of the connection means. `answering`: a 200 had begun.
+
+    The transport reports a reset as a connect time-out, so only its cause tells what had been sent.
+    """
+    cause = exc.__cause__ if isinstance(exc, httpx.HTTPError) and exc.__cause__ else exc
+    detail = type(cause).__name__
+    if isinstance(cause, aiohttp.ClientSSLError):
         return ProviderError("provider_unreachable", detail)
-    if isinstance(exc, aiohttp.ConnectionTimeoutError):
+    if isinstance(cause, aiohttp.ConnectionTimeoutError):
         return NotAcceptedError("provider_timeout", detail, retryable=True)
-    if isinstance(exc, aiohttp.ClientConnectorError | aiohttp.ClientHttpProxyError):
+    if isinstance(cause, aiohttp.ClientConnectorError | aiohttp.ClientHttpProxyError):
         return NotAcceptedError("provider_unreachable", detail, retryable=True)
-    if isinstance(exc, asyncio.TimeoutError) or getattr(exc, "errno", None) == errno.ETIMEDOUT:
+    if isinstance(cause, asyncio.TimeoutError) or getattr(cause, "errno", None) == errno.ETIMEDOUT:
         code = "provider_timeout"
-    elif answering or isinstance(exc, aiohttp.ClientResponseError | aiohttp.ClientPayloadError):
+    elif answering or isinstance(cause, aiohttp.ClientResponseError | aiohttp.ClientPayloadError):
         code = "provider_invalid_response"
     else:
         code = "provider_unreachable"

@@ -5,11 +5,10 @@ import contextlib
 import json
 import random
 import re
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
-from typing import Any
-from urllib.parse import urlsplit
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from typing import Any, cast
 
-import aiohttp
+import httpx
 
 from . import errors
 from .base import ChatMessage, Options, Piece, Provider, ProviderError
@@ -24,8 +23,6 @@ MAX_ERROR_BYTES = 64 * 1024  # bytes
 MAX_LIST_BYTES = 16 * 1024 * 1024
 ERROR_PATIENCE = 5.0  # seconds for the body of an error, whose status is known
 DRAIN_PATIENCE = 0.2  # seconds from the end mark to the end of the body; then the connection can be used again
-
-Send = Callable[[], Awaitable[aiohttp.ClientResponse]]
 
 _encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 
@@ -51,6 +48,7 @@ class OpenAICompatible(Provider):
         read_timeout: float = 60.0,
         retries: int = 2,
         pause: float = 0.5,
+        proxy: str = "",
         max_tokens_parameter: str = "",
         circuit: Circuit | None = None,
     ) -> None:
@@ -58,10 +56,10 @@ class OpenAICompatible(Provider):
         self.retries = retries
         self.pause = pause
         url = _checked_url(base_url or self.base_url)
-        self._chat_url = f"{url}/chat/completions"
-        self._models_url = f"{url}/models"
+        self._chat_url = httpx.URL(f"{url}/chat/completions")
+        self._models_url = httpx.URL(f"{url}/models")
         # OpenAI's newer models refuse max_tokens; other servers know no other name.
-        own = urlsplit(url).hostname == "api.openai.com"
+        own = self._chat_url.host == "api.openai.com"
         self.max_tokens_parameter = max_tokens_parameter or ("max_completion_tokens" if own else "max_tokens")
         self._headers = self._all_headers(api_key.strip())
         self._circuit = circuit or Circuit(self.name)
@@ -70,6 +68,7 @@ class OpenAICompatible(Provider):
             write_timeout=write_timeout,
             read_timeout=read_timeout,
             keep_alive=self.keep_alive,
+            proxy=proxy or None,
         )
 
     def extra_headers(self) -> dict[str, str]:
@@ -85,7 +84,7 @@ class OpenAICompatible(Provider):
         with ticket:
             whole = "json" in response.headers.get("content-type", "")  # some servers send no stream
             reply = Reply(response.headers.get("x-generation-id"), whole=whole)
-            source = response.content.iter_any()
+            source = _chunks(response)
             try:
                 async for data in source:
                     text = reply.take(data)
@@ -109,7 +108,7 @@ class OpenAICompatible(Provider):
                     raise errors.from_transport(exc, answering=True) from exc
                 yield reply.last_piece(messages)  # only the counts are missing
             finally:
-                await _close(response)
+                await _close(source, response)
 
     async def models(self, api_key: str | None = None) -> list[dict[str, Any]]:
         headers = self._headers if "Authorization" in self._headers else self._headers_for(api_key)
@@ -145,14 +144,16 @@ class OpenAICompatible(Provider):
         body.update(self.extra_body(options))
         return _encode(body).encode("utf-8", "replace")
 
-    def _headers_for(self, api_key: str | None) -> dict[str, str]:
+    def _headers_for(self, api_key: str | None) -> httpx.Headers:
         if api_key is None:
             return self._headers
         if not SENDABLE_KEY.fullmatch(api_key):
             raise ProviderError("invalid_request", "the key can't be sent in a header")
-        return {**self._headers, "Authorization": f"Bearer {api_key}"}
+        headers = self._headers.copy()
+        headers["Authorization"] = f"Bearer {api_key}"
+        return headers
 
-    def _all_headers(self, api_key: str) -> dict[str, str]:
+    def _all_headers(self, api_key: str) -> httpx.Headers:
         headers = {
             "Content-Type": "application/json",
             "Accept": "text/event-stream, application/json",
@@ -164,9 +165,9 @@ class OpenAICompatible(Provider):
             if not SENDABLE_KEY.fullmatch(api_key):
                 raise ValueError("the provider's key has characters that can't be sent in a header")
             headers["Authorization"] = f"Bearer {api_key}"
-        return headers
+        return httpx.Headers(headers)
 
-    async def _accepted(self, send: Send) -> tuple[aiohttp.ClientResponse, Ticket]:
+    async def _accepted(self, send: Callable[[], Awaitable[httpx.Response]]) -> tuple[httpx.Response, Ticket]:
         """The answer, which has status 200, and the ticket that ends with it.
 
         Tries again only where the provider did not accept the request and the circuit is closed.
@@ -192,25 +193,25 @@ class OpenAICompatible(Provider):
         return max(MIN_PAUSE, doubled * random.uniform(0.5, 1.0))
 
 
-async def _attempt(send: Send) -> aiohttp.ClientResponse:
+async def _attempt(send: Callable[[], Awaitable[httpx.Response]]) -> httpx.Response:
     try:
         response = await send()
     except errors.TRANSPORT_ERRORS as exc:
         raise errors.from_transport(exc) from exc
     html = "html" in response.headers.get("content-type", "")
-    if response.status == 200 and not html:
+    if response.status_code == 200 and not html:
         return response
     try:
         async with asyncio.timeout(ERROR_PATIENCE):
             body = await _read(response, MAX_ERROR_BYTES)
     except (*errors.TRANSPORT_ERRORS, ProviderError):
         body = b""  # the status is enough
-    if response.status == 200:
+    if response.status_code == 200:
         raise ProviderError("provider_error", "HTTP 200 with an HTML page", retryable=True, may_have_been_billed=True)
-    raise errors.from_status(response.status, body, response.headers)
+    raise errors.from_status(response.status_code, body, response.headers)
 
 
-async def _listed(response: aiohttp.ClientResponse) -> list[Any]:
+async def _listed(response: httpx.Response) -> list[Any]:
     try:
         listed = _parsed(await _read(response, MAX_LIST_BYTES))
     except (ValueError, RecursionError) as exc:
@@ -223,9 +224,16 @@ async def _listed(response: aiohttp.ClientResponse) -> list[Any]:
     return found
 
 
-async def _read(response: aiohttp.ClientResponse, limit: int) -> bytes:
+def _chunks(response: httpx.Response) -> AsyncGenerator[bytes, None]:
+    """The body as it comes in: straight from the transport, unless the server compressed it all the same."""
+    compressed = response.headers.get("content-encoding", "identity") != "identity"
+    chunks = response.aiter_bytes() if compressed else aiter(cast(httpx.AsyncByteStream, response.stream))
+    return cast(AsyncGenerator[bytes, None], chunks)
+
+
+async def _read(response: httpx.Response, limit: int) -> bytes:
     """The whole body, of at most `limit` bytes. Closes the response."""
-    source = response.content.iter_any()
+    source = _chunks(response)
     body = bytearray()
     try:
         async for data in source:
@@ -233,11 +241,11 @@ async def _read(response: aiohttp.ClientResponse, limit: int) -> bytes:
             if len(body) > limit:
                 raise errors.invalid_response(f"more than {limit} bytes")
     finally:
-        await _close(response)
+        await _close(source, response)
     return bytes(body)
 
 
-async def _drain(source: AsyncIterator[bytes]) -> None:
+async def _drain(source: AsyncGenerator[bytes, None]) -> None:
     """Read the end of the body, which comes with the end mark or right after it."""
     try:
         async with asyncio.timeout(DRAIN_PATIENCE):
@@ -247,11 +255,11 @@ async def _drain(source: AsyncIterator[bytes]) -> None:
         pass  # the reply is complete, and the connection is not used again
 
 
-async def _close(response: aiohttp.ClientResponse) -> None:
-    """Give the connection back, or close it where the body has not been read to its end."""
-    response.release()
+async def _close(source: AsyncGenerator[bytes, None], response: httpx.Response) -> None:
     with contextlib.suppress(*errors.TRANSPORT_ERRORS):
-        await response.wait_for_close()
+        await source.aclose()
+    with contextlib.suppress(*errors.TRANSPORT_ERRORS):
+        await response.aclose()
 
 
 def _parsed(body: bytes) -> Any:
@@ -268,7 +276,7 @@ def _is_name(value: Any) -> bool:
 
 
 def _checked_url(text: str) -> str:
-    url = urlsplit(text)
-    if url.scheme not in ("http", "https") or not url.hostname or "@" in url.netloc or url.query or url.fragment:
+    url = httpx.URL(text)
+    if url.scheme not in ("http", "https") or not url.host or url.userinfo or url.query or url.fragment:
         raise ValueError("a provider's URL is http(s)://host/path, without credentials, query or fragment")
     return text.rstrip("/")

@@ -412,7 +412,7 @@ def test_a_turn_that_is_cancelled_leaves_no_connection(upstream: Upstream) -> No
         turn.cancel()
         with pytest.raises(asyncio.CancelledError):
             await turn
-        await asyncio.to_thread(upstream.wait_until, lambda: upstream.closed_early >= 1)
+        await asyncio.to_thread(upstream.wait_until, lambda: upstream.closed_early == 1)
         assert (await collect(provider, [ChatMessage("user", "Oi")], Options("m"))).text == "Eco (1): Oi"
         await provider.aclose()
 

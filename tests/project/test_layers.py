@@ -249,7 +249,7 @@ def test_the_graph_has_what_the_service_imports() -> None:
     imports = imports_among(*PACKAGES)
     assert ("chat.engine.service", "chat.engine.turn") in imports
     assert ("chat.providers.openrouter", "chat.providers.openai_compatible") in imports
-    assert reached(imports, "chat.providers") > {"chat.providers.openrouter", "aiohttp"}
+    assert reached(imports, "chat.providers") > {"chat.providers.openrouter", "httpx"}
     assert reached(imports, "chat.engine") > {"chat.providers", *DJANGO}
     assert {package_of(name) for name, _ in imports} == set(PACKAGES)
 
