@@ -1,6 +1,6 @@
 """Every endpoint × every kind of caller × every mode: nobody gets another owner's data.
 
-The endpoints are those of the published document: a new one fails here until the matrix knows it.
+The endpoints are those of the addresses, the bodies and parameters those of the published document.
 """
 
 import secrets
@@ -8,7 +8,8 @@ import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
+from urllib.parse import urlencode
 
 import httpx
 import pytest
@@ -17,48 +18,12 @@ from testing import scenarios
 from testing.client import Caller, good, new_id, problem, service_with, wait_until
 from testing.service import Service
 from testing.upstream import Upstream
+from tests.support.endpoints import ENDPOINTS, Endpoint
 from tests.support.keys import BAD_KEY, NOBODY, Client, Credential, Key, credentials_of
 
 MODES = ["open", "keys", "byok", "keys+byok"]
 OWNERS = ["open", "byok", "client"]  # each has stored data
-
-
-class Endpoint(NamedTuple):
-    """`about`: the thing that its address names. With `starts`, the body has a session's id."""
-
-    about: str = ""
-    starts: bool = False
-    body: dict[str, Any] | None = None
-
-
-MATRIX = {
-    "POST /api/message": Endpoint(starts=True),
-    "POST /chat": Endpoint(starts=True),
-    "GET /turns/{turn_id}": Endpoint("turn"),
-    "GET /turns/{turn_id}/events": Endpoint("turn"),
-    "POST /turns/{turn_id}/cancel": Endpoint("turn", body={}),
-    "GET /models": Endpoint(),
-    "GET /sessions": Endpoint(),
-    "GET /sessions/{session_id}": Endpoint("session"),
-    "POST /sessions/{session_id}/fork": Endpoint("session", body={}),
-    "POST /messages/{message_id}/feedback": Endpoint("message", body={"rating": "up"}),
-    "PATCH /sessions/{session_id}": Endpoint("session", body={"title": "tomada"}),
-    "DELETE /sessions/{session_id}": Endpoint("session"),
-    "GET /sessions/{session_id}/messages": Endpoint("session"),
-    "GET /sessions/{session_id}/export": Endpoint("session"),
-    "GET /api/sessions": Endpoint(),
-    "DELETE /api/sessions/{session_id}": Endpoint("session"),
-    "GET /health": Endpoint(),
-}
-KEYLESS = {"GET /models", "GET /health"}
-VARIANTS = {  # of addresses and bodies
-    "GET /turns/{turn_id}/events": ["?after=3"],
-    "DELETE /sessions/{session_id}": ["?erase=true"],
-    "DELETE /api/sessions/{session_id}": ["?erase=true"],
-    "GET /sessions/{session_id}/messages": ["?order=desc&limit=1", "/", "?include=superseded"],
-    "GET /sessions/{session_id}/export": ["?format=xes", "?format=events&clock=simulated&include=superseded"],
-    "GET /sessions": ["?limit=1", "?q=SEGREDO"],
-}
+SAMPLES = {"limit": "1", "q": "SEGREDO", "after": "3"}  # values for parameters without choices
 
 
 @dataclass
@@ -155,12 +120,22 @@ def others(name: str) -> list[str]:
 # Requests
 
 
-def addresses(name: str, every_variant: bool) -> list[tuple[str, str]]:
-    method, path = name.split(" ")
+def addresses(endpoint: Endpoint, every_variant: bool) -> list[tuple[str, str]]:
     if not every_variant:
-        return [(method, path)]
-    methods = [method, "HEAD"] if method == "GET" else [method]
-    return [(method, path + more) for more in VARIANTS.get(name, [])] + [(verb, path) for verb in methods]
+        return [(endpoint.method, endpoint.path)]
+    methods = [endpoint.method, "HEAD"] if endpoint.method == "GET" else [endpoint.method]
+    variants = [(endpoint.method, f"{endpoint.path}/?{query}") for query in queries(endpoint)]
+    return variants + [(method, endpoint.path) for method in methods]
+
+
+def queries(endpoint: Endpoint) -> set[str]:
+    """All that can be asked for at once, with the first and with the last of each parameter's choices."""
+    asked = [part for part in endpoint.described["parameters"] if part.get("in") == "query"]
+    values = {part["name"]: part["schema"].get("enum", [SAMPLES.get(part["name"], "")]) for part in asked}
+    values |= {part["name"]: ["true"] for part in asked if part["schema"].get("type") == "boolean"}
+    return {
+        urlencode({name: choices[which] for name, choices in values.items() if choices[which]}) for which in (0, -1)
+    } - {""}
 
 
 def asked(
@@ -168,7 +143,7 @@ def asked(
 ) -> httpx.Response:
     named = path.format(session_id=session, turn_id=turn, message_id=f"{turn}.1")
     url = httpx.URL(named).copy_merge_params(options.get("params", {}))
-    body = {"message": "Oi", "session_id": session} if endpoint.starts else endpoint.body
+    body = endpoint.body(session, turn, in_session=endpoint.starts_turn)
     return client.request(method, url, headers=options.get("headers"), json=body)
 
 
@@ -179,11 +154,8 @@ def seen(response: httpx.Response, session: str, turn: str) -> tuple[Any, ...]:
     return response.status_code, body.replace(session, "SESSION").replace(turn, "TURN"), headers
 
 
-def test_the_matrix_is_the_published_document(house: House) -> None:
-    paths = Caller(house.service, "").call("GET", "/schema", headers={"Accept": "application/json"}).json()["paths"]
-    verbs = {"get", "put", "post", "delete", "patch", "head", "options", "trace"}
-    published = {f"{verb.upper()} {path}" for path, item in paths.items() for verb in verbs & item.keys()}
-    assert published == MATRIX.keys()
+def test_every_address_names_something_that_the_house_has() -> None:
+    assert {endpoint.about for endpoint in ENDPOINTS} <= {"", "session", "turn", "message"}
 
 
 @pytest.mark.parametrize("number", range(CREDENTIALS))
@@ -211,10 +183,10 @@ def check_refused(house: House, client: httpx.Client, options: dict[str, Any], r
     """With the same words everywhere, whatever the address names."""
     session, second, turn = house.sessions["client"]
     bodies = set()
-    for name, endpoint in MATRIX.items():
-        method, path = name.split(" ")
-        response = asked(client, method, path, options, second if endpoint.starts else session, turn, endpoint)
-        if name not in KEYLESS:
+    for endpoint in ENDPOINTS:
+        one = second if endpoint.starts_turn else session
+        response = asked(client, endpoint.method, endpoint.path, options, one, turn, endpoint)
+        if not getattr(endpoint.view, "keyless", False):
             problem(response, *refused)
             bodies.add(response.text.replace(response.headers["x-request-id"], ""))
         assert "SEGREDO" not in response.text + str(response.headers)
@@ -226,9 +198,10 @@ def check_stranger(
 ) -> None:
     """Another owner's session looks like a missing one, and the caller's own answers contain nothing of it."""
     session, second, turn = house.sessions[owner]
-    for name, endpoint in MATRIX.items():
-        for method, path in addresses(name, every_variant):
-            response = asked(client, method, path, options, second if endpoint.starts else session, turn, endpoint)
+    for endpoint in ENDPOINTS:
+        for method, path in addresses(endpoint, every_variant):
+            one = second if endpoint.starts_turn else session
+            response = asked(client, method, path, options, one, turn, endpoint)
             assert house.secrets[owner] not in response.text + str(response.headers), (method, path)
             assert response.status_code == (404 if endpoint.about else 200), (method, path, response.text)
             if endpoint.about:
@@ -236,7 +209,7 @@ def check_stranger(
                 assert [len(missing), len(no_turn)] == [len(session), len(turn)]
                 other = asked(client, method, path, options, missing, no_turn, endpoint)
                 assert seen(response, session, turn) == seen(other, missing, no_turn), (method, path)
-            elif not endpoint.starts:
+            elif not endpoint.starts_turn:
                 assert session not in response.text
 
 
@@ -253,18 +226,18 @@ def test_a_running_turn_is_nobody_else_s(house: House, upstream: Upstream) -> No
     start_in(house, "keys+byok")
     gate, owner, session = threading.Event(), Caller(house.service, house.key.whole), new_id()
     upstream.script(scenarios.gated(gate, scenarios.rest("o fim"), after="SEGREDO "))
-    about = [name for name, endpoint in MATRIX.items() if endpoint.about]
+    about = [endpoint for endpoint in ENDPOINTS if endpoint.about]
     with ThreadPoolExecutor(1) as pool:
         asking = pool.submit(owner.chat, "Oi", session_id=session)
         wait_until(lambda: "SEGREDO" in owner.get(f"/sessions/{session}/messages").text)
         turn = turn_of(owner, session)
         for stranger in (Client(house.service).caller(), Caller(house.service)):
             with stranger.connection() as client:
-                for name in about:
-                    for method, path in addresses(name, every_variant=True):
+                for endpoint in about:
+                    for method, path in addresses(endpoint, every_variant=True):
                         missing, no_turn = new_id(), secrets.token_urlsafe(16)
-                        theirs = asked(client, method, path, {}, session, turn, MATRIX[name])
-                        nobodys = asked(client, method, path, {}, missing, no_turn, MATRIX[name])
+                        theirs = asked(client, method, path, {}, session, turn, endpoint)
+                        nobodys = asked(client, method, path, {}, missing, no_turn, endpoint)
                         assert seen(theirs, session, turn) == seen(nobodys, missing, no_turn)
                         assert theirs.status_code == 404
         gate.set()

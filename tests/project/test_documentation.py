@@ -6,20 +6,19 @@ import re
 import shlex
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
 from django.core.management import get_commands
-from django.urls import URLPattern, URLResolver, get_resolver
 
 from bancobot_project import settings as project_settings
 from sessions_api.exports.events import COLUMNS as EVENT_COLUMNS
 from testing.client import Caller
 from testing.environment import ROOT, clean_environment
 from tests.conftest import MakeService
+from tests.support.endpoints import ENDPOINTS, addresses
 from web.errors import CODES
 
 pytestmark = pytest.mark.no_database
@@ -126,18 +125,10 @@ def test_no_page_names_a_variable_that_does_not_exist() -> None:
         assert named - known == set(), path.name
 
 
-def endpoints(patterns: list[URLPattern | URLResolver]) -> Iterator[tuple[str, str]]:
-    """Method and path of every address but the admin's, with parameters as {name}."""
-    for pattern in patterns:
-        if isinstance(pattern, URLResolver):
-            if pattern.namespace != "admin":
-                yield from endpoints(pattern.url_patterns)
-            continue
-        path = re.sub(r"\(\?P<(\w+)>[^)]*\)", r"{\1}", str(pattern.pattern)).removeprefix("^").removesuffix("/?$")
-        if path in ("admin", ""):  # the way into the admin, and whatever else there isn't
-            continue
-        for method in getattr(pattern.callback, "actions", {"get": ""}):
-            yield method.upper(), f"/{path}"
+def endpoints() -> set[tuple[str, str]]:
+    """Method and path of every address but the admin's."""
+    pages = {("GET", path) for path, callback in addresses() if not hasattr(callback, "actions")}
+    return pages | {(endpoint.method, endpoint.path) for endpoint in ENDPOINTS}
 
 
 def documented_endpoints(text: str) -> set[tuple[str, str]]:
@@ -146,12 +137,12 @@ def documented_endpoints(text: str) -> set[tuple[str, str]]:
 
 
 def test_every_endpoint_is_documented_and_nothing_else_is() -> None:
-    assert documented_endpoints(page("docs/api.md")) == set(endpoints(get_resolver().url_patterns))
+    assert documented_endpoints(page("docs/api.md")) == endpoints()
 
 
 @pytest.mark.parametrize("path", PAGES, ids=lambda path: path.name)
 def test_no_page_names_an_endpoint_that_does_not_exist(path: Path) -> None:
-    real = {(method, re.sub(r"\{\w+\}", "{}", name)) for method, name in endpoints(get_resolver().url_patterns)}
+    real = {(method, re.sub(r"\{\w+\}", "{}", name)) for method, name in endpoints()}
     named = {(method, re.sub(r"\{\w+\}", "{}", name)) for method, name in documented_endpoints(path.read_text())}
     assert named - real == set()
 
