@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from decimal import Decimal
+from functools import lru_cache
 from typing import Any
 
 from django.conf import settings
@@ -289,6 +290,7 @@ class Turn:
                 listener.set_result(None)
 
 
+@lru_cache(maxsize=4096)
 def name_upstream(owner: str, session_id: str) -> str:
     """A conversation's id for the provider. A keyed hash: clients may put customers' numbers into their ids."""
     name = f"{owner} {session_id}"
