@@ -1,4 +1,4 @@
-"""Conversations for the people who run the service: to find, read, close and erase, never to edit."""
+"""Conversations for the operators: they can find, read, close and erase them, and never edit them."""
 
 import json
 import math
@@ -27,10 +27,12 @@ from access.admin_site import site
 from sessions_api.console import pages, session_list
 from sessions_api.console.exports import ExportActions
 from sessions_api.console.formatting import money
+from sessions_api.console.session_list import audited
 from sessions_api.models import Feedback, Message, Session
 from sessions_api.retention import erasure
+from web.modeladmin import PageWithMore
 
-MAX_AT_ONCE = 500  # sessions in one action: as many as a confirmation page can name
+MAX_AT_ONCE = 500  # sessions in one action
 MAX_NAMED = 100
 TRANSCRIPT_PAGE = 200  # messages
 
@@ -42,8 +44,8 @@ site.pages += [
 
 
 @admin.register(Session, site=site)
-class SessionAdmin(ExportActions, admin.ModelAdmin):
-    """View, close and erase. Closing takes the permission to change sessions, erasing the one to delete them."""
+class SessionAdmin(ExportActions, PageWithMore):
+    """Closing needs the permission to change sessions; erasing, the permission to delete them."""
 
     list_display = [
         "conversation", "owner_kind", "persona_id", "model", "message_count", "tokens", "cost_usd", "activity",
@@ -58,8 +60,8 @@ class SessionAdmin(ExportActions, admin.ModelAdmin):
         session_list.OwnerFilter,
         session_list.ModelFilter,
     ]
-    sortable_by = ["activity"]  # the only order that an index gives
-    search_fields = ["session_id", "title"]  # shows the box; admin_list.search answers it
+    sortable_by = ["activity"]  # an index gives no other order
+    search_fields = ["session_id", "title"]  # shows the box; session_list.search answers it
     search_help_text = _("Session id (whole, or how it begins), or part of the title or of any message")
     actions = ["close_selected", "delete_selected"]
     list_per_page = list_max_show_all = 100
@@ -79,7 +81,7 @@ class SessionAdmin(ExportActions, admin.ModelAdmin):
     class Media:
         css = {"all": ["sessions_api/admin.css"]}
 
-    # What may be done
+    # Permissions
 
     def has_add_permission(self, request: HttpRequest) -> bool:
         return False
@@ -88,10 +90,10 @@ class SessionAdmin(ExportActions, admin.ModelAdmin):
         return False
 
     def has_view_permission(self, request: HttpRequest, obj: Session | None = None) -> bool:
-        return any(request.user.has_perm(f"sessions_api.{verb}_session") for verb in ("view", "change"))
+        return pages.may_view(request)
 
     def has_close_permission(self, request: HttpRequest) -> bool:
-        """Where closing is erasing there is no closing here: it would not ask before."""
+        """No closing where it would erase at once: it asks for no confirmation."""
         keeps = settings.SESSION_CLOSED_RETENTION_HOURS != 0
         return keeps and request.user.has_perm("sessions_api.change_session")
 
@@ -107,7 +109,7 @@ class SessionAdmin(ExportActions, admin.ModelAdmin):
         if not text:
             return queryset, False
         who, where = audit.staff(request), audit.address_of(request)
-        audit.record(audit.Action.LISTED, who, address=where, searched=True)  # for what, is a text
+        audit.record(audit.Action.LISTED, who, address=where, searched=True)  # the text stays out of the log
         return session_list.search(queryset, text), False
 
     @admin.display(description=_("conversation"))
@@ -135,7 +137,7 @@ class SessionAdmin(ExportActions, admin.ModelAdmin):
 
     @admin.display(description=_("state"))
     def status(self, session: Session) -> Any:
-        """Open or closed, and below that how the newest reply stands."""
+        """Open or closed, and below it the newest reply's status."""
         newest = getattr(session, "newest_status", None)
         if newest is None:
             return self.state(session)
@@ -163,7 +165,7 @@ class SessionAdmin(ExportActions, admin.ModelAdmin):
             self._close(request, list(queryset))
 
     def close_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
-        """The button on a session's page."""
+        """The button on a session's page comes here."""
         if request.method != "POST":
             return HttpResponseNotAllowed(["POST"])
         if not self.has_close_permission(request):
@@ -177,7 +179,7 @@ class SessionAdmin(ExportActions, admin.ModelAdmin):
         still_open = [session for session in sessions if session.closed_at is None]
         user: Any = request.user
         LogEntry.objects.log_actions(user.pk, without_text(still_open), CHANGE, str(_("Closed")))
-        told(request, audit.Action.CLOSED, still_open)
+        audited(request, audit.Action.CLOSED, still_open)
         count = erasure.close(Session.objects.filter(pk__in=[session.pk for session in still_open]))
         said = ngettext("%d session was closed.", "%d sessions were closed.", count) % count
         self.message_user(request, said, messages.SUCCESS)
@@ -186,7 +188,7 @@ class SessionAdmin(ExportActions, admin.ModelAdmin):
         view = self.admin_site.admin_view(self.close_view)
         return [path("<int:object_id>/close/", view, name="sessions_api_session_close"), *super().get_urls()]
 
-    # Erasing: Django's own pages, with counts in the place of every single message
+    # Erasing: Django's own pages, which count the messages and do not name them
 
     @admin.action(permissions=["delete"], description=_("Erase selected sessions permanently"))
     def delete_selected(self, request: HttpRequest, queryset: QuerySet[Session]) -> Any:
@@ -206,11 +208,11 @@ class SessionAdmin(ExportActions, admin.ModelAdmin):
         return named, counts, set(), []
 
     def delete_model(self, request: HttpRequest, obj: Session) -> None:
-        told(request, audit.Action.ERASED, [obj])
+        audited(request, audit.Action.ERASED, [obj])
         erase_after_commit([obj.pk])
 
     def delete_queryset(self, request: HttpRequest, queryset: QuerySet[Session]) -> None:
-        told(request, audit.Action.ERASED, queryset)
+        audited(request, audit.Action.ERASED, queryset)
         erase_after_commit([session.pk for session in queryset])
 
     def log_deletions(self, request: HttpRequest, queryset: Iterable[Session]) -> Any:
@@ -226,43 +228,27 @@ class SessionAdmin(ExportActions, admin.ModelAdmin):
 
     # The session's page
 
-    def render_change_form(
-        self,
-        request: HttpRequest,
-        context: dict[str, Any],
-        add: bool = False,
-        change: bool = False,
-        form_url: str = "",
-        obj: Session | None = None,
-    ) -> HttpResponse:
-        if obj is not None:
-            who, where = audit.staff(request), audit.address_of(request)
-            audit.record(audit.Action.READ, who, target=obj.session_id, owner=obj.owner, address=where)
-            context["transcript"] = transcript(obj, request.GET.get("p", ""))
-            context["can_close"] = obj.closed_at is None and self.has_close_permission(request)
-        return super().render_change_form(request, context, add, change, form_url, obj)
+    def more(self, request: HttpRequest, record: Session) -> dict[str, Any]:
+        who, where = audit.staff(request), audit.address_of(request)
+        audit.record(audit.Action.READ, who, target=record.session_id, owner=record.owner, address=where)
+        can_close = record.closed_at is None and self.has_close_permission(request)
+        return {"transcript": transcript(record, request.GET.get("p", "")), "can_close": can_close}
 
 
 def erase_after_commit(pks: list[int]) -> None:
-    """Django deletes inside a transaction; erasing takes several small ones, and empties the journal after them."""
+    """Django deletes inside a transaction. Erasing takes several small ones and then empties the journal."""
     transaction.on_commit(lambda: erasure.erase(Session.objects.filter(pk__in=pks)))
 
 
-def told(request: HttpRequest, action: str, sessions: Iterable[Session]) -> None:
-    """Tell the audit log what somebody does here."""
-    targets = [(session.session_id, session.owner) for session in sessions]
-    audit.record_all(action, audit.staff(request), targets, address=audit.address_of(request))
-
-
 def without_text(sessions: Iterable[Session]) -> list[Session]:
-    """What the admin's log may keep of sessions: it shall not outlive them with a title."""
+    """The sessions without titles: the admin's log outlives them."""
     return [Session(pk=session.pk, session_id=session.session_id) for session in sessions]
 
 
 def transcript(session: Session, wished_page: str) -> dict[str, Any]:
-    """A page of the conversation, in its order; page 1 is the newest. Positions have no gaps, so a page is a range.
+    """A page of the conversation, in its order. Page 1 is the newest. Positions have no gaps, so a page is a range.
 
-    `runs`: messages that stand together, and whether a later turn took their place.
+    `runs`: neighbouring messages, and whether a later turn replaced them.
     """
     pages = max(1, math.ceil(session.message_count / TRANSCRIPT_PAGE))
     page = min(pages, max(1, int(wished_page))) if wished_page.isdecimal() and len(wished_page) < 10 else 1

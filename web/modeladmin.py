@@ -1,17 +1,17 @@
-"""What the admin's lists and pages have in common."""
+"""What the admin's lists and pages share."""
 
 from datetime import timedelta
 from typing import Any
 
 from django.contrib import admin
 from django.core.paginator import Paginator
-from django.db.models import QuerySet
+from django.db.models import Q, QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.utils import timezone
 from django.utils.functional import cached_property
 from django.utils.translation import gettext_lazy as _
 
-MAX_COUNTED = 10_000  # rows of a list that are counted, and can be paged through
+MAX_COUNTED = 10_000  # rows of a list that are counted and have pages
 PERIODS = {
     "1h": (timedelta(hours=1), _("Last hour")),
     "24h": (timedelta(hours=24), _("Last 24 hours")),
@@ -21,7 +21,7 @@ PERIODS = {
 
 
 class BoundedPaginator(Paginator):
-    """Counts no further than `MAX_COUNTED`."""
+    """Counts at most `MAX_COUNTED` rows."""
 
     @cached_property
     def count(self) -> int:
@@ -30,7 +30,7 @@ class BoundedPaginator(Paginator):
 
 
 class PeriodFilter(admin.SimpleListFilter):
-    """The rows whose `moment` is of the last hours or days."""
+    """Rows whose `moment` lies in the last hours or days."""
 
     moment: str
 
@@ -44,11 +44,24 @@ class PeriodFilter(admin.SimpleListFilter):
         return queryset.filter(**{f"{self.moment}__gte": since})
 
 
+class RuleFilter(admin.SimpleListFilter):
+    """Offers `rules`: each has a label, and a condition for the rows."""
+
+    rules: dict[str, tuple[Any, Q]]
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, Any]]:
+        return [(value, label) for value, (label, _rule) in self.rules.items()]
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet) -> QuerySet:
+        chosen = self.value()
+        return queryset.filter(self.rules[chosen][1]) if chosen in self.rules else queryset
+
+
 class PageWithMore(admin.ModelAdmin):
     """A record's page whose template shows more than the record's fields."""
 
     def more(self, request: HttpRequest, record: Any) -> dict[str, Any]:
-        """For the template's context. There is no `record` (None) while one is added."""
+        """More for the template's context. `record` is None while somebody adds one."""
         raise NotImplementedError
 
     def render_change_form(

@@ -10,6 +10,7 @@ from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
 from access import audit
+from sessions_api.console.session_list import audited
 from sessions_api.exports.formats import FORMATS, Format
 from sessions_api.exports.reading import conversations
 from sessions_api.exports.writing import ExportOptions, in_pieces
@@ -38,9 +39,7 @@ def export_as(name: str) -> Callable[[Any, HttpRequest, QuerySet[Session]], Any]
             text = _("At most %d sessions at once: select fewer, or use manage.py export_sessions.") % MAX_AT_ONCE
             model_admin.message_user(request, text, messages.ERROR)
             return None
-        targets = [(session.session_id, session.owner) for session in chosen]
-        who, where = audit.staff(request), audit.address_of(request)
-        audit.record_all(audit.Action.EXPORTED, who, targets, address=where, format=name)
+        audited(request, audit.Action.EXPORTED, chosen, format=name)
         return download(FORMATS[name], [session.pk for session in chosen])
 
     return export

@@ -1,4 +1,4 @@
-"""The turns that run now, in all processes: how long, whose, how far. Never what is said in them."""
+"""The turns that run now, in all processes: how long, whose, how far. Their texts are never shown."""
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -11,6 +11,7 @@ from django.http import HttpRequest
 from django.utils import timezone
 
 from access import audit
+from sessions_api.console.session_list import audited
 from sessions_api.models import Cancellation, Message
 from sessions_api.retention.dead_turns import is_dead
 from sessions_api.statistics.overview import client_labels
@@ -22,7 +23,7 @@ MAX_SHOWN = 200
 
 @dataclass(frozen=True, slots=True)
 class RunningTurn:
-    """`silent`: its process has not been heard of for longer than its lease. `stopping`: somebody wants it to end."""
+    """`silent`: no heartbeat for longer than the lease. `stopping`: somebody has cancelled it."""
 
     turn_id: str
     session_pk: int
@@ -38,7 +39,7 @@ class RunningTurn:
 
 
 def running_turns() -> list[RunningTurn]:
-    """The oldest first; one more than `MAX_SHOWN` where there are more."""
+    """The oldest first. One more than `MAX_SHOWN` means that there are more."""
     pending = Message.objects.filter(status=Message.Status.PENDING).order_by("created_at", "session_id")
     stopping = Exists(Cancellation.objects.filter(turn_id=OuterRef("turn_id")))
     named = pending.annotate(
@@ -69,22 +70,18 @@ def _turn(row: dict[str, Any], client: Any, now: datetime) -> RunningTurn:
 
 
 def runner_of(name: str) -> str:
-    """Machine and process of a runner's name, without what tells processes of the same number apart."""
+    """Machine and process number in a runner's name."""
     namespace, _, process = name.partition(":")
     return f"{namespace.partition('/')[0]}:{process.partition(':')[0]}"
 
 
 def cancel(request: HttpRequest, turn_id: str) -> bool:
-    """Ask the process that runs the turn to stop it, and tell the audit log. Answers whether it still ran."""
+    """Ask the process that runs the turn to stop it, and write that to the audit log. Return whether it still ran."""
     running = Message.objects.filter(turn_id=turn_id, status=Message.Status.PENDING)
     reply = running.select_related("session").only("turn_id", "session__session_id", "session__owner").first()
     if reply is None:
         return False
     with transaction.atomic():
         request_cancellations([turn_id])
-        who, where = audit.staff(request), audit.address_of(request)
-        session = reply.session
-        audit.record(
-            audit.Action.CHANGED, who, target=session.session_id, owner=session.owner, address=where, cancelled=turn_id
-        )
+        audited(request, audit.Action.CHANGED, [reply.session], cancelled=turn_id)
     return True

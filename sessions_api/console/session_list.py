@@ -1,6 +1,7 @@
-"""What the admin's list of sessions needs: filters, search, totals and pages that stay cheap with millions of rows."""
+"""Filters, search, totals and pages for the admin's list of sessions. They stay cheap with millions of rows."""
 
 from collections import Counter
+from collections.abc import Iterable
 from datetime import timedelta
 from typing import Any
 
@@ -12,12 +13,13 @@ from django.utils import timezone
 from django.utils.functional import cached_property
 from django.utils.translation import gettext_lazy as _
 
+from access import audit
 from sessions_api.models import Feedback, Message, Session
 from sessions_api.search import matching
 from web import modeladmin
 
-MAX_COUNTED = modeladmin.MAX_COUNTED  # sessions of a list that are counted, added up and can be paged through
-RECENT, MAX_MODELS = 1_000, 20  # the models offered as filters are those most used in so many recent sessions
+MAX_COUNTED = modeladmin.MAX_COUNTED  # sessions of a list that are counted, added up and have pages
+RECENT, MAX_MODELS = 1_000, 20  # filters offer the models that the most recent sessions use most
 
 OWNER_KINDS = {"open": _("open access"), "byok": _("own provider key"), "client": _("client")}
 BROKEN = [Message.Status.FAILED, Message.Status.INTERRUPTED]
@@ -30,17 +32,23 @@ TOTALS = {
 
 
 def newest_message() -> QuerySet[Message]:
-    """The last message of the session of an outer query, by its key."""
+    """The last message of an outer query's session, by its key."""
     return Message.objects.filter(session=OuterRef("pk"), position=OuterRef("message_count") - 1).order_by()
 
 
 def search(sessions: QuerySet[Session], text: str) -> QuerySet[Session]:
-    """The session with that id; else those whose id begins with the text, or whose title or messages have its words."""
+    """The session with that id. Else: the id begins with the text, or title or messages have its words."""
     by_id = sessions.filter(session_id=text)
     if by_id.exists():
         return by_id
     said = matching(sessions, None, text).order_by().values("pk")
     return sessions.filter(Q(session_id__startswith=text) | Q(pk__in=said))
+
+
+def audited(request: HttpRequest, action: str, sessions: Iterable[Session], **details: Any) -> None:
+    """Write to the audit log what an operator does with each of the sessions."""
+    targets = [(session.session_id, session.owner) for session in sessions]
+    audit.record_all(action, audit.staff(request), targets, address=audit.address_of(request), **details)
 
 
 class SessionList(ChangeList):
@@ -53,7 +61,7 @@ class SessionList(ChangeList):
 
 
 class BoundedPaginator(modeladmin.BoundedPaginator):
-    """Also adds up, with the same query."""
+    """The query that counts also adds up."""
 
     @cached_property
     def totals(self) -> dict[str, Any]:
@@ -70,7 +78,7 @@ class BoundedPaginator(modeladmin.BoundedPaginator):
 
 
 class ActivityFilter(modeladmin.PeriodFilter):
-    """Yesterday is UTC's, as in the overview."""
+    """Yesterday is in UTC, as in the overview."""
 
     title = _("last activity")
     parameter_name = "active"
@@ -101,66 +109,42 @@ class ModelFilter(admin.SimpleListFilter):
         return queryset if self.value() is None else queryset.filter(model=self.value())
 
 
-class OwnerFilter(admin.SimpleListFilter):
+class OwnerFilter(modeladmin.RuleFilter):
     title = _("owner")
     parameter_name = "kind"
-
-    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, Any]]:
-        return list(OWNER_KINDS.items())
-
-    def queryset(self, request: HttpRequest, queryset: QuerySet[Session]) -> QuerySet[Session]:
-        kind = self.value()
-        if kind not in OWNER_KINDS:
-            return queryset
-        return queryset.filter(Q(owner=kind) | Q(owner__startswith=f"{kind}:"))
+    rules = {kind: (label, Q(owner=kind) | Q(owner__startswith=f"{kind}:")) for kind, label in OWNER_KINDS.items()}
 
 
-class ReplyFilter(admin.SimpleListFilter):
+class ReplyFilter(modeladmin.RuleFilter):
     title = _("replies")
     parameter_name = "replies"
-
-    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, Any]]:
-        return [
-            ("running", _("Being written now")),
-            ("complete", _("The last one is complete")),
-            ("broken", _("The last one failed or was interrupted")),
-            ("some-broken", _("Any failed or was interrupted")),
-        ]
-
-    def queryset(self, request: HttpRequest, queryset: QuerySet[Session]) -> QuerySet[Session]:
-        running = Message.objects.filter(status=Message.Status.PENDING).order_by()
-        broken = Message.objects.filter(session=OuterRef("pk"), status__in=BROKEN)
-        rules = {
-            "running": Q(pk__in=running.values("session")),
-            "complete": Q(Exists(newest_message().filter(status=Message.Status.COMPLETED))),
-            "broken": Q(Exists(newest_message().filter(status__in=BROKEN))),
-            "some-broken": Q(Exists(broken)),
-        }
-        return queryset.filter(rules.get(self.value() or "", Q()))
+    running = Message.objects.filter(status=Message.Status.PENDING).order_by().values("session")
+    broken = Message.objects.filter(session=OuterRef("pk"), status__in=BROKEN)
+    rules = {
+        "running": (_("Being written now"), Q(pk__in=running)),
+        "complete": (
+            _("The last one is complete"),
+            Q(Exists(newest_message().filter(status=Message.Status.COMPLETED))),
+        ),
+        "broken": (
+            _("The last one failed or was interrupted"),
+            Q(Exists(newest_message().filter(status__in=BROKEN))),
+        ),
+        "some-broken": (_("Any failed or was interrupted"), Q(Exists(broken))),
+    }
 
 
-class FeedbackFilter(admin.SimpleListFilter):
+def rated(rating: str) -> Q:
+    return Q(pk__in=Feedback.objects.filter(rating=rating).order_by().values("session"))
+
+
+class FeedbackFilter(modeladmin.RuleFilter):
     title = _("feedback")
     parameter_name = "feedback"
-
-    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, Any]]:
-        return [("down", _("Any reply found bad")), ("up", _("Any reply found good"))]
-
-    def queryset(self, request: HttpRequest, queryset: QuerySet[Session]) -> QuerySet[Session]:
-        if self.value() not in Feedback.Rating.values:
-            return queryset
-        rated = Feedback.objects.filter(rating=self.value()).order_by()
-        return queryset.filter(pk__in=rated.values("session"))
+    rules = {"down": (_("Any reply found bad"), rated("down")), "up": (_("Any reply found good"), rated("up"))}
 
 
-class ClosedFilter(admin.SimpleListFilter):
+class ClosedFilter(modeladmin.RuleFilter):
     title = _("state")
     parameter_name = "state"
-
-    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, Any]]:
-        return [("open", _("Open")), ("closed", _("Closed"))]
-
-    def queryset(self, request: HttpRequest, queryset: QuerySet[Session]) -> QuerySet[Session]:
-        if self.value() not in ("open", "closed"):
-            return queryset
-        return queryset.filter(closed_at__isnull=self.value() == "open")
+    rules = {"open": (_("Open"), Q(closed_at=None)), "closed": (_("Closed"), Q(closed_at__isnull=False))}

@@ -1,9 +1,10 @@
-"""Which conversations are to be exported."""
+"""Chooses the conversations to export."""
 
 from dataclasses import dataclass, fields
 from datetime import datetime
+from typing import Any
 
-from django.db.models import Exists, OuterRef, Q, QuerySet, TextField
+from django.db.models import Exists, OuterRef, QuerySet, TextField
 from django.db.models.fields.json import KeyTextTransform
 from django.db.models.functions import Cast
 
@@ -12,9 +13,9 @@ from sessions_api.models import Message, Session
 
 @dataclass(frozen=True)
 class Selection:
-    """Conversations of which all of this is true. `since` and `until` look at the last question, as GET /sessions does.
+    """Conversations that fit all of this. `since` and `until` compare the last question, as GET /sessions does.
 
-    `model` and `reply_status` are those of at least one reply. `metadata`: names, with the value or `None` for any.
+    At least one reply has `model` and one has `reply_status`. `metadata`: names, each with a value or `None` for any.
     """
 
     since: datetime | None = None
@@ -28,7 +29,7 @@ class Selection:
     session_ids: tuple[str, ...] = ()
 
     def sessions(self) -> QuerySet[Session]:
-        sessions = Session.objects.filter(self._of_sessions())
+        sessions = Session.objects.filter(**self._of_sessions())
         replies = Message.objects.filter(session=OuterRef("pk"), role=Message.Role.ASSISTANT)
         if self.model is not None:
             sessions = sessions.filter(Exists(replies.filter(model=self.model)))
@@ -42,21 +43,16 @@ class Selection:
         return sessions
 
     def used(self) -> list[str]:
-        """The names of what it asks for; the values may be what somebody wrote."""
+        """The names of the conditions. Their values may be what somebody wrote."""
         return [field.name for field in fields(self) if getattr(self, field.name) not in (None, ())]
 
-    def _of_sessions(self) -> Q:
-        rules = Q()
-        if self.since is not None:
-            rules &= Q(last_activity_at__gte=self.since)
-        if self.until is not None:
-            rules &= Q(last_activity_at__lt=self.until)
-        if self.owner is not None:
-            rules &= Q(owner=self.owner)
-        if self.persona is not None:
-            rules &= Q(persona_id=self.persona)
-        if self.status is not None:
-            rules &= Q(closed_at__isnull=self.status == "open")
-        if self.session_ids:
-            rules &= Q(session_id__in=self.session_ids)
-        return rules
+    def _of_sessions(self) -> dict[str, Any]:
+        lookups = {
+            "last_activity_at__gte": self.since,
+            "last_activity_at__lt": self.until,
+            "owner": self.owner,
+            "persona_id": self.persona,
+            "closed_at__isnull": None if self.status is None else self.status == "open",
+            "session_id__in": self.session_ids or None,
+        }
+        return {lookup: value for lookup, value in lookups.items() if value is not None}

@@ -15,6 +15,7 @@ from sessions_api.models import CountedUntil, Feedback, Session, SessionCost, Ta
 from sessions_api.statistics.histograms import loaded, percentile
 from sessions_api.statistics.tallies import (
     KINDS,
+    NUMBERS,
     Sums,
     day_of,
     ended_turns,
@@ -33,7 +34,6 @@ ATTEMPTS = 3
 HOUR, DAY = timedelta(hours=1), timedelta(days=1)
 Dimension = Tally.Dimension
 Stored = dict[str, int]  # a histogram as it is stored
-NUMBERS = ("turns", "failed", "cancelled", "prompt_tokens", "completion_tokens", "cost")
 
 
 @dataclass(frozen=True, slots=True)

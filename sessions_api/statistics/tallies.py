@@ -11,7 +11,7 @@ from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from decimal import Decimal
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from django.conf import settings
 from django.db import transaction
@@ -36,6 +36,7 @@ FAILED = (Status.FAILED, Status.INTERRUPTED)
 # counted when that process can't any more. What is completed or has failed stays as it is.
 KINDS = {"final": (Status.COMPLETED, Status.FAILED), "changeable": (Status.CANCELLED, Status.INTERRUPTED)}
 
+NUMBERS = ("turns", "failed", "cancelled", "prompt_tokens", "completion_tokens", "cost")
 Key = tuple[str, datetime, str, str]  # grain, start, dimension, name
 
 
@@ -85,23 +86,15 @@ class Sums:
             self.total[bucket_of(turn.latency_ms)] += 1
 
     def add(self, other: "Sums") -> None:
-        for name in ("turns", "failed", "cancelled", "prompt_tokens", "completion_tokens", "cost"):
+        for name in NUMBERS:
             setattr(self, name, getattr(self, name) + getattr(other, name))
         self.first_token.update(other.first_token)
         self.total.update(other.total)
 
 
 def sums_of(tally: Tally) -> Sums:
-    return Sums(
-        tally.turns,
-        tally.failed,
-        tally.cancelled,
-        tally.prompt_tokens,
-        tally.completion_tokens,
-        tally.cost,
-        loaded(tally.first_token),
-        loaded(tally.total),
-    )
+    times: dict[str, Any] = {"first_token": loaded(tally.first_token), "total": loaded(tally.total)}
+    return Sums(**times, **{name: getattr(tally, name) for name in NUMBERS})
 
 
 def client_of(owner: str) -> str:
@@ -200,7 +193,6 @@ def _add_to_tallies(tallies: Mapping[Key, Sums]) -> None:
     for key, sums in tallies.items():
         if tally := known.get(key):
             sums.add(sums_of(tally))
-    own = ["turns", "failed", "cancelled", "prompt_tokens", "completion_tokens", "cost"]
     rows = [
         Tally(
             grain=grain,
@@ -209,13 +201,13 @@ def _add_to_tallies(tallies: Mapping[Key, Sums]) -> None:
             name=name,
             first_token=stored(sums.first_token),
             total=stored(sums.total),
-            **{one: getattr(sums, one) for one in own},
+            **{number: getattr(sums, number) for number in NUMBERS},
         )
         for (grain, start, dimension, name), sums in tallies.items()
     ]
     unique = ["grain", "start", "dimension", "name"]
     Tally.objects.bulk_create(
-        rows, update_conflicts=True, unique_fields=unique, update_fields=[*own, "first_token", "total"]
+        rows, update_conflicts=True, unique_fields=unique, update_fields=[*NUMBERS, "first_token", "total"]
     )
 
 

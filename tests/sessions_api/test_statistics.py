@@ -50,7 +50,7 @@ def numbers(turns: Iterable[Message]) -> dict[str, Any]:
 
 def told(line: Line) -> dict[str, Any]:
     sums = line.sums
-    counts = {name: getattr(sums, name) for name in overview.NUMBERS}
+    counts = {name: getattr(sums, name) for name in tallies.NUMBERS}
     cost = Decimal(counts["cost"]).quantize(Decimal("1e-9"))
     return counts | {"cost": cost, "first_token": sums.first_token.total(), "total": sums.total.total()}
 

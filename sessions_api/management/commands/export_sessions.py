@@ -7,6 +7,7 @@ import sys
 import tempfile
 from argparse import ArgumentParser, ArgumentTypeError
 from collections.abc import Iterable, Iterator
+from dataclasses import fields
 from datetime import datetime
 from pathlib import Path
 from typing import IO, Any
@@ -30,7 +31,7 @@ STANDARD_OUTPUT = "-"
 
 
 def day_or_moment(text: str) -> datetime:
-    """2026-11-22 is its beginning; UTC where no zone is named."""
+    """2026-11-22 means the day's beginning. The zone is UTC unless the text names one."""
     try:
         return utc(datetime.fromisoformat(text))
     except (ValueError, OverflowError):
@@ -87,21 +88,14 @@ class Command(BaseCommand):
 
 
 def selected(options: dict[str, Any]) -> Selection:
-    return Selection(
-        since=options["since"],
-        until=options["until"],
-        owner=client_called(options["client"]).owner if options["client"] else options["owner"],
-        persona=options["persona"],
-        model=options["model"],
-        status=options["status"],
-        reply_status=options["reply_status"],
-        metadata=tuple(options["metadata"]),
-        session_ids=tuple(options["session"]),
-    )
+    if options["client"]:
+        options["owner"] = client_called(options["client"]).owner
+    options |= {"metadata": tuple(options["metadata"]), "session_ids": tuple(options["session"])}
+    return Selection(**{field.name: options[field.name] for field in fields(Selection)})
 
 
 def shown(pieces: Iterable[bytes], counts: ExportCounts, sessions: QuerySet[Session]) -> Iterator[bytes]:
-    """The pieces, with a bar on a terminal that says how far they are."""
+    """The pieces; a terminal shows how far the export is."""
     total = sessions.aggregate(messages=Sum("message_count", default=0))["messages"] if sys.stderr.isatty() else 0
     with tqdm(total=total, unit=" messages", leave=False, disable=None) as bar:
         for piece in pieces:
@@ -110,17 +104,17 @@ def shown(pieces: Iterable[bytes], counts: ExportCounts, sessions: QuerySet[Sess
 
 
 def write_to(output: str, pieces: Iterable[bytes]) -> None:
-    """A file is there under its name when it is complete, for its owner alone. Raises `CommandError`."""
+    """The file gets its name when it is complete. Only its owner may read it. Raises `CommandError`."""
     try:
         if output == STANDARD_OUTPUT:
-            # Not sys.stdout.buffer, which writes a part and leaves the rest where PYTHONUNBUFFERED is set.
+            # With PYTHONUNBUFFERED, sys.stdout.buffer can write a part and drop the rest.
             with os.fdopen(os.dup(sys.stdout.fileno()), "wb") as file:
                 _write(pieces, file)
         else:
             with _in_place_of(Path(output)) as file:
                 _write(pieces, file)
-    except BrokenPipeError:  # whoever reads has enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python complains at its end
+    except BrokenPipeError:  # the reader has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # else Python complains when it exits
         raise CommandError("The reader of standard output went away.") from None
     except OSError as problem:
         raise CommandError(f"{output} could not be written: {problem.strerror}.") from None
