@@ -301,7 +301,7 @@ SPECTACULAR_SETTINGS: dict[str, Any] = {
         "Limit": "access.schema.LIMITS",
         "RemovedStatus": ["success"],
     },
-    "PREPROCESSING_HOOKS": ["web.openapi.trim"],
+    "PREPROCESSING_HOOKS": ["web.openapi.arrange"],
     "POSTPROCESSING_HOOKS": [
         "drf_spectacular.hooks.postprocess_schema_enums",
         "web.openapi.complete",

@@ -13,30 +13,21 @@ from django.http.response import HttpResponseBase
 from django.utils.crypto import salted_hmac
 from django.utils.translation import gettext as _
 from drf_spectacular.utils import extend_schema, extend_schema_view
-from rest_framework import serializers
+from rest_framework.exceptions import ValidationError
 from rest_framework.request import Request
 from rest_framework.response import Response
+from rest_framework.serializers import Serializer
 
 from access.callers import Caller, caller_of
 from access.models import Scope
 from access.schema import CALLER, KEY, OPTIONAL_KEY, errors
-from chat import schema
+from chat import schema, serializers
 from chat.answers import chat_answer, message_answer, turn_state
 from chat.engine.following import FollowedTurn
 from chat.engine.listener import Listener
 from chat.engine.service import get_service
 from chat.engine.turn import TurnOptions
 from chat.providers.base import ProviderError
-from chat.serializers import (
-    ChatAnswerSerializer,
-    ChatRequestSerializer,
-    EventsQuery,
-    MessageAnswerSerializer,
-    MessageRequestSerializer,
-    ModelListSerializer,
-    Offset,
-    TurnSerializer,
-)
 from chat.streaming import events
 from chat.viewsets import LoopViewSet
 from sessions_api.api.schema import RECORD
@@ -49,14 +40,14 @@ from web.openapi import answer, examples_of
 from web.responses import Stream
 
 IDEMPOTENCY_KEY = re.compile(r"[\x20-\x7e]{1,255}")
-LAST_EVENT_ID = Offset()
+LAST_EVENT_ID = serializers.Offset()
 
 
 class TurnViewSet(LoopViewSet, ABC):
     """What the endpoints that start a turn share."""
 
     scopes = {"create": (Scope.CHAT,)}
-    body: serializers.Serializer[Any]  # one instance serves all requests: validating keeps no state
+    body: Serializer[Any]  # one instance serves all requests: validating keeps no state
 
     @abstractmethod
     def plan(self, question: dict[str, Any], caller: Caller) -> tuple[NewTurn, TurnOptions]:
@@ -129,7 +120,7 @@ def idempotency_key(request: Request) -> str | None:
     """The client's name for its request, which makes a repetition safe. Raises `ValidationError`."""
     key = request.META.get("HTTP_IDEMPOTENCY_KEY")
     if key is not None and not IDEMPOTENCY_KEY.fullmatch(key):
-        raise serializers.ValidationError({"Idempotency-Key": [_("Use 1 to 255 printable ASCII characters.")]})
+        raise ValidationError({"Idempotency-Key": [_("Use 1 to 255 printable ASCII characters.")]})
     return None if key is None else str(key)
 
 
@@ -149,11 +140,11 @@ def _headers(turn: FollowedTurn) -> dict[str, str]:
         summary="Say something to the bank's assistant",
         description="Stores the message, sends the session's history to the model, stores its reply and answers with "
         "it. Without a session_id, or with one that is not known, a session begins.",
-        request=MessageRequestSerializer,
+        request=serializers.MessageRequestSerializer,
         examples=examples_of(
             {"nova sessão": schema.NEW_MESSAGE, "mesma sessão": schema.NEXT_MESSAGE}, request_only=True
         ),
-        responses=answer(MessageAnswerSerializer, {"resposta": schema.MESSAGE_ANSWER})
+        responses=answer(serializers.MessageAnswerSerializer, {"resposta": schema.MESSAGE_ANSWER})
         | schema.events_of(schema.MESSAGE_ANSWER, schema.WHEN_STREAMED)
         | schema.START_ERRORS,
     )
@@ -161,7 +152,7 @@ def _headers(turn: FollowedTurn) -> dict[str, str]:
 class MessageViewSet(TurnViewSet):
     """The bank's assistant: POST /api/message."""
 
-    body = MessageRequestSerializer()
+    body = serializers.MessageRequestSerializer()
 
     def plan(self, question: dict[str, Any], caller: Caller) -> tuple[NewTurn, TurnOptions]:
         timing = question.get("timing_metadata")
@@ -187,9 +178,9 @@ class MessageViewSet(TurnViewSet):
         summary="Say something to a model",
         description="As POST /api/message, with the model and the system prompt of your choice. The session remembers "
         "both.",
-        request=ChatRequestSerializer,
+        request=serializers.ChatRequestSerializer,
         examples=examples_of(schema.CHATS, request_only=True),
-        responses=answer(ChatAnswerSerializer, {"resposta": schema.CHAT_ANSWER})
+        responses=answer(serializers.ChatAnswerSerializer, {"resposta": schema.CHAT_ANSWER})
         | schema.events_of(schema.CHAT_ANSWER, schema.WHEN_STREAMED)
         | schema.START_ERRORS,
     )
@@ -197,7 +188,7 @@ class MessageViewSet(TurnViewSet):
 class ChatViewSet(TurnViewSet):
     """Any model, any system prompt: POST /chat."""
 
-    body = ChatRequestSerializer()
+    body = serializers.ChatRequestSerializer()
 
     def plan(self, question: dict[str, Any], caller: Caller) -> tuple[NewTurn, TurnOptions]:
         new = NewTurn(
@@ -242,7 +233,8 @@ class ModelsViewSet(LoopViewSet):
         summary="The models on offer",
         description="The provider's own list, which the server keeps for some minutes. Works without a key.",
         auth=OPTIONAL_KEY,
-        responses=answer(ModelListSerializer, {"modelos": schema.MODELS}) | errors(*CALLER, *schema.PROVIDER),
+        responses=answer(serializers.ModelListSerializer, {"modelos": schema.MODELS})
+        | errors(*CALLER, *schema.PROVIDER),
     )
     async def list(self, request: Request) -> Response:
         try:
@@ -262,7 +254,7 @@ class TurnsViewSet(LoopViewSet):
         summary="A turn's state",
         description="While it runs: the text so far. When it is done: its answer, or why there is none.",
         parameters=[schema.ABOUT_TURN],
-        responses=answer(TurnSerializer, {"concluído": schema.COMPLETED, "em andamento": schema.PENDING})
+        responses=answer(serializers.TurnSerializer, {"concluído": schema.COMPLETED, "em andamento": schema.PENDING})
         | errors(*RECORD, "turn_not_found", "not_found"),
     )
     async def retrieve(self, request: Request, turn_id: str) -> Response:
@@ -278,7 +270,7 @@ class TurnsViewSet(LoopViewSet):
         summary="Take a turn's stream up again",
         description="From a character of the reply on, while the turn runs and after, on any worker. Its `done` has "
         "the keys of POST /chat's answer, whichever address began the turn.",
-        parameters=[schema.ABOUT_TURN, EventsQuery, schema.LAST_EVENT_ID, schema.OMITTED],
+        parameters=[schema.ABOUT_TURN, serializers.EventsQuery, schema.LAST_EVENT_ID, schema.OMITTED],
         responses=schema.events_of(schema.CHAT_ANSWER)
         | errors(
             *RECORD,
@@ -302,7 +294,7 @@ class TurnsViewSet(LoopViewSet):
         "turn that has ended is answered as it is.",
         parameters=[schema.ABOUT_TURN],
         request=None,
-        responses=answer(TurnSerializer, {"cancelado": schema.CANCELLED, "já concluído": schema.COMPLETED})
+        responses=answer(serializers.TurnSerializer, {"cancelado": schema.CANCELLED, "já concluído": schema.COMPLETED})
         | errors(*RECORD, "turn_not_found", "not_found"),
     )
     async def cancel(self, request: Request, turn_id: str) -> Response:
@@ -318,7 +310,7 @@ def offset_of(request: Request) -> int:
     """The character from which a stream is resumed. Raises `ValidationError`."""
     try:
         last = LAST_EVENT_ID.run_validation(request.META.get("HTTP_LAST_EVENT_ID", ""))
-    except serializers.ValidationError as problem:
-        raise serializers.ValidationError({"Last-Event-ID": problem.detail}) from None
-    after = EventsQuery.read(request)["after"]
+    except ValidationError as problem:
+        raise ValidationError({"Last-Event-ID": problem.detail}) from None
+    after = serializers.EventsQuery.read(request)["after"]
     return next((place for place in (last, after) if place is not None), 0)

@@ -125,7 +125,7 @@ class SessionAdmin(ExportActions, PageWithMore):
 
     @admin.display(description=_("tokens"))
     def tokens(self, session: Session) -> int:
-        return session.prompt_tokens + session.completion_tokens
+        return session.total_tokens
 
     @admin.display(description=_("cost (USD)"))
     def cost_usd(self, session: Session) -> str:

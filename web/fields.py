@@ -5,7 +5,7 @@ import math
 from functools import cache
 from typing import Any, Self, cast
 
-from django.core.validators import RegexValidator
+from django.core.validators import ProhibitNullCharactersValidator, RegexValidator
 from django.utils.text import format_lazy
 from django.utils.translation import gettext_lazy as _
 from drf_spectacular.utils import extend_schema_field
@@ -13,6 +13,7 @@ from rest_framework import serializers
 from rest_framework.fields import empty
 from rest_framework.request import Request
 from rest_framework.utils.formatting import lazy_format
+from rest_framework.validators import ProhibitSurrogateCharactersValidator
 
 MAX_METADATA_BYTES = 16_384
 SESSION_ID = RegexValidator(r"^[A-Za-z0-9._:-]{1,128}\Z", _("Use 1 to 128 characters out of A-Z a-z 0-9 . _ : -"))
@@ -31,10 +32,12 @@ class InEveryLanguage(serializers.Field):
 
 
 class Text(InEveryLanguage, serializers.CharField):
-    """A string. White space is kept as it came."""
+    """A string. White space is kept as it came. The parser has refused what DRF would look for again."""
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(trim_whitespace=False, **kwargs)
+        again = (ProhibitNullCharactersValidator, ProhibitSurrogateCharactersValidator)
+        self.validators = [validator for validator in self.validators if not isinstance(validator, again)]
 
     def to_internal_value(self, data: Any) -> str:
         if not isinstance(data, str):

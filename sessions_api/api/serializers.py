@@ -50,14 +50,6 @@ class TotalsSerializer(serializers.Serializer[Session]):
     total_tokens = Count()
     cost = serializers.FloatField(min_value=0, help_text="USD, as far as the provider named prices.")
 
-    def to_representation(self, session: Session) -> dict[str, Any]:
-        return {
-            "prompt_tokens": session.prompt_tokens,
-            "completion_tokens": session.completion_tokens,
-            "total_tokens": session.prompt_tokens + session.completion_tokens,
-            "cost": float(session.cost),
-        }
-
 
 class SessionSerializer(serializers.Serializer[Session]):
     """A conversation without its messages."""

@@ -14,7 +14,7 @@ from access.callers import caller_of
 from access.models import Scope
 from access.schema import errors
 from sessions_api import search
-from sessions_api.api import feedback, pagination, schema
+from sessions_api.api import feedback, pagination, queries, schema, serializers
 from sessions_api.api.base import (
     ALL_OWNERS,
     RecordViewSet,
@@ -26,30 +26,7 @@ from sessions_api.api.base import (
     owner_asked,
 )
 from sessions_api.api.forks import fork
-from sessions_api.api.queries import (
-    EraseQuery,
-    FilterQuery,
-    IncludeQuery,
-    MessagesQuery,
-    OwnerQuery,
-    PlaceQuery,
-    SessionIdsQuery,
-    SessionsQuery,
-)
-from sessions_api.api.schema import ABOUT_MESSAGE, BODY, IN_SESSION, RECORD
-from sessions_api.api.serializers import (
-    ForkSerializer,
-    MessageFeedbackSerializer,
-    MessagePageSerializer,
-    MessageSerializer,
-    OpinionSerializer,
-    RemovedSerializer,
-    SessionIdsSerializer,
-    SessionPageSerializer,
-    SessionPatchSerializer,
-    SessionSerializer,
-    SessionWithMessagesSerializer,
-)
+from sessions_api.api.schema import BODY, IN_SESSION, RECORD
 from sessions_api.models import Message, Session, new_public_id
 from sessions_api.retention import erasure
 from web.errors import ApiError
@@ -76,12 +53,12 @@ class SessionsViewSet(RecordViewSet):
         operation_id="listSessions",
         summary="Your sessions",
         description="Last active first.",
-        parameters=[SessionsQuery, FilterQuery, OwnerQuery],
-        responses=answer(SessionPageSerializer, {"sessões": schema.SESSION_PAGE})
+        parameters=[queries.SessionsQuery, queries.FilterQuery, queries.OwnerQuery],
+        responses=answer(serializers.SessionPageSerializer, {"sessões": schema.SESSION_PAGE})
         | errors(*RECORD, problems={"limit": "Use um número inteiro de 1 a 100."}),
     )
     def list(self, request: Request) -> Response:
-        asked = SessionsQuery.read(request)
+        asked = queries.SessionsQuery.read(request)
         page, following = pagination.page_of_sessions(request, filtered(request, asked["cursor"]), **asked)
         audit_list(request, len(page))
         return Response({"data": serialize(request, page, many=True), "next": following})
@@ -90,8 +67,8 @@ class SessionsViewSet(RecordViewSet):
         operation_id="getSession",
         summary="A session",
         description="What it is, what it took, and its newest messages.",
-        parameters=[IN_SESSION, IncludeQuery, OwnerQuery],
-        responses=answer(SessionWithMessagesSerializer, {"sessão": schema.SESSION_WITH_MESSAGES})
+        parameters=[IN_SESSION, queries.IncludeQuery, queries.OwnerQuery],
+        responses=answer(serializers.SessionWithMessagesSerializer, {"sessão": schema.SESSION_WITH_MESSAGES})
         | errors(*RECORD, "session_not_found"),
     )
     def retrieve(self, request: Request, session_id: str) -> Response:
@@ -104,31 +81,31 @@ class SessionsViewSet(RecordViewSet):
         summary="Change a session",
         description="What is left out stays as it is; metadata is replaced as a whole.",
         parameters=[IN_SESSION],
-        request=SessionPatchSerializer,
+        request=serializers.SessionPatchSerializer,
         examples=examples_of({"título": schema.CHANGES}, request_only=True),
-        responses=answer(SessionSerializer, {"sessão": schema.SESSION})
+        responses=answer(serializers.SessionSerializer, {"sessão": schema.SESSION})
         | errors(*RECORD, *BODY, "session_not_found", problems={"title": "Não é um string válido."}),
     )
     def partial_update(self, request: Request, session_id: str) -> Response:
-        changes = without_nulls(SessionPatchSerializer().run_validation(request.data))
+        changes = without_nulls(serializers.SessionPatchSerializer().run_validation(request.data))
         session = find_session(request, session_id)
         for name, value in changes.items():
             setattr(session, name, value)
         with transaction.atomic():
             session.save(update_fields=changes)
             audit_session(request, audit.Action.CHANGED, session, fields=sorted(changes))
-        return Response(SessionSerializer(session).data)
+        return Response(serializers.SessionSerializer(session).data)
 
     @extend_schema(
         operation_id="deleteSession",
         summary="Remove a session",
         description=schema.REMOVE,
-        parameters=[IN_SESSION, EraseQuery],
-        responses=answer(RemovedSerializer, {"removida": schema.REMOVED})
+        parameters=[IN_SESSION, queries.EraseQuery],
+        responses=answer(serializers.RemovedSerializer, {"removida": schema.REMOVED})
         | errors(*RECORD, "session_not_found", problems={"erase": "Use true ou false."}),
     )
     def destroy(self, request: Request, session_id: str) -> Response:
-        erasing = EraseQuery.read(request)["erase"]
+        erasing = queries.EraseQuery.read(request)["erase"]
         caller_of(request).require(Scope.ERASE if erasing else Scope.WRITE)
         session = find_session(request, session_id)
         gone = erasing or settings.SESSION_CLOSED_RETENTION_HOURS == 0
@@ -142,14 +119,14 @@ class SessionsViewSet(RecordViewSet):
         operation_id="listMessages",
         summary="A session's messages",
         description="The whole conversation, page by page.",
-        parameters=[IN_SESSION, MessagesQuery, PlaceQuery, IncludeQuery, OwnerQuery],
-        responses=answer(MessagePageSerializer, {"mensagens": schema.MESSAGE_PAGE})
+        parameters=[IN_SESSION, queries.MessagesQuery, queries.PlaceQuery, queries.IncludeQuery, queries.OwnerQuery],
+        responses=answer(serializers.MessagePageSerializer, {"mensagens": schema.MESSAGE_PAGE})
         | errors(*RECORD, "session_not_found", problems={"order": "Use asc ou desc."}),
     )
     def messages(self, request: Request, session_id: str) -> Response:
-        limit = MessagesQuery.read(request)["limit"]
+        limit = queries.MessagesQuery.read(request)["limit"]
         messages = messages_of(request, find_to_read(request, session_id))
-        page, following = pagination.page_of_messages(request, messages, limit, **PlaceQuery.read(request))
+        page, following = pagination.page_of_messages(request, messages, limit, **queries.PlaceQuery.read(request))
         return Response({"data": serialize_messages(page), "next": following})
 
     @extend_schema(
@@ -158,21 +135,21 @@ class SessionsViewSet(RecordViewSet):
         description="A new session with what was said up to the end of a turn: all of it without `after_turn`, nothing "
         "where that is null. Superseded messages are left out; the copies cost nothing, and so have no usage.",
         parameters=[IN_SESSION],
-        request=ForkSerializer,
+        request=serializers.ForkSerializer,
         examples=examples_of({"até um turno": {"after_turn": schema.TURN_ID}}, request_only=True),
-        responses=answer(SessionSerializer, {"cópia": schema.COPY}, 201)
+        responses=answer(serializers.SessionSerializer, {"cópia": schema.COPY}, 201)
         | errors(
             *RECORD, *BODY, "session_not_found", "turn_not_found", "session_busy", "session_exists",
             problems={"session_id": "Use de 1 a 128 caracteres dentre A-Z a-z 0-9 . _ : -"},
         ),
     )  # fmt: skip
     def fork(self, request: Request, session_id: str) -> Response:
-        wanted = ForkSerializer().run_validation(request.data)
+        wanted = serializers.ForkSerializer().run_validation(request.data)
         after_turn = (wanted["after_turn"] or "") if "after_turn" in wanted else None
         session = find_session(request, session_id)
         copy = fork(session, after_turn, wanted.get("session_id") or new_public_id())
         audit_session(request, audit.Action.FORKED, copy, of=session.session_id)
-        return Response(SessionSerializer(copy).data, status=201)
+        return Response(serializers.SessionSerializer(copy).data, status=201)
 
 
 @extend_schema_view(
@@ -188,12 +165,12 @@ class SessionIdsViewSet(SessionsViewSet):
         operation_id="listSessionIds",
         summary="Your sessions' ids",
         description="Last active first.",
-        parameters=[SessionIdsQuery, OwnerQuery],
-        responses=answer(SessionIdsSerializer, {"sessões": schema.SESSION_IDS})
+        parameters=[queries.SessionIdsQuery, queries.OwnerQuery],
+        responses=answer(serializers.SessionIdsSerializer, {"sessões": schema.SESSION_IDS})
         | errors(*RECORD, problems={"limit": "Use um número inteiro de 1 a 1000."}),
     )
     def list(self, request: Request) -> Response:
-        asked = SessionIdsQuery.read(request)
+        asked = queries.SessionIdsQuery.read(request)
         sessions = open_sessions(request)
         page, following = pagination.page_of_sessions(request, sessions.only("session_id", "last_activity_at"), **asked)
         audit_list(request, len(page))
@@ -211,38 +188,38 @@ class FeedbackViewSet(RecordViewSet):
         operation_id="giveFeedback",
         summary="Say what you think of a reply",
         description="The newest opinion counts; a rating of null takes it back.",
-        parameters=[ABOUT_MESSAGE],
-        request=OpinionSerializer,
+        parameters=[schema.ABOUT_MESSAGE],
+        request=serializers.OpinionSerializer,
         examples=examples_of({"boa": schema.OPINION}, request_only=True),
-        responses=answer(MessageFeedbackSerializer, {"avaliada": schema.FEEDBACK})
+        responses=answer(serializers.MessageFeedbackSerializer, {"avaliada": schema.FEEDBACK})
         | errors(*RECORD, *BODY, "message_not_found", problems={"rating": "Use “up”, “down” ou null."}),
     )
     def create(self, request: Request, message_id: str) -> Response:
-        opinion = OpinionSerializer().run_validation(request.data)
+        opinion = serializers.OpinionSerializer().run_validation(request.data)
         reply = feedback.find_reply(caller_of(request).owner, message_id)
         kept = feedback.give(reply, opinion["rating"], opinion.get("comment") or "")
-        return Response(MessageFeedbackSerializer({"id": reply.public_id, "feedback": kept}).data)
+        return Response(serializers.MessageFeedbackSerializer({"id": reply.public_id, "feedback": kept}).data)
 
 
 def serialize(request: Request, sessions: Any, *, many: bool = False) -> Any:
     """A session, or many, and whose they are where the request names an owner."""
-    return SessionSerializer(sessions, many=many, context={"with_owner": bool(owner_asked(request))}).data
+    return serializers.SessionSerializer(sessions, many=many, context={"with_owner": bool(owner_asked(request))}).data
 
 
 def serialize_messages(messages: list[Message]) -> Any:
     """Messages of one session."""
-    return MessageSerializer(messages, many=True, context={"feedback": feedback.by_position(messages)}).data
+    return serializers.MessageSerializer(messages, many=True, context={"feedback": feedback.by_position(messages)}).data
 
 
 def messages_of(request: Request, session: Session) -> QuerySet[Message]:
     """The conversation as it stands; with `?include=superseded` also what a later turn took the place of."""
-    included = IncludeQuery.read(request)["include"]
+    included = queries.IncludeQuery.read(request)["include"]
     return session.messages.all() if included else session.messages.filter(superseded_at=None)
 
 
 def filtered(request: Request, cursor: pagination.Cursor | None) -> QuerySet[Session]:
     """The sessions that the request asks for, those of other pages included."""
-    sessions, asked = open_sessions(request), FilterQuery.read(request)
+    sessions, asked = open_sessions(request), queries.FilterQuery.read(request)
     if asked["since"]:
         sessions = sessions.filter(last_activity_at__gte=asked["since"])
     if asked["until"]:

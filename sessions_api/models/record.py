@@ -69,6 +69,10 @@ class Session(models.Model):
     def __str__(self) -> str:
         return self.title or self.session_id
 
+    @property
+    def total_tokens(self) -> int:
+        return self.prompt_tokens + self.completion_tokens
+
 
 class Message(models.Model):
     """One message of a session. A turn is a question and its reply, which share `turn_id`.
