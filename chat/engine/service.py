@@ -19,7 +19,7 @@ from access.limits import LimitStatus
 from chat.engine.catalogue import Catalogue
 from chat.engine.facts import service_facts
 from chat.engine.following import FollowedTurn, StoredTurn, find_reply
-from chat.engine.titles import entitle, is_wanted
+from chat.engine.titles import ask_for_title, is_wanted
 from chat.engine.turn import IdempotencyKeyUsed, Turn, TurnOptions
 from chat.engine.upkeep import Upkeep
 from chat.providers import get_provider
@@ -75,7 +75,7 @@ class Service:
             if known is None:
                 raise refusal
             return await self._replay(new, known)
-        elif self._crowds(new.owner, options.limits.turns_in_flight):
+        elif self._is_crowded(new.owner, options.limits.turns_in_flight):
             self.provider.release()
             raise ApiError("rate_limited", detail_code="turns_in_flight", retry_after=1, limit="turns_in_flight")
         else:
@@ -90,10 +90,10 @@ class Service:
         """Why no turn may begin now; `None` where one may."""
         if self.stopping or len(self.running) >= settings.MAX_TURNS_IN_FLIGHT:
             return ApiError("overloaded", retry_after=1)
-        closed_for = self.provider.try_acquire()
-        return ApiError("provider_unavailable", retry_after=closed_for) if closed_for > 0 else None
+        wait = self.provider.try_acquire()
+        return ApiError("provider_unavailable", retry_after=wait) if wait > 0 else None
 
-    def _crowds(self, owner: str, turns_in_flight: int) -> bool:
+    def _is_crowded(self, owner: str, turns_in_flight: int) -> bool:
         """Whether an owner with a limit has so many turns here, most of them waiting, that others find no room."""
         return bool(turns_in_flight) and self._owners[owner] >= turns_in_flight + settings.MAX_TURNS_IN_FLIGHT // 4
 
@@ -114,7 +114,7 @@ class Service:
 
     def _forget(self, turn: Turn) -> None:
         if is_wanted(turn) and not self.stopping:
-            task = asyncio.create_task(self._entitle(turn))
+            task = asyncio.create_task(self._ask_for_title(turn))
             self._titles.add(task)
             task.add_done_callback(self._titles.discard)
         self.running.pop(turn.turn_id, None)
@@ -124,9 +124,9 @@ class Service:
         if turn.new.owned_key:
             self._keyed.pop(turn.new.owned_key, None)
 
-    async def _entitle(self, turn: Turn) -> None:
+    async def _ask_for_title(self, turn: Turn) -> None:
         try:
-            await entitle(turn)
+            await ask_for_title(turn)
         except Exception as problem:
             record(problem)
 

@@ -35,10 +35,10 @@ def is_wanted(turn: Turn) -> bool:
     """Whether this was a conversation's first turn, and it completed with text."""
     first = turn.begun is not None and turn.begun.position == 1
     completed = turn.outcome is not None and turn.outcome.status == "completed"
-    return bool(settings.AUTO_TITLE and turn.provider.entitles and first and completed and turn.text.strip())
+    return bool(settings.AUTO_TITLE and turn.provider.gives_titles and first and completed and turn.text.strip())
 
 
-async def entitle(turn: Turn) -> None:
+async def ask_for_title(turn: Turn) -> None:
     """Ask for a title, and store it with its usage. The old title stays where anything fails.
 
     Nobody waits for it. It asks once, and only while the provider works.
@@ -78,13 +78,13 @@ def _estimated(messages: list[ChatMessage], text: str) -> Usage:
 def _title(turn: Turn, title: str, usage: Usage) -> Title:
     assert turn.begun is not None  # noqa: S101 - is_wanted has looked
     cost = (usage.cost or Decimal()).quantize(CENT_FRACTION)
-    entitled = Title(
+    titled = Title(
         turn.begun.session_pk, title_of(turn.new.question), title, usage.prompt_tokens, usage.completion_tokens, cost
     )
     if turn.new.quote is None:
-        return entitled
+        return titled
     settlement = Settlement(f"title-{turn.turn_id}"[:32], usage.prompt_tokens + usage.completion_tokens, cost)
-    return replace(entitled, owner=turn.new.owner, settlement=settlement)
+    return replace(titled, owner=turn.new.owner, settlement=settlement)
 
 
 def cleaned(text: str) -> str:

@@ -42,7 +42,7 @@ class Upkeep:
             stored |= {turn.turn_id: (now, len(turn.text)) for turn in due}
             try:
                 await asyncio.gather(
-                    self._heed_cancellations(),
+                    self._apply_cancellations(),
                     self._abandon_unsure(),
                     self._watch_keys(),
                     *(self._store_progress(turn) for turn in due),
@@ -50,7 +50,7 @@ class Upkeep:
             except Exception as problem:  # the next beat is due all the same: without it, turns would count as dead
                 record(problem)
 
-    async def _heed_cancellations(self) -> None:
+    async def _apply_cancellations(self) -> None:
         if self._running:
             with contextlib.suppress(DatabaseProblem):  # the turns notice it themselves
                 for turn_id in await writer.run(find_cancellations, None):

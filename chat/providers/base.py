@@ -96,7 +96,7 @@ class Provider(ABC):
 
     name: str
     default_model: str
-    entitles = True  # whether its models can give a conversation a title
+    gives_titles = True  # whether its models can give a conversation a title
 
     @abstractmethod
     def stream(self, messages: Sequence[ChatMessage], options: Options) -> AsyncGenerator[Piece]:

@@ -56,16 +56,16 @@ class Circuit:
     def is_open(self) -> bool:
         return self._next_try is not None
 
-    def closed_for(self) -> float:
+    def wait_seconds(self) -> float:
         """Seconds until a request may go; 0.0 where it may go now. Only `enter` lets it go."""
         return 0.0 if self._next_try is None else max(0.0, self._next_try - self._clock())
 
     def try_acquire(self) -> float:
-        """As `closed_for`, for a turn that is stored before its request is sent. Lets one turn begin per cool-down.
+        """As `wait_seconds`, for a turn that is stored before its request is sent. Lets one turn begin per cool-down.
 
         Without this, all turns that ask before the probe is sent would be stored, and fail.
         """
-        wait = self.closed_for()
+        wait = self.wait_seconds()
         if self._next_try is None or wait:
             return wait
         now = self._clock()
@@ -82,7 +82,7 @@ class Circuit:
         """A ticket for one request, which has to end it. Raises `ProviderError` while the circuit is open."""
         if self._next_try is None:
             return Ticket(self, self._period)
-        wait = self.closed_for()
+        wait = self.wait_seconds()
         if wait > 0:
             raise ProviderError("provider_unavailable", "the circuit is open", retryable=True, retry_after=wait)
         self._next_try = self._clock() + self._cool_down  # for another probe, in case this one hangs
@@ -97,8 +97,8 @@ class Circuit:
             self._close(half_open=False)
             logger.warning("the provider %s answers again", self._name)
 
-    def refused_a_key(self, ticket: "Ticket") -> None:
-        """Half-opens an open circuit: callers with made-up keys could send every probe, and keep good keys out."""
+    def key_refused(self, ticket: "Ticket") -> None:
+        """Half-opens an open circuit. Otherwise callers with made-up keys could send all probes, and keep good keys out."""
         if self._next_try is not None and ticket.period == self._period:
             self._close(half_open=True)
             self._failures = self._threshold - 1
@@ -113,7 +113,7 @@ class Circuit:
         elif ticket is self._probe:  # after a probe that hung, a later one decides
             self._next_try, self._probe = self._clock() + self._cool_down, None
 
-    def left(self, ticket: "Ticket") -> None:
+    def ended_without_news(self, ticket: "Ticket") -> None:
         """The request ended and told nothing of the provider: the next one may probe at once."""
         if ticket is self._probe:
             self._next_try, self._probe = self._clock(), None
@@ -159,9 +159,9 @@ class Ticket:
         elif isinstance(problem, ProviderError) and is_outage(problem):
             self._circuit.failed(self, problem)
         elif isinstance(problem, ProviderError) and problem.code in KEYS_REFUSED:
-            self._circuit.refused_a_key(self)
+            self._circuit.key_refused(self)
         else:
-            self._circuit.left(self)
+            self._circuit.ended_without_news(self)
 
     def __enter__(self) -> "Ticket":
         return self

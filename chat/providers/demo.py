@@ -38,7 +38,7 @@ class Demo(Provider):
     """
 
     name = "demo"
-    entitles = False
+    gives_titles = False
     default_model = MODEL
 
     def __init__(self, *, delay: float = 0.0) -> None:

@@ -180,7 +180,7 @@ class OpenAICompatible(Provider):
             except errors.NotAcceptedError as refusal:
                 ticket.end(refusal)
                 asked = refusal.retry_after or 0.0
-                if attempt >= self.retries or asked > MAX_WAIT or self._circuit.closed_for():
+                if attempt >= self.retries or asked > MAX_WAIT or self._circuit.wait_seconds():
                     raise
             except BaseException as exc:  # the circuit has to know of a cancelled request too
                 ticket.end(exc)

@@ -38,15 +38,15 @@ def opened(circuit: Circuit) -> Circuit:
 
 def probing(circuit: Circuit, clock: Clock) -> Ticket:
     """The probe of an open circuit, as soon as it is allowed."""
-    clock.now += circuit.closed_for()
+    clock.now += circuit.wait_seconds()
     return circuit.enter()
 
 
 def test_it_opens_when_so_many_in_a_row_have_failed(circuit: Circuit) -> None:
     fail(circuit, THRESHOLD - 1)
-    assert circuit.closed_for() == 0
+    assert circuit.wait_seconds() == 0
     fail(circuit)
-    assert circuit.closed_for() == COOL_DOWN
+    assert circuit.wait_seconds() == COOL_DOWN
 
 
 def test_one_turn_begins_per_cool_down(circuit: Circuit, clock: Clock) -> None:
@@ -78,7 +78,7 @@ def test_a_success_begins_the_count_again(circuit: Circuit) -> None:
     fail(circuit, THRESHOLD - 1)
     circuit.enter().succeeded()
     fail(circuit, THRESHOLD - 1)
-    assert circuit.closed_for() == 0
+    assert circuit.wait_seconds() == 0
 
 
 def test_what_says_nothing_about_the_provider_neither_counts_nor_begins_the_count_again(circuit: Circuit) -> None:
@@ -86,9 +86,9 @@ def test_what_says_nothing_about_the_provider_neither_counts_nor_begins_the_coun
         fail(circuit)
         circuit.enter().end(other)
     fail(circuit, THRESHOLD - 4)
-    assert circuit.closed_for() == 0
+    assert circuit.wait_seconds() == 0
     fail(circuit)
-    assert circuit.closed_for() > 0
+    assert circuit.wait_seconds() > 0
 
 
 def test_while_open_it_says_when_to_come_back_and_that_nothing_was_billed(circuit: Circuit, clock: Clock) -> None:
@@ -104,7 +104,7 @@ def test_while_open_it_says_when_to_come_back_and_that_nothing_was_billed(circui
 def test_one_probe_goes_after_the_cool_down(circuit: Circuit, clock: Clock) -> None:
     opened(circuit)
     clock.now += COOL_DOWN
-    assert circuit.closed_for() == circuit.closed_for() == 0  # a question reserves no probe
+    assert circuit.wait_seconds() == circuit.wait_seconds() == 0  # a question reserves no probe
     assert circuit.enter().is_probe
     with pytest.raises(ProviderError):
         circuit.enter()
@@ -112,17 +112,17 @@ def test_one_probe_goes_after_the_cool_down(circuit: Circuit, clock: Clock) -> N
 
 def test_a_probe_that_succeeds_closes_it_for_all(circuit: Circuit, clock: Clock) -> None:
     probing(opened(circuit), clock).succeeded()
-    assert circuit.closed_for() == 0
+    assert circuit.wait_seconds() == 0
     assert not circuit.enter().is_probe
     fail(circuit, THRESHOLD - 1)
-    assert circuit.closed_for() == 0
+    assert circuit.wait_seconds() == 0
 
 
 def test_a_probe_that_fails_begins_another_cool_down(circuit: Circuit, clock: Clock) -> None:
     probe = probing(opened(circuit), clock)
     clock.now += 1
     probe.end(DOWN)
-    assert circuit.closed_for() == COOL_DOWN
+    assert circuit.wait_seconds() == COOL_DOWN
 
 
 @pytest.mark.parametrize("end", [asyncio.CancelledError(), GeneratorExit(), UNKNOWN, KeyError("ours")])
@@ -130,7 +130,7 @@ def test_a_probe_that_tells_nothing_gives_its_place_to_the_next(
     circuit: Circuit, clock: Clock, end: BaseException
 ) -> None:
     probing(opened(circuit), clock).end(end)
-    assert circuit.closed_for() == 0
+    assert circuit.wait_seconds() == 0
     assert circuit.enter().is_probe
 
 
@@ -142,7 +142,7 @@ def test_a_probe_whose_key_is_refused_lets_all_others_in(circuit: Circuit, clock
     assert not any(circuit.enter().is_probe for _ in range(3))
     circuit.enter().succeeded()
     fail(circuit, THRESHOLD - 1)
-    assert circuit.closed_for() == 0
+    assert circuit.wait_seconds() == 0
 
 
 def test_after_a_refused_key_one_failure_opens_it_again(circuit: Circuit, clock: Clock) -> None:
@@ -151,26 +151,26 @@ def test_after_a_refused_key_one_failure_opens_it_again(circuit: Circuit, clock:
     sent = [circuit.enter() for _ in range(3)]
     sent[0].end(REFUSED)
     sent[1].end(DOWN)
-    assert circuit.closed_for() == COOL_DOWN
+    assert circuit.wait_seconds() == COOL_DOWN
     clock.now += 1
     sent[2].end(DOWN)
-    assert circuit.closed_for() == COOL_DOWN - 1
+    assert circuit.wait_seconds() == COOL_DOWN - 1
 
 
 def test_a_probe_that_hangs_is_followed_by_another_which_decides(circuit: Circuit, clock: Clock) -> None:
     hanging = probing(opened(circuit), clock)
-    assert circuit.closed_for() == COOL_DOWN
+    assert circuit.wait_seconds() == COOL_DOWN
     probing(circuit, clock)
     clock.now += 0.5
     hanging.end(DOWN)
-    assert circuit.closed_for() == COOL_DOWN - 0.5
+    assert circuit.wait_seconds() == COOL_DOWN - 0.5
 
 
 def test_a_hanging_probe_that_leaves_does_not_let_in_more_than_one(circuit: Circuit, clock: Clock) -> None:
     hanging = probing(opened(circuit), clock)
     probing(circuit, clock)
     hanging.end(asyncio.CancelledError())
-    assert circuit.closed_for() == COOL_DOWN
+    assert circuit.wait_seconds() == COOL_DOWN
 
 
 def test_a_hanging_probe_that_fails_after_another_succeeded_does_not_count(circuit: Circuit, clock: Clock) -> None:
@@ -178,7 +178,7 @@ def test_a_hanging_probe_that_fails_after_another_succeeded_does_not_count(circu
     probing(circuit, clock).succeeded()
     hanging.end(DOWN)
     fail(circuit, THRESHOLD - 1)
-    assert circuit.closed_for() == 0
+    assert circuit.wait_seconds() == 0
 
 
 def test_a_slow_probe_that_succeeds_closes_it_whatever_those_after_it_do(circuit: Circuit, clock: Clock) -> None:
@@ -196,26 +196,26 @@ def test_what_was_sent_before_it_opened_and_fails_later_changes_nothing(circuit:
     clock.now += 1
     for ticket in late[:THRESHOLD]:
         ticket.end(DOWN)
-    assert circuit.closed_for() == COOL_DOWN - 1
+    assert circuit.wait_seconds() == COOL_DOWN - 1
     probing(circuit, clock).succeeded()
     for ticket in late[THRESHOLD:]:
         ticket.end(DOWN)
     fail(circuit, THRESHOLD - 1)
-    assert circuit.closed_for() == 0
+    assert circuit.wait_seconds() == 0
 
 
 def test_what_was_sent_before_it_opened_and_succeeds_later_does_not_close_it(circuit: Circuit) -> None:
     early = circuit.enter()
     opened(circuit)
     early.succeeded()
-    assert circuit.closed_for() > 0
+    assert circuit.wait_seconds() > 0
 
 
 def test_a_ticket_counts_once(circuit: Circuit) -> None:
     ticket = circuit.enter()
     for _ in range(THRESHOLD):
         ticket.end(DOWN)
-    assert circuit.closed_for() == 0
+    assert circuit.wait_seconds() == 0
 
 
 def test_it_says_in_the_log_when_it_opens_and_when_it_closes(

@@ -74,16 +74,16 @@ def entitling(_upstream: Upstream, tmp_path_factory: pytest.TempPathFactory) -> 
         yield service
 
 
-def entitled(caller: Caller, session: str, title: str) -> bool:
+def has_title(caller: Caller, session: str, title: str) -> bool:
     return bool(caller.session(session)["title"] == title)
 
 
-def test_the_model_entitles_a_conversation_once(entitling: Service, upstream: Upstream) -> None:
+def test_the_model_gives_a_conversation_its_title_once(entitling: Service, upstream: Upstream) -> None:
     caller, session = Caller(entitling), new_id()
     upstream.reply("Vá ao aplicativo.")
     upstream.reply("Limite do cartão")
     answer = caller.chat(LONG, session_id=session)
-    wait_until(lambda: entitled(caller, session, "Limite do cartão"))
+    wait_until(lambda: has_title(caller, session, "Limite do cartão"))
     caller.chat("E agora?", session_id=session)
     assert upstream.count == 3
     request = upstream.requests[1]
@@ -106,7 +106,7 @@ def test_no_title_is_better_than_a_bad_one(entitling: Service, upstream: Upstrea
         assert caller.session(session)["title"] == "Oi, tudo bem?"
 
 
-def test_a_failed_turn_is_not_entitled(entitling: Service, upstream: Upstream) -> None:
+def test_a_failed_turn_gets_no_title(entitling: Service, upstream: Upstream) -> None:
     caller, session = Caller(entitling), new_id()
     upstream.script(scenarios.error_mid_stream())
     assert caller.post("/chat", message="Oi", session_id=session).status_code == 502
@@ -120,7 +120,7 @@ def test_what_it_takes_counts_for_the_owner_s_limits(entitling: Service, upstrea
     upstream.reply("Olá!")
     upstream.reply("Um cumprimento")
     caller.chat("Oi", session_id=session)
-    wait_until(lambda: entitled(caller, session, "Um cumprimento"))
+    wait_until(lambda: has_title(caller, session, "Um cumprimento"))
     caller.chat("Tchau", session_id=new_id())
     (used,) = entitling.sql("SELECT tokens FROM access_account WHERE owner = %s", client.owner)[0]
     assert used == caller.session(session)["usage"]["total_tokens"]
