@@ -98,7 +98,7 @@ class Circuit:
             logger.warning("the provider %s answers again", self._name)
 
     def key_refused(self, ticket: "Ticket") -> None:
-        """Half-opens an open circuit. Otherwise callers with made-up keys could send all probes, and keep good keys out."""
+        """Half-open an open circuit. Otherwise made-up keys could use up all probes, and keep good keys out."""
         if self._next_try is not None and ticket.period == self._period:
             self._close(half_open=True)
             self._failures = self._threshold - 1
