@@ -1,4 +1,4 @@
-"""The admin in a real browser: it works under its policy, and what others wrote is not run in it."""
+"""The admin in a real browser: it works under its policy, and never runs what others wrote."""
 
 import re
 import secrets
@@ -31,7 +31,7 @@ FOREIGN = """async () => {
 
 
 def conversations(service: Service, upstream: Upstream) -> str:
-    """Two, of which texts and titles would like to be run; returns how their ids begin."""
+    """Two sessions with hostile texts and titles; returns the beginning of their ids."""
     caller, prefix = Caller(service), new_id("alheia")
     for number in (1, 2):
         upstream.reply("<script>window.ran = 'resposta'</script> resposta")
@@ -127,7 +127,7 @@ def eventful_conversation(service: Service, upstream: Upstream) -> int:
 def test_axe_finds_nothing_serious_in_the_console(
     service: Service, upstream: Upstream, open_admin: OpenAdmin, watch: Watch, options: dict[str, object]
 ) -> None:
-    watch.expects("Applying inline style")  # axe itself, as it tries things out
+    watch.expects("Applying inline style")  # axe itself causes this
     number, found = eventful_conversation(service, upstream), {}
     page = open_admin("/", **options)
     transcript = f"/admin/sessions_api/session/{number}/change/"

@@ -1,4 +1,4 @@
-"""The chat page in a real browser, with the real service behind it: conversations, and what may happen to them."""
+"""The chat page in a real browser with the real service: conversations, interruptions, edits."""
 
 import re
 import threading
@@ -18,7 +18,7 @@ pytestmark = pytest.mark.browser
 
 
 def begun(chat: Chat, upstream: Upstream, text: str, rest: str) -> threading.Event:
-    """A reply is being written; it goes on with `rest` when the event is set."""
+    """A running reply, which continues with `rest` when the event is set."""
     gate = threading.Event()
     upstream.script(scenarios.gated(gate, scenarios.rest(rest), after=text))
     chat.say("Conte")
@@ -97,7 +97,7 @@ def test_a_message_whose_answer_was_lost_is_not_sent_twice(chat: Chat, upstream:
 
 
 def test_a_message_that_was_on_its_way_arrives_after_a_reload(chat: Chat, upstream: Upstream, watch: Watch) -> None:
-    watch.expects("net::ERR_FAILED", "status of 404")  # the conversation is not there yet
+    watch.expects("net::ERR_FAILED", "status of 404")  # the conversation does not exist yet
     chat.open()
     chat.page.route("**/chat", lambda route: route.abort())
     chat.say("Oi")

@@ -1,4 +1,4 @@
-"""The page that docs/front-end.md describes, on another origin than the service's, in a real browser."""
+"""The page of docs/front-end.md, on another origin than the service, in a real browser."""
 
 import json
 import re
@@ -30,7 +30,7 @@ class Quiet(SimpleHTTPRequestHandler):
 
 @pytest.fixture
 def web_site(tmp_path: Path) -> Iterator[None]:
-    """Somebody's web server with the example as it stands in the documentation, at SITE."""
+    """A web server at SITE with the unmodified example of the documentation."""
     text = (ROOT / "docs/front-end.md").read_text()
     for name, kind in {"bancobot.js": "js", "index.html": "html"}.items():
         (content,) = re.findall(rf"```{kind}\n(.*?)```", text, re.DOTALL)
@@ -70,7 +70,7 @@ def test_the_documented_page_talks_to_the_service(keyed: Service, upstream: Upst
         gate.set()
         expect(page.locator("#about")).to_have_text(re.compile("^[0-9]+ tokens$"))
         expect(reply).to_have_text("O começo e o fim")
-        assert len(upstream.requests[1].messages) == 3  # it went on with the session
+        assert len(upstream.requests[1].messages) == 3  # it continued the session
 
         watch.expects("status of 401")
         say(page, line.url, "bb_errada", "Oi", whole=False)

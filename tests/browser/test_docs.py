@@ -1,4 +1,4 @@
-"""/docs and /redoc in a real browser, under policies that let nothing in from anywhere else."""
+"""/docs and /redoc in a real browser, under policies that allow no other host."""
 
 import pytest
 from playwright.sync_api import Page, expect
@@ -20,7 +20,7 @@ def test_the_documentation_works_under_its_policy(service: Service, page: Page) 
 
 
 def test_redoc_misses_nothing_but_its_makers_logo(service: Service, page: Page, watch: Watch) -> None:
-    watch.expects("redoc.ly")  # refused by the policy, so never asked for
+    watch.expects("redoc.ly")  # refused by the policy, so never requested
     page.goto(f"{service.url}/redoc/")
     expect(page.get_by_role("heading", name="A session's messages")).to_be_visible()
     page.locator(".search-input").press_sequentially("cancel")

@@ -1,4 +1,4 @@
-"""Hostile texts in every place that others write to: in a real browser nothing of them runs, or reaches out."""
+"""Hostile texts in every field that others write: in a real browser none of them runs, or calls another host."""
 
 import json
 import threading
@@ -21,7 +21,7 @@ from tests.support.keys import Client
 
 pytestmark = pytest.mark.browser
 
-# What came into a page otherwise than by its own scripts and templates: attributes, addresses and elements.
+# Attributes, addresses and elements that do not come from the page's own scripts and templates.
 STRANGE = r"""() => {
     const ran = window.pwned !== undefined || Object.prototype.pwned !== undefined;
     const handler = /^on|^srcdoc$/, place = /^(href|src|action|formaction|data)$/;
@@ -37,7 +37,7 @@ STRANGE = r"""() => {
     return [...(ran ? ["it ran"] : []), ...strange.map((element) => element.outerHTML.slice(0, 300))];
 }"""
 
-# Goes to one address after the other, with time for the page to do something about each.
+# Visits one address after the other, with time for the page to react to each.
 VISIT = """async (hashes) => {
     for (const hash of hashes) {
         location.hash = hash;
@@ -51,7 +51,7 @@ def harmless(page: Page) -> None:
 
 
 def mirror() -> scenarios.Scenario:
-    """Says the message back to the letter, in small pieces: tags come in two."""
+    """Echoes the message exactly, in small pieces, so that tags are split."""
 
     async def play(exchange: Exchange) -> None:
         text = exchange.request.messages[-1]["content"]
@@ -68,7 +68,7 @@ def models() -> list[dict[str, Any]]:
 
 @pytest.fixture(scope="module")
 def _written(_upstream: Upstream, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Caller]:
-    """Somebody with a conversation that has every text, as message, reply and model, and one for each text as title."""
+    """A caller with one conversation that has every text as message, reply and model, and one per text as title."""
     with service_with(tmp_path_factory, _upstream, MODELS_CACHE_SECONDS="0") as service:
         caller = Caller(service)
         _upstream.clear()

@@ -32,7 +32,7 @@ RICH = f"""Veja **a tabela** e [o site](https://banco.example):
 
 
 def rich_conversation(service: Service, upstream: Upstream) -> tuple[Caller, str]:
-    """One with all that a reply can contain, an error and an older version."""
+    """A conversation with every element of Markdown, an error and an older version."""
     caller, session_id = Caller(service), new_id()
     upstream.reply(RICH)
     turn = caller.chat("Quais são as tarifas?", session_id=session_id)["turn_id"]
@@ -42,7 +42,7 @@ def rich_conversation(service: Service, upstream: Upstream) -> tuple[Caller, str
 
 
 def faults_with_dialogs(chat: Chat, session_id: str) -> dict[str, list[str]]:
-    """What axe finds on the page, and then with each of its dialogs open."""
+    """axe's faults of the page, and of the page with each dialog open."""
     found = {"page": barriers(chat.page)}
     chat.part("model-picker").click()
     expect(chat.part("model-option").first).to_be_visible()
@@ -61,7 +61,7 @@ def faults_with_dialogs(chat: Chat, session_id: str) -> dict[str, list[str]]:
 
 
 def sideways(page: Page) -> int:
-    """How many pixels the page is wider than its window."""
+    """The pixels by which the page is wider than its window."""
     return int(page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth"))
 
 
@@ -171,7 +171,7 @@ def test_escape_stops_a_reply(chat: Chat, upstream: Upstream) -> None:
 
 
 def luminance(page: Page) -> int:
-    """How bright the page is, from 0 to 765."""
+    """The page's brightness, from 0 to 765."""
     color = page.evaluate("getComputedStyle(document.body).backgroundColor")
     return sum(map(int, re.findall(r"\d+", color)[:3]))
 

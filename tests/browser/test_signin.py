@@ -20,7 +20,7 @@ KEPT = "JSON.stringify([{...sessionStorage}, {...localStorage}])"
 
 @pytest.fixture
 def visitor(keyed: Service, page: Page, watch: Watch) -> Chat:
-    """Somebody without a key yet."""
+    """A reader without a key yet."""
     watch.expects("status of 401")
     return Chat(page, Caller(keyed, key=""))
 

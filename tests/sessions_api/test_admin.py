@@ -68,7 +68,7 @@ def act(client: Client, action: str, *sessions: Session, **more: Any) -> Any:
     return client.post(LIST, {"action": action, "_selected_action": chosen, **more}, follow=True)
 
 
-# Who may see what
+# Permissions
 
 
 @pytest.mark.parametrize("path", ["", "1/change/", "1/delete/", "1/history/", "1/close/"])
@@ -266,7 +266,7 @@ def test_search_and_filters_go_together(operator: Client) -> None:
 def test_the_number_of_queries_does_not_depend_on_the_number_of_sessions(
     operator: Client, query: dict[str, str], django_assert_num_queries: Any
 ) -> None:
-    # Login session, user, models in use, totals, page; a search is told to the audit log and asks for a whole id first.
+    # Login session, user, models in use, totals, page; a search adds an audit entry and first looks for an exact id.
     # SQLite first brings the index up to date; PostgreSQL looks through the newest sessions.
     searching = {"sqlite": 12, "postgresql": 5}[connection.vendor]
     expected = 5 + searching * ("q" in query)
@@ -367,7 +367,7 @@ def test_a_long_conversation_is_shown_in_pages_from_the_newest(operator: Client)
 def test_the_number_of_queries_does_not_depend_on_the_length_of_the_transcript(
     operator: Client, django_assert_num_queries: Any
 ) -> None:
-    text(operator.get(page_of(make_session())))  # the content types are asked for once a process
+    text(operator.get(page_of(make_session())))  # each process reads the content types once
     for turns in (3, 30, 300):
         session = make_session(turns=turns)
         with django_assert_num_queries(6):  # login session, user, session, the audit log's entry, feedback, messages

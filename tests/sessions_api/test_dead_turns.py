@@ -1,4 +1,4 @@
-"""Turns that nobody runs any more: who is taken for dead, and what becomes of the reply."""
+"""Turns that no process runs any more: which ones count as dead, and what becomes of their replies."""
 
 import math
 from datetime import timedelta
@@ -43,7 +43,7 @@ def test_a_living_turn_of_another_machine_is_left_alone() -> None:
 def test_a_turn_of_a_process_that_is_gone_is_interrupted_at_once() -> None:
     begun = begin(question())
     namespace, pid, _start = this_process().split(":")
-    age(begun, f"{namespace}:{pid}:1", 0)  # that pid, but it began at another time: it was used again
+    age(begun, f"{namespace}:{pid}:1", 0)  # the same pid with another start time: it was reused
     assert interrupt_dead_turns() == 1
 
 
@@ -61,7 +61,7 @@ def test_each_dead_turn_of_a_set_is_told() -> None:
 
 
 def test_nobody_is_taken_for_dead_right_after_an_outage() -> None:
-    """Nobody could write a heartbeat meanwhile; one that is known to be gone is dead all the same."""
+    """Nobody could write a heartbeat meanwhile, but a process that is known to be gone is dead anyway."""
     silent, gone = question("a"), question("b")
     begin(silent)
     begin(gone)

@@ -1,4 +1,4 @@
-"""POST /messages/{id}/feedback: what somebody thinks of a reply."""
+"""POST /messages/{id}/feedback: opinions on replies."""
 
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any

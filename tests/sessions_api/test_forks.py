@@ -1,4 +1,4 @@
-"""POST /sessions/{id}/fork: a copy of a conversation up to a turn, as a conversation of its own."""
+"""POST /sessions/{id}/fork: a copy of a conversation up to a turn, as a separate conversation."""
 
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -20,7 +20,7 @@ def caller(service: Service) -> Caller:
 
 @pytest.fixture
 def session(caller: Caller, upstream: Upstream) -> str:
-    """Two turns, with settings of their own."""
+    """Two turns, with their own settings."""
     session = new_id()
     for question in ("um", "dois"):
         upstream.reply(question.upper())
@@ -115,13 +115,13 @@ def test_a_long_conversation_is_copied_whole(caller: Caller, service: Service, s
 
 
 def copies_of(service: Service, session: str) -> int:
-    """Whole ones and others: they have the session's title, which no other has."""
+    """All copies, complete or not: only they have the session's title."""
     titled = service.sql("SELECT session_id FROM sessions_api_session WHERE title = %s", f"Números {session}")
     return sum(name != session for (name,) in titled)
 
 
 def long_conversation(service: Service, session: str) -> None:
-    """1,200 messages more."""
+    """1,200 more messages."""
     (pk,) = service.sql("SELECT id FROM sessions_api_session WHERE session_id = %s", session)[0]
     service.sql(
         "WITH RECURSIVE n(p) AS (SELECT 4 UNION ALL SELECT p + 1 FROM n WHERE p < 1203) "
@@ -153,7 +153,7 @@ def test_the_audit_log_knows_of_it(caller: Caller, service: Service, session: st
 
 
 def test_a_copy_of_a_conversation_that_moves_is_one_moment_of_it(caller: Caller, session: str) -> None:
-    """Turns go on, and take each other's place, while copies are made: none has a turn that runs, or two versions."""
+    """Turns run and supersede each other during copies: no copy has a running turn, or two versions."""
     first, done = turns(caller, session)[0], threading.Event()
 
     def go_on() -> None:
@@ -180,6 +180,6 @@ def test_nothing_is_left_of_a_copy_whose_session_goes_meanwhile(service: Service
         wait_until(lambda: copies_of(service, session) == 1 or copying.done())
         caller.call("DELETE", f"/sessions/{session}?erase=true")
         answer = copying.result()
-    if answer.status_code != 201:  # it was whole before
+    if answer.status_code != 201:  # it was complete before
         problem(answer, 404, "session_not_found")
         assert copies_of(service, session) == 0

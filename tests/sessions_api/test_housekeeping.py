@@ -1,4 +1,4 @@
-"""Closing, erasing and purging while turns go on; traces of what was erased; dead turns; the lease."""
+"""Closing, erasing and purging during turns; traces of erased text; dead turns; the lease."""
 
 import contextlib
 import random
@@ -47,7 +47,7 @@ def idle(length: timedelta = DAY) -> Any:
 
 @contextlib.contextmanager
 def in_a_thread(work: Callable[[], object]) -> Iterator[threading.Thread]:
-    """Runs `work` beside the block, with a database connection of its own; waits for it afterwards."""
+    """Runs `work` in parallel to the block, with its own database connection; waits for it afterwards."""
 
     def run() -> None:
         try:
@@ -124,7 +124,7 @@ def test_a_session_that_becomes_active_during_a_purge_stays_whole() -> None:
 def test_a_turn_that_begins_during_the_purge_of_its_session_gets_a_new_one() -> None:
     old = make_session("volta", age=2 * DAY)
 
-    def begin_again_if_need_be() -> None:  # as the writer does
+    def begin_again_if_need_be() -> None:  # like the writer
         for _attempt in range(3):
             with contextlib.suppress(Error), transaction.atomic():
                 begin("volta", "Voltei")
@@ -147,7 +147,7 @@ def test_sessions_can_be_erased_while_their_turns_are_being_written() -> None:
         order = random.Random(seed)
         while not stop.is_set():
             try:
-                with transaction.atomic():  # several turns at once, in any order, as the writer has them
+                with transaction.atomic():  # several turns at once, in any order, like the writer
                     begun = begin_turns([NewTurn("open", n, new_public_id(), "Oi") for n in order.sample(names, 4)])
                 running = [turn for turn in begun if isinstance(turn, BegunTurn)]
                 with transaction.atomic():
@@ -179,14 +179,14 @@ def raw_bytes() -> bytes:
 
 @contextlib.contextmanager
 def another_connection() -> Iterator[sqlite3.Connection]:
-    """It has read, and stays open: so nobody else's closing empties the write-ahead log."""
+    """A connection that has read and stays open, so that closing others does not empty the write-ahead log."""
     with contextlib.closing(sqlite3.connect(connection.settings_dict["NAME"])) as other:
         other.execute("SELECT count(*) FROM sessions_api_message").fetchall()
         yield other
 
 
 def grow_conversations(marks: list[str], turns: int, seed: int) -> None:
-    """Many conversations side by side, whose replies grow bit by bit: SQLite then moves rows from page to page."""
+    """Many conversations whose replies grow bit by bit, so that SQLite moves rows from page to page."""
     order = random.Random(seed)
     for _turn in range(turns):
         mark = order.choice(marks)
@@ -200,12 +200,12 @@ def grow_conversations(marks: list[str], turns: int, seed: int) -> None:
 
 
 @on_sqlite
-@pytest.mark.parametrize("seed", [3, 6, 7])  # with these, deleting alone leaves copies behind
+@pytest.mark.parametrize("seed", [3, 6, 7])  # with these, a plain deletion leaves copies
 def test_nothing_of_an_erased_text_is_left_in_the_files(seed: int) -> None:
     marks = [f"CANARY{number:03d}" for number in range(60)]
     grow_conversations(marks, 600, seed)
     with another_connection():
-        erasure.purge(Session.objects.filter(session_id__in=marks[:20]))  # which moves what stays
+        erasure.purge(Session.objects.filter(session_id__in=marks[:20]))  # this moves the remaining rows
         erasure.erase(Session.objects.filter(session_id__in=marks[20:40]))
         found = raw_bytes()
     assert [mark for mark in marks[:40] if mark.encode() in found] == []
@@ -348,7 +348,7 @@ def test_of_several_who_want_a_lease_at_once_one_gets_it(service: Service) -> No
     assert sorted(run.result().stdout.strip() for run in runs) == ["False", "False", "True"]
 
 
-# By itself
+# In the running service
 
 
 def test_the_service_purges_and_wipes_by_itself(make_service: MakeService) -> None:
@@ -360,7 +360,7 @@ def test_the_service_purges_and_wipes_by_itself(make_service: MakeService) -> No
     service.sql(
         "UPDATE sessions_api_session SET closed_at = %s WHERE session_id = 'fechada'", "2020-01-01 00:00:00+00:00"
     )
-    service.restart()  # the first purge comes within the first rounds
+    service.restart()  # the first purge runs soon after the start
     eventually(lambda: service.sql("SELECT session_id FROM sessions_api_session") == [("aberta",)])
     if connection.vendor == "sqlite":
         files = [service.database_file.with_name(service.database_file.name + suffix) for suffix in ("", "-wal")]

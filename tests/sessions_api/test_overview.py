@@ -1,4 +1,4 @@
-"""The overview in the admin: who may see it, what it says, and that nothing in it is executed."""
+"""The overview in the admin: permissions, figures, and that nothing in it is executed."""
 
 import re
 from datetime import timedelta
@@ -132,7 +132,7 @@ def test_names_that_others_chose_are_shown_and_never_executed() -> None:
     owner = AccessClient.objects.create(name=HOSTILE[:100]).owner
     session = make_session(turns=0, title=HOSTILE, owner=owner)
     now = timezone.now() - HOUR
-    for _ in range(2):  # what is read from the messages, then what is in the tallies
+    for _ in range(2):  # first from the messages, then from the tallies
         add_ended(session, now, model=HOSTILE, status="failed", error_code="<script>", cost=Decimal(1))
         page = text(staff("view") if not User.objects.exists() else again())
         assert "<script>" not in page

@@ -49,7 +49,7 @@ def text(client: Client, page: str = PAGE) -> str:
 
 
 def start(name: str, age: timedelta = timedelta(), **fields: Any) -> Message:
-    """A turn that runs, as far as the record knows."""
+    """A turn that runs according to the record."""
     session = make_session(name, status="pending", **fields)
     reply = session.messages.get(position=1)
     now = timezone.now()

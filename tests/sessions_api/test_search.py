@@ -1,4 +1,4 @@
-"""Searching by words: what is found, when, and by whom; and what is left of it."""
+"""Search by words: what is found, when and by whom; and what stays in the index."""
 
 import json
 import secrets
@@ -242,7 +242,7 @@ def look_at_little(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def paged(text: str, **filters: Any) -> list[str]:
-    """Of the session that was last active to the last one, in pages of two."""
+    """All found sessions, last active first, in pages of two."""
     seen: list[str] = []
     rest = Session.objects.filter(**filters).order_by("-last_activity_at")
     while len(page := list(search.matching(rest, "open", text)[:3])) == 3:
@@ -287,7 +287,7 @@ def test_nobody_can_write_the_word_of_an_owner() -> None:
     alien = saying("alheia", f"{own} comum", f"{own} comum", owner="client:x", title=f"{own} comum")
     mine = saying("minha", "comum")
     assert found("comum ", None) == ["alheia", "minha"]
-    alien.messages.filter(position=0).update(content="nada")  # what is in the index already
+    alien.messages.filter(position=0).update(content="nada")  # its text is in the index already
     assert among([alien, mine], own) == [mine.pk]
     erasure.erase(Session.objects.all())
     assert among([alien, mine], "comum") == []

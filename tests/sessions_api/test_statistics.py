@@ -1,4 +1,4 @@
-"""What is counted of turns: each once, in every way, and percentiles within their bound."""
+"""Counts of turns: each counts once, in every dimension, and percentiles stay within their bound."""
 
 import math
 import threading
@@ -34,7 +34,7 @@ def period(name: str) -> Period:
 
 
 def numbers(turns: Iterable[Message]) -> dict[str, Any]:
-    """What a line has to say of these turns, added up one by one."""
+    """The expected figures of these turns, added up one by one."""
     turns = list(turns)
     return {
         "turns": len(turns),
@@ -60,7 +60,7 @@ def within(turns: Iterable[Message], chosen: Period) -> list[Message]:
 
 
 def check(turns: list[Message], name: str) -> None:
-    """The overview of a period says what a count of all its turns says."""
+    """The overview of a period equals a count of all its turns."""
     chosen = period(name)
     mine, seen = within(turns, chosen), overview.overview(chosen)
     assert told(seen.whole) == numbers(mine)

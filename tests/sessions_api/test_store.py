@@ -1,4 +1,4 @@
-"""sessions_api/store/turns.py: what is kept when a turn begins, goes on and ends; each operation may be run again."""
+"""sessions_api/store/turns.py: the record when a turn begins, runs and ends; each operation may run again."""
 
 from dataclasses import replace
 from datetime import timedelta
@@ -105,7 +105,7 @@ def test_a_set_mixes_new_and_known_sessions_of_several_owners() -> None:
 
 @pytest.mark.parametrize("session_id", ["s", "nova"])
 def test_a_beginning_that_is_run_again_recognises_its_own_work(session_id: str) -> None:
-    """The answer to a commit may get lost on the way: then the writer asks again."""
+    """The answer to a commit may get lost: then the writer runs it again."""
     say("s", "Antes", "Sim")
     turn = question(session_id)
     first = begin(turn)
@@ -224,7 +224,7 @@ def test_a_set_with_one_ended_turn_asks_to_be_taken_apart() -> None:
 
 @pytest.mark.parametrize("status", ["completed", "failed", "interrupted", "cancelled"])
 def test_an_outcome_that_is_recorded_twice_counts_once(status: str) -> None:
-    """The writer runs a batch again when its commit's answer was lost."""
+    """The writer runs a batch again if the answer to its commit was lost."""
     recorded = outcome(begin(question()), status=status, prompt_tokens=7, cost=Decimal("0.5"))
     assert [finish_turns([recorded]) for _ in range(2)] == [[status], [status]]
     session = Session.objects.get()

@@ -1,4 +1,4 @@
-"""The store as a state machine: its operations in any order, in sets and again, leave a record that holds together."""
+"""The store as a state machine: operations in any order, in sets and repeated, leave a consistent record."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -42,7 +42,7 @@ ENDED = ("completed", "failed", "cancelled", "interrupted")
 
 @dataclass
 class Known:
-    """What the record has to say of a turn. `outcome` is what its process has told so far."""
+    """The expected record of a turn. `outcome` is what its process has reported so far."""
 
     turn: NewTurn
     begun: BegunTurn
@@ -58,7 +58,7 @@ class Known:
 
 
 def perform(operation: Callable[[Sequence[Any]], Sequence[Any]], arguments: Sequence[Any]) -> list[Any]:
-    """As the writer does it: all in one transaction; where that cannot be, each alone."""
+    """Like the writer: all in one transaction; if that fails, each alone."""
     try:
         with transaction.atomic():
             return list(operation(arguments))
@@ -84,7 +84,7 @@ questions = st.builds(
 
 
 class Store(RuleBasedStateMachine):
-    """Two owners, two names of sessions, two keys: small enough for everything to meet."""
+    """Two owners, two session names, two keys: few enough to collide often."""
 
     turns: Bundle[Known] = Bundle("turns")
 
@@ -106,7 +106,7 @@ class Store(RuleBasedStateMachine):
         return multiple(*(known for known in made if known))
 
     def _check_begun(self, turn: NewTurn, answer: Any, running: dict[tuple[str, str], Known]) -> Known | None:
-        """Its own key comes first; but of one set, who comes second may only hear that the session is busy."""
+        """Its own key is checked first; but the second turn of a set may only learn that the session is busy."""
         used = self.keys.get(turn.owned_key) if turn.owned_key else None
         if used is not None and isinstance(answer, UsedIdempotencyKey):
             assert answer == UsedIdempotencyKey(used.turn.turn_id, used.turn.fingerprint)
@@ -124,7 +124,7 @@ class Store(RuleBasedStateMachine):
         return None
 
     def _check_history(self, known: Known) -> None:
-        """The session's earlier messages, as many as were asked for, as they stand."""
+        """The session's earlier messages, as many as requested, as stored."""
         said = [
             part
             for other in self._same_session(known)[:-1]
@@ -135,7 +135,7 @@ class Store(RuleBasedStateMachine):
         assert known.begun.unread == max(0, len(said) - known.turn.history_limit)
 
     def _same_session(self, known: Known) -> list[Known]:
-        """The turns of its session, in the order in which they were begun."""
+        """The turns of its session, in the order of their beginnings."""
         return [other for other in self.known.values() if other.begun.session_pk == known.begun.session_pk]
 
     def _reply(self, known: Known) -> tuple[str, str, str, str]:
@@ -143,7 +143,7 @@ class Store(RuleBasedStateMachine):
 
     def _check_repeated(self, asked: list[NewTurn], answers: list[Any]) -> None:
         for first, second in zip(answers, perform(begin_turns, asked), strict=True):
-            if isinstance(first, SessionBusy):  # the key of its own, which was new in that set, may be known by now
+            if isinstance(first, SessionBusy):  # its own key, which was new in that set, may be stored by now
                 assert isinstance(second, UsedIdempotencyKey) or second.turn_id == first.turn_id
             else:
                 assert second == first
@@ -166,7 +166,7 @@ class Store(RuleBasedStateMachine):
         times=st.integers(1, 2),
     )
     def finish(self, some: list[Known], status: str, tokens: int | None, cost: Decimal | None, times: int) -> None:
-        for one in some:  # a process tells once how its turn ended, however often it has to say so
+        for one in some:  # a process reports one outcome of its turn, however often it repeats it
             one.outcome = one.outcome or Outcome(
                 one.begun.session_pk,
                 one.begun.position,
@@ -184,7 +184,7 @@ class Store(RuleBasedStateMachine):
         assert one.outcome is not None
         if one.erased:
             return None
-        if one.status in ("pending", "interrupted"):  # taken for dead, but alive: all that came is kept
+        if one.status in ("pending", "interrupted"):  # marked as dead, but alive: all its text is kept
             one.status, one.content = one.outcome.status, one.outcome.content
         elif one.status == "cancelled":
             one.content = one.outcome.content
@@ -206,7 +206,7 @@ class Store(RuleBasedStateMachine):
 
     @rule(one=turns)
     def abandon(self, one: Known) -> None:
-        """Nothing was sent: the key is free again."""
+        """Nothing was sent upstream: the key is free again."""
         if one.runs and one.turn.owned_key:
             del self.keys[one.turn.owned_key]
         perform(abandon_turns, [one.turn.turn_id])
@@ -218,7 +218,7 @@ class Store(RuleBasedStateMachine):
 
     @rule(one=turns)
     def close(self, one: Known) -> None:
-        """A new message begins a new session; what runs may end."""
+        """A new message begins a new session; a running turn may end."""
         close(Session.objects.filter(pk=one.begun.session_pk))
         for other in self._same_session(one):
             other.closed = True

@@ -1,4 +1,4 @@
-"""sessions_api/store/writer.py: what waits goes into one transaction, and each gets its own result."""
+"""sessions_api/store/writer.py: waiting jobs share a transaction, and each gets its own result."""
 
 import asyncio
 import threading
@@ -19,7 +19,7 @@ pytestmark = pytest.mark.django_db(transaction=True)
 
 @pytest.fixture
 def writer() -> Any:
-    """A writer of the test's own, whose thread lets go of its connection at the end."""
+    """The test's own writer, whose thread closes its connection at the end."""
     writer = Writer()
     yield writer
 
@@ -35,7 +35,7 @@ async def one(writer: Writer, operation: Any, argument: Any) -> Any:
 
 
 def together(writer: Writer, operation: Any, arguments: Sequence[Any]) -> list[Any]:
-    """The results, or exceptions, of jobs that are handed over at one moment."""
+    """The results, or exceptions, of jobs that are submitted at one moment."""
 
     async def run() -> list[Any]:
         return await asyncio.gather(
@@ -82,7 +82,7 @@ def test_a_result_comes_after_its_commit(writer: Writer) -> None:
 
 
 def test_one_bad_job_does_not_fail_its_neighbours(writer: Writer) -> None:
-    bad = question("a" * 20, metadata={"x": object()})  # no JSON
+    bad = question("a" * 20, metadata={"x": object()})  # not JSON
     results = together(writer, begin_turns, [question("a"), bad, question("b")])
     assert [type(result) for result in results] == [BegunTurn, TypeError, BegunTurn]
     assert Session.objects.count() == 2

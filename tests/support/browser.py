@@ -1,4 +1,4 @@
-"""A real Chromium, driven by playwright: each page in a profile of its own, and what it does amiss is seen."""
+"""A real Chromium, driven by playwright: each page has its own profile, and its faults are recorded."""
 
 import re
 import shutil
@@ -12,7 +12,7 @@ from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Dialog,
 
 PROGRAM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), "")
 MISSING = "No browser was found. On Debian and Ubuntu: apt-get install chromium"
-OWN_HOSTS = {"127.0.0.1", "localhost", ""}  # without a host are about:, blob: and data:
+OWN_HOSTS = {"127.0.0.1", "localhost", ""}  # about:, blob: and data: have no host
 QUIET = [
     "--disable-gpu", "--disable-quic", "--disable-sync", "--disable-component-update",
     "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1, EXCLUDE localhost",
@@ -21,22 +21,22 @@ DESKTOP: dict[str, Any] = {"viewport": {"width": 1280, "height": 900}, "locale":
 PHONE: dict[str, Any] = {
     "viewport": {"width": 390, "height": 844}, "device_scale_factor": 2, "is_mobile": True, "has_touch": True
 }  # fmt: skip
-PATIENCE = 20_000.0  # milliseconds; longer than anything takes on a busy machine
+PATIENCE = 20_000.0  # milliseconds; enough on a busy machine
 
 expect.set_options(timeout=PATIENCE)
 
 
 class Watch:
-    """What the pages of a test did that no page should do; `expects` names what the test brings about itself."""
+    """Faults of a test's pages; `expects` names those that the test causes itself."""
 
     def __init__(self) -> None:
-        self.complaints: list[str] = []  # errors on the console, exceptions that nobody caught
-        self.foreign: list[str] = []  # requests to other hosts, whether they were let through or not
+        self.complaints: list[str] = []  # errors on the console, uncaught exceptions
+        self.foreign: list[str] = []  # requests to other hosts, allowed or not
         self.dialogs: list[str] = []  # alert(), confirm(), prompt()
         self._expected: list[str] = []
 
     def expects(self, *patterns: str) -> None:
-        """Faults in which one of these regular expressions is found are none."""
+        """Ignore faults that match one of these regular expressions."""
         self._expected += patterns
 
     def over(self, context: BrowserContext) -> None:
@@ -94,7 +94,7 @@ def chromium() -> Iterator[Browser]:
 
 
 def barriers(page: Page) -> list[str]:
-    """What shuts people out who use a screen reader or a keyboard: axe-core's serious and critical faults."""
+    """axe-core's serious and critical faults, which exclude users of a screen reader or a keyboard."""
     found = Axe().run(page, options={"resultTypes": ["violations"], "preload": False}).response["violations"]
     return [
         f"{fault['id']}: {node['target']} {node['failureSummary']}"

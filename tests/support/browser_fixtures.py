@@ -1,4 +1,4 @@
-"""What the tests in a browser share: the browser itself, the chat page, and an operator's admin."""
+"""Fixtures of the browser tests: the browser, the chat page, and an operator's admin."""
 
 import re
 from collections.abc import Callable, Iterator
@@ -16,13 +16,13 @@ from tests.support.chat_page import Chat
 
 OpenAdmin = Callable[..., Page]
 SITE_PORT = free_port()
-SITE = f"http://127.0.0.1:{SITE_PORT}"  # whose pages may call the service that asks for keys
+SITE = f"http://127.0.0.1:{SITE_PORT}"  # its pages may call the service that asks for keys
 PASSWORD = "Uma-senha-de-teste-7"
 
 
 @pytest.fixture(scope="session")
 def _chromium() -> Iterator[Browser]:
-    """One browser for all tests of a process; each has profiles of its own in it."""
+    """One browser for all tests of a process; each test has its own profiles."""
     if not PROGRAM:
         pytest.skip(MISSING)
     with chromium() as browser:
@@ -36,7 +36,7 @@ def watch() -> Watch:
 
 @pytest.fixture
 def tabs(_chromium: Browser, watch: Watch) -> Iterator[Tabs]:
-    """Opens pages; a test fails by whatever they did amiss, unless it said that it `expects` that."""
+    """Opens pages; any fault of them fails the test, unless it `expects` the fault."""
     opened = Tabs(_chromium, watch)
     yield opened
     opened.close()
@@ -50,7 +50,7 @@ def page(tabs: Tabs) -> Page:
 
 @pytest.fixture
 def chat(service: Service, page: Page) -> Chat:
-    """The chat page of somebody who has brought a key, and so has conversations of their own."""
+    """The chat page of a caller with a key, who has their own conversations."""
     return Chat(page, Caller(service))
 
 
@@ -62,7 +62,7 @@ def _keyed(_upstream: Upstream, tmp_path_factory: pytest.TempPathFactory) -> Ite
 
 @pytest.fixture
 def keyed(_keyed: Service, upstream: Upstream) -> Service:
-    """A second service for all tests: one that answers nobody without a key."""
+    """A second service for all tests, which asks for keys."""
     return _keyed
 
 
@@ -85,7 +85,7 @@ def log_in(service: Service, browser: Browser) -> StorageState:
 
 @pytest.fixture(scope="session")
 def _logged_in(_service: Service, _chromium: Browser) -> StorageState:
-    """Once for all tests of the process: a password takes a while."""
+    """Once for all tests of the process: hashing a password takes a while."""
     if not _service.running:
         _service.start()
     return log_in(_service, _chromium)

@@ -1,4 +1,4 @@
-"""The chat page as a test uses it: what a person sees of it, and does with it."""
+"""The chat page for tests: what a person sees and does."""
 
 from urllib.parse import quote
 
@@ -10,7 +10,7 @@ KEY_OF_THE_TAB = "sessionStorage.getItem('bancobot.key') ?? sessionStorage.setIt
 
 
 class Chat:
-    """The page of `caller`'s service. Who has a key has signed in already, in this tab."""
+    """The page of `caller`'s service. A caller with a key has signed in already, in this tab."""
 
     def __init__(self, page: Page, caller: Caller, url: str = "") -> None:
         self.page, self.caller = page, caller
@@ -34,13 +34,13 @@ class Chat:
         return self.page.get_by_test_id(name)
 
     def messages(self, role: str, *, within: Locator | Page | None = None) -> Locator:
-        """Those of the conversation as it goes on; not the folded older versions."""
+        """The messages of the conversation, without the folded older versions."""
         chosen = f"article[data-role={role}]:not([data-testid=older-versions] *)"
         return (within or self.page).locator(chosen)
 
     @property
     def question(self) -> Locator:
-        """The last one."""
+        """The last message."""
         return self.messages("user").last
 
     @property
@@ -56,12 +56,12 @@ class Chat:
         self.part("composer").press("Enter")
 
     def hears(self, text: str, status: str = "completed") -> None:
-        """The last reply is this one, to the letter."""
+        """Assert that the last reply is exactly this text."""
         expect(self.reply).to_have_attribute("data-status", status)
         expect(self.reply_text).to_have_text(text)
 
     def asks(self, text: str, reply: str) -> None:
-        """A turn that goes well."""
+        """Send a message and wait for its reply."""
         before = self.messages("assistant").count()
         self.say(text)
         expect(self.messages("assistant")).to_have_count(before + 1)
@@ -76,7 +76,7 @@ class Chat:
         return self.page.locator(f"[data-testid=conversation][data-session-id='{session_id}']")
 
     def row_button(self, session_id: str, name: str) -> Locator:
-        """A button of a row, which shows itself to who points at the row."""
+        """A button of a row, which appears when the pointer is on the row."""
         row = self.row(session_id)
         row.hover()
         return row.get_by_test_id(f"conversation-{name}")

@@ -1,8 +1,8 @@
-"""A clock that stands still until a test sets it forward."""
+"""A clock that moves only when a test sets it forward."""
 
 
 class Clock:
-    """Takes the place of `time.monotonic`."""
+    """Replaces `time.monotonic`."""
 
     def __init__(self) -> None:
         self.now = 1000.0  # seconds

@@ -1,4 +1,4 @@
-"""Turns that ended at one time or another, put into the database directly."""
+"""Ended turns with chosen times, inserted directly into the database."""
 
 import random
 from datetime import datetime, timedelta
@@ -16,7 +16,7 @@ MODELS = ["m/um", "m/dois", "m/três", ""]
 
 
 def add_ended(session: Session, at: datetime, **fields: Any) -> Message:
-    """One more turn of the session: a question, and its reply that ended then."""
+    """Add a turn to the session: a question, and a reply that ended at that moment."""
     turn_id, first = new_public_id(), session.message_count
     shared: dict[str, Any] = {"session": session, "turn_id": turn_id, "created_at": at, "completed_at": at}
     question = Message(**shared, position=first, role="user", status="completed", content="Pergunta")
@@ -28,7 +28,7 @@ def add_ended(session: Session, at: datetime, **fields: Any) -> Message:
 
 
 def add_random(turns: int, now: datetime, longest_ago: timedelta, seed: int = 1) -> list[Message]:
-    """Turns of many kinds, of ten sessions, evenly spread over the time until now; those of a kind repeat moments."""
+    """Turns of many kinds in ten sessions, evenly spread over the time until now; some share a moment."""
     chance = random.Random(seed)
     sessions = Session.objects.bulk_create(
         Session(

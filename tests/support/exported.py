@@ -1,4 +1,4 @@
-"""Conversations worth exporting, and what an export of them says."""
+"""Conversations for export tests, and readers of their exports."""
 
 import csv
 import io
@@ -83,7 +83,7 @@ def exported(name: str, options: ExportOptions | None = None, *, superseded: boo
 
 
 def objects(text: str) -> list[dict[str, Any]]:
-    """The lines of JSON Lines, for a reader that takes more characters for the end of a line than most do."""
+    """The lines of JSON Lines, split by a reader with more line ends than most."""
     return [json.loads(line) for line in text.splitlines()]
 
 

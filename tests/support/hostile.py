@@ -1,4 +1,4 @@
-"""Texts that would like to be more than text: to run a script, to reach another host, or to break the page."""
+"""Texts that try to run a script, to reach another host, or to break the page."""
 
 RUN = "window.pwned=1"
 ELSEWHERE = "https://evil.example"
@@ -55,9 +55,9 @@ HOSTILE = [
     "'; DROP TABLE sessions_api_session; -- \" OR 1=1 `$(id)` =HYPERLINK(\"https://evil.example\",\"x\")",
     f"{'W' * 150}<img src=x onerror={RUN}>",
 ]  # fmt: skip
-LONG = "semespaço" * 5000 + "[" * 2000 + "> " * 500 + "* " * 500  # what takes a reader of Markdown long
+LONG = "semespaço" * 5000 + "[" * 2000 + "> " * 500 + "* " * 500  # slow for a Markdown parser
 ALL = "\n\n".join(HOSTILE)
-# Session ids that the service takes; the page and the admin put them into addresses and attributes.
+# Valid session ids; the page and the admin put them into addresses and attributes.
 IDS = [
     "...", "__proto__", "constructor", "toString", "javascript:alert", "data:text-html", "-", "_", ":",
     "new", "null", "undefined", "NaN", "0", "-1", "--help", "a.b", "C:", "http:evil.example", "x" * 128,

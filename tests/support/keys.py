@@ -1,4 +1,4 @@
-"""Clients and their keys, put straight into a running service's database, with any field as a test wants it."""
+"""Clients and keys, inserted directly into a running service's database, with any fields."""
 
 import asyncio
 import base64
@@ -27,7 +27,7 @@ SMALL, LARGE = string.ascii_lowercase + string.digits, string.ascii_letters + st
 
 @dataclass(frozen=True)
 class Answer:
-    """What came of one request of a burst; `headers` in lower case."""
+    """The answer to one request of a burst; `headers` in lower case."""
 
     status: int
     headers: Mapping[str, str]
@@ -38,7 +38,7 @@ class Answer:
         return dict(json.loads(self.text))
 
 
-# Arguments of a request, and how they are refused (status, code); `None`: it depends on the mode who that is.
+# Arguments of a request, and their refusal (status, code); `None`: the caller depends on the mode.
 Credential = tuple[dict[str, Any], tuple[int, str] | None]
 NOBODY = (401, "not_authenticated")
 BAD_KEY = (401, "invalid_api_key")
@@ -57,19 +57,19 @@ class Client:
         self.pk = _insert(service, CLIENTS, row)
 
     def set(self, **fields: Any) -> None:
-        """What an operator changes; it counts from the commit on, which has been when this returns."""
+        """Change fields as an operator does; the change is committed when this returns."""
         _update(self.service, CLIENTS, self.pk, fields)
 
     def key(self, **fields: Any) -> "Key":
         return Key(self, **fields)
 
     def caller(self, **fields: Any) -> Caller:
-        """Somebody with a new key of this client."""
+        """A caller with a new key of this client."""
         return Caller(self.service, self.key(**fields).whole)
 
 
 class Key:
-    """A key of a client; `whole` is what goes into the header."""
+    """A client's key; `whole` goes into the header."""
 
     def __init__(self, client: Client, **fields: Any) -> None:
         self.service = client.service
@@ -114,7 +114,7 @@ def now(**later: float) -> datetime:
 
 
 def made_up_key() -> str:
-    """One that looks like ours, and that nobody has been given."""
+    """A key in BancoBot's form that nobody has."""
     return f"bb_{_some(SMALL, 12)}_{_some(LARGE, 43)}"
 
 
@@ -164,7 +164,7 @@ def header(value: str) -> dict[str, Any]:
 
 @contextmanager
 def two_workers(directories: pytest.TempPathFactory, upstream: Upstream, **settings: str) -> Iterator[list[Service]]:
-    """Two processes on one database, each with an address of its own: a test knows which of them it asks."""
+    """Two processes on one database, each with its own address, so that a test can choose one."""
     with service_with(directories, upstream, **settings) as first:
         second = Service(directories.mktemp("second"), settings=first.settings)
         try:
@@ -182,7 +182,7 @@ def burst(
     came: list[Answer] | None = None,
     body: Mapping[str, Any] | None = None,
 ) -> list[Answer]:
-    """A request for each of `keys` ("" is none), all at once, each over a connection of its own; `services` in turn.
+    """A request for each of `keys` ("": no key), all at once, each on its own connection, to the `services` in turn.
 
     `headers` gives those of a request by its number. To `came` the answers are added as they come.
     """
@@ -206,7 +206,7 @@ def burst(
 
 
 def statuses(answers: Sequence[Answer]) -> dict[int, int]:
-    """How often each status came."""
+    """The count of each status."""
     return {status: sum(answer.status == status for answer in answers) for status in {a.status for a in answers}}
 
 

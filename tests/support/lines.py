@@ -1,4 +1,4 @@
-"""A line between a browser and the service, which a test can cut."""
+"""A proxy between a browser and the service that can cut connections."""
 
 import socket
 import threading
@@ -6,7 +6,7 @@ from contextlib import suppress
 
 
 class BreakingLine:
-    """A way to the service that cuts a connection as soon as `cut_after` has passed on it, once."""
+    """Forwards connections to the service; cuts one connection once, after `cut_after` has passed on it."""
 
     def __init__(self, service_port: int) -> None:
         self.service_port = service_port

@@ -1,4 +1,4 @@
-"""People who use the admin for clients, keys and the audit log, and what they send."""
+"""Users of the admin for clients, keys and the audit log, and their requests."""
 
 import functools
 import re
@@ -19,11 +19,11 @@ NOBODY = clients.Operator("tests")
 WHOLE = re.compile(r'<code id="whole-key" translate="no">(.*?)</code>')
 
 
-hashed = functools.cache(make_password)  # it takes its time, by intention
+hashed = functools.cache(make_password)  # slow by design
 
 
 def superuser(service: Service, name: str, password: str) -> None:
-    """Somebody who may do everything in the admin of a service, made without a process of their own."""
+    """A superuser of a service's admin, created without a separate process."""
     fields = "username, password, is_superuser, is_staff, is_active, first_name, last_name, email, date_joined"
     service.sql(
         f"INSERT INTO auth_user ({fields}) VALUES (%s, %s, %s, %s, %s, '', '', %s, '2026-01-01 00:00:00+00:00')",
@@ -32,7 +32,7 @@ def superuser(service: Service, name: str, password: str) -> None:
 
 
 def staff(*permissions: str) -> Browser:
-    """Somebody with these permissions for what the app `access` has."""
+    """A user with these permissions in the app `access`."""
     user = User.objects.create_user("operadora", is_staff=True)
     user.user_permissions.set(Permission.objects.filter(codename__in=permissions, content_type__app_label="access"))
     return logged_in(user)
@@ -56,7 +56,7 @@ def made(name: str = "Portal", **fields: Any) -> Client:
 
 
 def form(**changed: Any) -> dict[str, Any]:
-    """What the client's form sends; empty fields go along empty."""
+    """The fields of the client's form, including empty ones."""
     empty = dict.fromkeys(("contact", "notes", *clients.LIMITS), "")
     return {"name": "Portal", "is_active": "on", "scopes": ["chat"], **empty, **changed}
 

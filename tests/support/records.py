@@ -1,4 +1,4 @@
-"""Conversations put into the database directly, as the store would have left them."""
+"""Conversations inserted directly into the database, in the store's form."""
 
 from datetime import timedelta
 from typing import Any

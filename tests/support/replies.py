@@ -1,4 +1,4 @@
-"""Asking a provider in a plain test: an event loop and a provider of its own for every call."""
+"""Calls of a provider in a plain test: each has its own event loop and provider."""
 
 import asyncio
 from collections.abc import Sequence
@@ -11,7 +11,7 @@ from testing.upstream import Upstream
 
 @dataclass
 class Answer:
-    """What came until the end; `error` where it was one."""
+    """The pieces until the end, and the `error` if there was one."""
 
     pieces: list[Piece] = field(default_factory=list)
     error: ProviderError | None = None

@@ -1,4 +1,4 @@
-"""The README's pictures, taken of a scratch service with made-up conversations: `make screenshots`."""
+"""Takes the README's pictures of a scratch service with made-up conversations: `make screenshots`."""
 
 import os
 import random
@@ -55,7 +55,7 @@ SLOWER = """first_token_ms = 300 + abs(random()) % 700, latency_ms = 1100 + comp
 
 
 def spoken(upstream: Upstream, caller: Caller) -> str:
-    """The conversation that the pictures show."""
+    """The conversation in the pictures."""
     session_id = new_id()
     for question in QUESTIONS:
         caller.chat(question)
@@ -81,7 +81,7 @@ def a_day(upstream: Upstream, callers: Sequence[Caller], chance: random.Random) 
 
 
 def moved_back(service: Service, chance: random.Random, kept: str) -> None:
-    """As if all but one of the conversations had been held in the course of the last day, by models that take time."""
+    """Spread all conversations but one over the last day, with realistic response times."""
     now = datetime.now(UTC)
     for (session,) in service.sql("SELECT id FROM sessions_api_session WHERE session_id != %s", kept):
         then = now - timedelta(hours=min(chance.triangular(0.2, 24, 6), 23.9))

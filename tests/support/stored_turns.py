@@ -1,4 +1,4 @@
-"""Turns put into the record by the store itself, without a service or a provider."""
+"""Turns stored by the store itself, without a service or a provider."""
 
 from typing import Any
 

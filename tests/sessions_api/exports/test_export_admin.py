@@ -1,4 +1,4 @@
-"""Exports out of the admin's list."""
+"""Exports from the admin's list."""
 
 import csv
 import io

@@ -1,4 +1,4 @@
-"""manage.py export_sessions: which conversations, and where to."""
+"""manage.py export_sessions: the selection and the output."""
 
 import io
 import os
@@ -87,7 +87,7 @@ def test_the_audit_log_says_so_and_names_no_values(file: Path) -> None:
     assert entry.details == {"format": "jsonl", "filters": ["persona", "metadata"], "sessions": 0}
 
 
-# Which ones
+# Selection
 
 
 def test_by_time_of_the_last_question(file: Path) -> None:
@@ -189,4 +189,4 @@ def test_a_terminal_sees_how_far_it_is(file: Path) -> None:
     os.close(terminal)
     assert "0%" in drawn
     assert "0/2 [" in drawn
-    assert drawn.endswith("\r")  # it goes away
+    assert drawn.endswith("\r")  # the bar is removed

@@ -1,4 +1,4 @@
-"""GET /sessions/{session_id}/export, and how large answers are kept and sent."""
+"""GET /sessions/{session_id}/export, and how large answers are stored and sent."""
 
 import contextlib
 import json
@@ -89,17 +89,17 @@ def test_a_failure_in_the_middle_is_an_error_and_no_half_a_file(service: Service
     session = caller.chat("Oi")["session_id"]
     theirs = "session_id = (SELECT id FROM sessions_api_session WHERE session_id = %s)"
     service.sql(f"UPDATE sessions_api_message SET status = 'estranho' WHERE position = 1 AND {theirs}", session)
-    for _ in range(10):  # more than there are connections to a database
+    for _ in range(10):  # more than the database connections
         problem(caller.get(f"/sessions/{session}/export", format="xes"), 500, "internal_error")
     assert "estranho" in export(caller, session)
 
 
-# Large ones
+# Large answers
 
 
 @pytest.fixture(scope="module")
 def large(_upstream: Upstream, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
-    """A service of its own, since its memory is looked at, with a session `longa` of some 60 MB."""
+    """A separate service, to measure its memory, with a session `longa` of some 60 MB."""
     with service_with(tmp_path_factory, _upstream) as service:
         fill(service)
         yield service
@@ -122,23 +122,23 @@ def fill(service: Service) -> None:
 
 
 def worker(service: Service) -> Path:
-    """Where /proc has the one process that serves."""
+    """The folder in /proc of the only worker process."""
     assert service.process is not None
     children = Path(f"/proc/{service.process.pid}/task/{service.process.pid}/children").read_text().split()
     return Path("/proc") / children[0]
 
 
 def resident(process: Path) -> int:
-    """MB that the process takes at this moment."""
+    """MB of memory that the process uses now."""
     fields = (process / "statm").read_text().split()
     return int(fields[1]) * 4096 // 1_000_000
 
 
 def spooled(process: Path) -> int:
-    """Bytes in files without a name that the process has open."""
+    """Bytes in open files without a name."""
     size = 0
     for link in (process / "fd").iterdir():
-        with contextlib.suppress(FileNotFoundError):  # it is closed at this very moment
+        with contextlib.suppress(FileNotFoundError):  # it was closed at this moment
             size += link.stat().st_size if "(deleted)" in str(link.readlink()) else 0
     return size
 
@@ -153,8 +153,8 @@ def test_a_large_answer_takes_no_memory_and_holds_nobody_up_however_slowly_it_is
             pieces = answer.iter_bytes(65_536)
             text = bytearray(next(pieces))
             assert spooled(process) > 50_000_000
-            assert resident(process) - before < 30  # the answer would be 60 and more
-            for _ in range(20):  # more than there are threads
+            assert resident(process) - before < 30  # the answer has 60 MB or more
+            for _ in range(20):  # more than the threads
                 assert small.get("/sessions").status_code == 200
             for piece in pieces:
                 text += piece

@@ -1,4 +1,4 @@
-"""XES, held against the structure that IEEE 1849-2016 demands."""
+"""XES, checked against the structure of IEEE 1849-2016."""
 
 import re
 from collections.abc import Callable

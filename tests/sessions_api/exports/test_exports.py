@@ -1,4 +1,4 @@
-"""The formats of exports: what is in them, and that nothing breaks out of them."""
+"""The formats of exports: their contents, and texts that try to break them."""
 
 import re
 from datetime import timedelta
@@ -77,7 +77,7 @@ def test_queries_are_for_many_sessions_at_once() -> None:
     assert len(queries) <= 6
 
 
-# Text that means something to a format
+# Texts with a meaning in a format
 
 
 def test_hostile_texts_come_through_json_lines_as_they_are() -> None:
@@ -100,7 +100,7 @@ def test_hostile_texts_come_through_csv_and_none_is_a_formula() -> None:
 
 
 def without_guard(cell: str) -> str:
-    """As docs/research.md says how to have the text back."""
+    """Restores a text as docs/research.md says."""
     shown = re.findall(r'(?m)^    r"(.*)"$', (ROOT / "docs" / "research.md").read_text())
     return cell[1:] if re.match("".join(shown), cell) else cell
 
@@ -245,6 +245,6 @@ def test_pieces_are_large_and_the_text_is_whole() -> None:
 def test_a_turn_that_ends_while_it_is_exported_leaves_totals_and_messages_that_agree() -> None:
     session = talk("Oi", "Olá", at=THEN + timedelta(days=1))
     session.message_count = 0
-    session.save(update_fields=["message_count"])  # as one sees it who has read the session's row before
+    session.save(update_fields=["message_count"])  # as seen by a reader of the older session row
     talk("Oi", "Olá", session_id="outra")
     assert [len(line["messages"]) for line in objects(exported("jsonl"))] == [0, 2]

@@ -1,4 +1,4 @@
-"""manage.py import_sessions: the same conversations again, and nothing of a line that is wrong."""
+"""manage.py import_sessions: the same conversations again, and nothing of an invalid line."""
 
 import io
 import json
@@ -35,7 +35,7 @@ def load(file: Path, *arguments: str) -> str:
 
 
 def refused(file: Path) -> str:
-    """What is said of lines that are not taken; the command fails."""
+    """The messages about refused lines; the command fails."""
     err = io.StringIO()
     with pytest.raises(CommandError, match="refused") as problem:
         call_command("import_sessions", str(file), stderr=err)
@@ -43,7 +43,7 @@ def refused(file: Path) -> str:
 
 
 def a_line(**changed: Any) -> dict[str, Any]:
-    """A conversation as it is exported; the database is empty afterwards."""
+    """The export of a conversation; the database is empty afterwards."""
     talk("Oi", "Olá")
     line = objects(exported("jsonl"))[0] | changed
     Session.objects.all().delete()
