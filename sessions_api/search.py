@@ -1,4 +1,4 @@
-"""Searching conversations by words, in titles and messages. (What keeps the index: migrations/0005_search.py.)"""
+"""Searches conversations by words in titles and messages. Triggers keep the index (migrations/0005_search.py)."""
 
 import json
 import logging
@@ -14,17 +14,17 @@ from sessions_api.models import Session
 
 logger = logging.getLogger(__name__)
 
-MAX_CHARS, MAX_WORDS = 1_000, 10  # of a question; what is beyond them is left out of account
-TYPED_LETTERS = 3  # of a last word that may be unfinished: fewer begin too many words
-MAX_ENDINGS = 30  # SQLite: so many words are tried in the place of an unfinished one, those of most messages
-MAX_MATCHES = 10_000  # messages taken from the index at a time, or a common word would take seconds
-BATCH = 500  # messages added to SQLite's index in one transaction: others wait for some 20 ms
-CATCH_UP_SECONDS = 0.05  # before a search; the rest is left to the maintenance
-# PostgreSQL: a common word is found at once in the newest sessions. Only a rare one needs the index.
+MAX_CHARS, MAX_WORDS = 1_000, 10  # of a query; the rest is ignored
+TYPED_LETTERS = 3  # of a last word that may be unfinished; fewer begin too many words
+MAX_ENDINGS = 30  # SQLite: the most common words that complete an unfinished one
+MAX_MATCHES = 10_000  # messages read from the index at a time; without it a common word takes seconds
+BATCH = 500  # messages added to SQLite's index in one transaction, which takes some 20 ms
+CATCH_UP_SECONDS = 0.05  # before a search; maintenance does the rest
+# PostgreSQL: the newest sessions soon show a common word. Only a rare one needs the index.
 LOOKED_THROUGH, MESSAGES_LOOKED_THROUGH = 400, 8_000
-MANY = 101  # sessions found: more than a page has
-# SQLite: so often MAX_MATCHES are read (10 ms each), for so many sessions; and so many words are looked for in
-# single sessions (0.1 ms each).
+MANY = 101  # sessions: more than a page has
+# SQLite: how often it reads MAX_MATCHES (10 ms each), for how many sessions, and how many words it looks for in single
+# sessions (0.1 ms each).
 SCANS, LAST_ACTIVE, WORDS_ASKED_FOR = 10, 5_000, 1_000
 
 LAST_OF_BATCH = "SELECT max(id) FROM (SELECT id FROM sessions_api_unindexed ORDER BY id LIMIT %s)"
@@ -44,13 +44,13 @@ AMONG_FTS = """
 SELECT value FROM json_each(%s) WHERE EXISTS (SELECT 1 FROM sessions_api_words
 WHERE sessions_api_words MATCH %s AND rowid BETWEEN value << 22 AND (value << 22) + 4194303) LIMIT %s
 """
-# A prefix query of FTS5's takes ten times as long: it reads all messages of all these words before the first result.
+# FTS5's own prefix query takes ten times as long: it reads all messages of all these words before the first result.
 BEGINNING_WITH = "SELECT term FROM sessions_api_vocabulary WHERE term >= %s AND term < %s ORDER BY doc DESC LIMIT %s"
 IN_GIN = """
 (SELECT session_id FROM sessions_api_messagewords WHERE words @@ %s::tsquery LIMIT %s)
 UNION SELECT unnest(%s::bigint[])
 """
-# IS TRUE: so that PostgreSQL reads the session's rows, and does not ask the index for each session
+# With IS TRUE, PostgreSQL reads the session's rows and does not search the index once for each session.
 AMONG = """
 SELECT pk FROM unnest(%s::bigint[]) pk WHERE (SELECT true FROM sessions_api_messagewords
 WHERE session_id = pk AND (words @@ %s::tsquery) IS TRUE LIMIT 1) LIMIT %s
@@ -58,10 +58,11 @@ WHERE session_id = pk AND (words @@ %s::tsquery) IS TRUE LIMIT 1) LIMIT %s
 
 
 def matching(sessions: QuerySet[Session], owner: str | None, text: str) -> QuerySet[Session]:
-    """Those of the sessions that have every word of the text in their title, or in one of their messages.
+    """The sessions that have every word of the text in their title, or in one of their messages.
 
-    Case and accents don't matter; the last word may be unfinished. `owner`: whose sessions these are, if one's alone.
-    A word of very many messages is looked for in the newest of them: `sessions` should be those behind the last page.
+    Case and accents don't matter, and the last word may be unfinished. `owner`: the only owner of these sessions, if
+    there is only one. A very common word is searched in the newest messages alone, so `sessions` should begin after the
+    last page.
     """
     if not text.strip():
         return sessions
@@ -70,9 +71,9 @@ def matching(sessions: QuerySet[Session], owner: str | None, text: str) -> Query
 
 
 def catch_up(seconds: float) -> None:
-    """SQLite: add to the index what has been noted since the last time, for about so long at the most.
+    """SQLite: add new texts to the index, for at most about this long.
 
-    Others who want to write have half of the time.
+    It pauses half of the time, so that others can write.
     """
     if connection.vendor != "sqlite":
         return
@@ -86,7 +87,7 @@ def catch_up(seconds: float) -> None:
 
 
 def _add_noted() -> bool:
-    """Adds a batch; whether there was anything to add."""
+    """Add a batch. Return whether there was anything to add."""
     if _row(LAST_OF_BATCH, BATCH)[0] is None:
         return False
     with transaction.atomic(), connection.cursor() as cursor:
@@ -111,11 +112,11 @@ def _on_sqlite(sessions: QuerySet[Session], owner: str | None, text: str) -> Que
 
 
 def _in_fts(sessions: QuerySet[Session], newest: int, query: str, most_asked: int) -> list[int]:
-    """Keys of sessions that match, others than `sessions` included: all, or at least the MANY that were last active.
+    """Keys of matching sessions: all, or at least the MANY that were last active. They need not be in `sessions`.
 
-    The index is read from the newest session down until that is enough, and the sessions that could be missing are then
-    asked for one by one. One can still be missed behind SCANS * MAX_MATCHES messages that match, if those in doubt are
-    more than `most_asked`, or fewer than MANY of the LAST_ACTIVE match.
+    It reads the index from the newest session down until that is enough, then looks into the sessions in doubt one by
+    one. It can miss a session behind SCANS * MAX_MATCHES matching messages if more than `most_asked` are in doubt, or
+    if fewer than MANY of the LAST_ACTIVE match.
     """
     found: set[int] = set()
     unread, doubtful = newest + 1, list[int]()
@@ -125,7 +126,7 @@ def _in_fts(sessions: QuerySet[Session], newest: int, query: str, most_asked: in
         found |= matches.keys()
         if sum(matches.values()) < MAX_MATCHES:
             return list(found)
-        unread = min(matches)  # one match is enough: the rest of a long conversation is passed over
+        unread = min(matches)  # one match is enough, so skip the rest of a long conversation
         doubtful, are_all = _doubtful(list(last_active), found, unread)
         if are_all and len(doubtful) <= most_asked:
             break
@@ -133,7 +134,7 @@ def _in_fts(sessions: QuerySet[Session], newest: int, query: str, most_asked: in
 
 
 def _doubtful(last_active: list[int], found: set[int], unread: int) -> tuple[list[int], bool]:
-    """Those of before the first MANY found of which nothing is known, and whether there are no others."""
+    """The unread sessions before the first MANY matches, and whether these are all."""
     doubtful, sure = list[int](), 0
     for pk in last_active:
         sure += pk in found
@@ -145,14 +146,14 @@ def _doubtful(last_active: list[int], found: set[int], unread: int) -> tuple[lis
 
 
 def _words(text: str) -> list[str]:
-    """Words as FTS5 sees them. Letters and digits are those of an old Unicode, which every SQLite takes for such."""
+    """Words as FTS5 sees them: letters and digits of an old Unicode version, which every SQLite knows."""
     old = unicodedata.ucd_3_2_0
     letters = (c if old.category(c)[0] in "LN" else " " for c in unicodedata.normalize("NFC", text))
     return _distinct("".join(letters).split())
 
 
 def _endings(beginning: str) -> list[str]:
-    """Words of the index that begin so."""
+    """Words of the index that begin like this."""
     plain = unicodedata.normalize("NFD", beginning.lower())
     plain = "".join(c for c in plain if not unicodedata.combining(c))
     found = _rows(BEGINNING_WITH, plain, plain + "\U0010ffff", MAX_ENDINGS)
@@ -177,7 +178,7 @@ def _on_postgresql(sessions: QuerySet[Session], owner: str | None, text: str) ->
 
 
 def _newest(sessions: QuerySet[Session]) -> tuple[list[int], bool]:
-    """Those to look through, and whether there are others."""
+    """The newest sessions to look through, and whether there are more."""
     newest = list(sessions.order_by("-last_activity_at", "-pk").values_list("pk", "message_count")[:LOOKED_THROUGH])
     room = MESSAGES_LOOKED_THROUGH
     few = []
@@ -190,7 +191,7 @@ def _newest(sessions: QuerySet[Session]) -> tuple[list[int], bool]:
 
 
 def _distinct(words: list[str]) -> list[str]:
-    """The first ones, each once, with the last one at the end."""
+    """The first words, each once, and the last word at the end."""
     return [*dict.fromkeys(word for word in words[:MAX_WORDS] if word != words[-1]), *words[-1:]][-MAX_WORDS:]
 
 

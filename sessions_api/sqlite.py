@@ -1,4 +1,4 @@
-"""What SQLite alone needs: text forgotten that was deleted, little cached, a warning of old versions."""
+"""What only SQLite needs: wiping deleted text, a small cache, a warning of old versions."""
 
 import contextlib
 import logging
@@ -11,21 +11,20 @@ from django.db import OperationalError, connection
 
 logger = logging.getLogger(__name__)
 
-REWRITE_BYTES = 32 * 1024 * 1024  # takes about 0.3 s, in which turns wait, and as much memory
+REWRITE_BYTES = 32 * 1024 * 1024  # takes about 0.3 s, while turns wait, and as much memory
 CHECKPOINT_ATTEMPTS = 50
-WAIT_MS = 100  # who waits for a lock here keeps others from writing
+WAIT_MS = 100  # waiting longer for a lock would keep others from writing
 
 _one_at_a_time = threading.Lock()
 _last_began_at = 0.0
 
 
 def wipe() -> None:
-    """Remove from the file, and from the write-ahead log, what rows that were deleted before have left there.
+    """Remove the remains of deleted rows from the file and the write-ahead log.
 
-    `secure_delete` overwrites a row where it was last. Where it had been before SQLite moved rows between pages, copies
-    can stay in the pages' unused space; only a rewrite of the file is sure to leave none. The search index keeps words
-    that nothing has any more until its parts are merged. A file too large for both is left to the operator
-    (docs/operations.md).
+    `secure_delete` overwrites a row at its last place. Copies can remain in unused space where the row was before
+    SQLite moved it; only a rewrite of the file removes them for sure. The search index keeps deleted words until its
+    parts are merged. The operator has to do both for a large file (docs/operations.md).
     """
     global _last_began_at
     if connection.vendor != "sqlite":
@@ -33,7 +32,7 @@ def wipe() -> None:
     asked_at = time.monotonic()
     with _one_at_a_time:
         if _last_began_at > asked_at:
-            return  # one that began after our rows had gone has done it for us
+            return  # one that began after our rows were deleted has done it
         _last_began_at = time.monotonic()
         if _size() <= REWRITE_BYTES:
             _rewrite()
@@ -51,7 +50,7 @@ def _rewrite() -> None:
         with connection.cursor() as cursor:
             cursor.execute("INSERT INTO sessions_api_words(sessions_api_words) VALUES ('optimize')")
             cursor.execute("VACUUM")
-    except OperationalError as problem:  # somebody wrote for longer than the busy timeout
+    except OperationalError as problem:  # another write took longer than the busy timeout
         logger.warning("the database file could not be rewritten", extra={"reason": str(problem)})
 
 
@@ -63,7 +62,7 @@ def _empty_journal() -> None:
             busy, _, _ = cursor.fetchone()
             if not busy:
                 return
-            time.sleep(WAIT_MS / 1000)  # a reader is in an old snapshot; it will be gone in a moment
+            time.sleep(WAIT_MS / 1000)  # a reader uses an old snapshot, usually for a moment
     logger.warning("the write-ahead log could not be emptied: the next checkpoint will overwrite it")
 
 
@@ -80,7 +79,7 @@ def _short_waits() -> Iterator[None]:
 
 
 def keep_little_cached() -> None:
-    """What is read or written once needs no 16 MB of SQLite's pages."""
+    """For commands that read or write everything once: they need no 16 MB of cached pages."""
     if connection.vendor == "sqlite":
         with connection.cursor() as cursor:
             cursor.execute("PRAGMA cache_size = -2000")
@@ -90,7 +89,7 @@ FIXED = ((3, 51, 3), (3, 50, 7), (3, 44, 6))
 
 
 def has_race() -> bool:
-    """Whether the database is SQLite, and the linked version has that fault."""
+    """Whether the database is SQLite in a version that can, very rarely, damage it."""
     version = sqlite3.sqlite_version_info
     fixed = any(version[:2] == good[:2] and version >= good for good in FIXED) or version >= (3, 51, 3)
     return connection.vendor == "sqlite" and not fixed

@@ -1,4 +1,4 @@
-"""Answers that go out piece by piece: event streams, and files."""
+"""Answers in pieces: event streams and files."""
 
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 from typing import Any
@@ -9,9 +9,9 @@ from django.http import StreamingHttpResponse
 
 
 class Stream(StreamingHttpResponse):
-    """Its `pieces` go out as they come: each is a part of the body, whole.
+    """Its `pieces` go out as they come, each as one part of the body.
 
-    The handler (application.py) takes them from here; Django would lead every piece through three more generators.
+    The ASGI application takes them from here. Django would pass every piece through three more generators.
     """
 
     def __init__(self, pieces: AsyncGenerator[bytes], *args: Any, **kwargs: Any) -> None:
@@ -20,9 +20,9 @@ class Stream(StreamingHttpResponse):
 
 
 class Download(StreamingHttpResponse):
-    """A file of which one piece at a time is in memory. (Of an iterator like this one Django would make a list first.)
+    """A file, with one piece at a time in memory. Django would first make a list of such an iterator.
 
-    The pieces are made on the request's own thread. `name` has no characters that mean something in a header.
+    The request's own thread makes the pieces. `name` has no characters that mean something in a header.
     """
 
     def __init__(self, pieces: Iterator[bytes], content_type: str, name: str) -> None:
@@ -35,11 +35,11 @@ class Download(StreamingHttpResponse):
             while (piece := await sync_to_async(self._next)()) is not None:
                 yield piece
         except Exception:
-            await sync_to_async(self.close)()  # Django does not, and the thread's connection would be lost to its pool
+            await sync_to_async(self.close)()  # Django does not, and the pool would lose the thread's connection
             raise
 
     def _next(self) -> bytes | None:
         piece = next(self._pieces, None)
         if connection.vendor == "postgresql":
-            connection.close_if_unusable_or_obsolete()  # back to the pool: others need it in between
+            connection.close_if_unusable_or_obsolete()  # back to the pool, for others to use in between
         return piece

@@ -1,4 +1,4 @@
-"""Whole answers on their way to slow readers: in memory as far as they are small, and else in a file without a name."""
+"""Keeps whole answers for slow readers: small ones in memory, the rest of large ones in a temporary file."""
 
 import asyncio
 import contextlib
@@ -9,18 +9,18 @@ from typing import IO, Any, ClassVar, Self
 from web.errors import ApiError
 
 IN_MEMORY = 1024 * 1024  # bytes of an answer
-MAX_ON_DISK = 1024**3  # bytes of all answers of the process that are waiting
-PIECE = 65_536  # bytes that are read back at once
-SEND_SECONDS = 60  # for what was in memory, and for each piece of what was not
+MAX_ON_DISK = 1024**3  # bytes of all waiting answers of the process
+PIECE = 65_536  # bytes to read back at once
+SEND_SECONDS = 60  # for the part in memory, and for each piece of the file
 
 
 class Spool:
-    """Keeps ASGI's messages of one answer until it is complete, and then sends them.
+    """Keeps the ASGI messages of one answer until it is complete, then sends them.
 
-    So whoever makes the answer never waits for whoever reads it, and nothing has been sent of one that fails.
+    So the view never waits for the reader, and nothing of a failed answer has been sent.
     """
 
-    on_disk: ClassVar[int] = 0  # bytes, of all of them; counted on the event loop alone
+    on_disk: ClassVar[int] = 0  # bytes of all spools; only the event loop changes it
 
     def __init__(self) -> None:
         self._messages: list[Any] = []
@@ -50,7 +50,7 @@ class Spool:
     def _take_room(self, size: int) -> None:
         if Spool.on_disk + size > MAX_ON_DISK:
             self._refused = True
-            raise asyncio.CancelledError  # on this Django stops, and closes what it was sending; on others it does not
+            raise asyncio.CancelledError  # Django stops and closes the answer on this exception, and not on others
         Spool.on_disk += size
         self._mine_on_disk += size
 
@@ -60,10 +60,10 @@ class Spool:
         self._file.write(body)
 
     async def send(self, send: Callable[[Any], Awaitable[None]]) -> None:
-        """Raises `ApiError`, and sends nothing, where there was no room on the disk for all of it."""
+        """Raises `ApiError` and sends nothing if the disk had no room for all of it."""
         if self._refused:
-            raise ApiError("overloaded", retry_after=SEND_SECONDS)  # whoever reads nothing has been cut off by then
-        with contextlib.suppress(TimeoutError):  # who takes nothing for so long has gone, or means harm
+            raise ApiError("overloaded", retry_after=SEND_SECONDS)  # readers that take nothing are gone by then
+        with contextlib.suppress(TimeoutError):  # a reader that takes nothing for so long is gone or hostile
             async with asyncio.timeout(SEND_SECONDS) as patience:
                 self._tell_length()
                 for message in self._messages:
@@ -75,7 +75,7 @@ class Spool:
                     await send({"type": "http.response.body"})
 
     def _tell_length(self) -> None:
-        """So that whoever gets less than all of it knows. (Django leaves it out of what it has made piece by piece.)"""
+        """The length lets readers notice a cut answer. Django sets none for answers in pieces."""
         start = self._messages[0] if self._messages else {}
         if start.get("status") == 200 and not any(name.lower() == b"content-length" for name, _ in start["headers"]):
             start["headers"] = [*start["headers"], (b"Content-Length", str(self._size).encode())]

@@ -1,4 +1,4 @@
-"""Charts as the server draws them, as paths of an SVG in its own units. The style sheet says how they look."""
+"""Draws charts as SVG paths. The style sheet says how they look."""
 
 import math
 from collections.abc import Callable, Iterable, Sequence
@@ -16,7 +16,7 @@ Shown = Callable[[float], str]
 
 @dataclass(frozen=True, slots=True)
 class Series:
-    """`kind` is its class in the style sheet; a value for each step, none where nothing is known."""
+    """`kind` is its class in the style sheet. `values` has one for each step; `None` means unknown."""
 
     kind: str
     label: Any
@@ -31,7 +31,7 @@ class Label:
 
 @dataclass(frozen=True, slots=True)
 class Mark:
-    """`shape`: bars, line or dots. `path`: all of a series in one."""
+    """`shape`: bars, line or dots. `path`: the whole series."""
 
     kind: str
     shape: str
@@ -40,7 +40,7 @@ class Mark:
 
 @dataclass(slots=True)
 class Chart:
-    """`steps`: what is said of each hour or day, and where its strip begins."""
+    """`steps`: the text for each hour or day, and where its strip begins."""
 
     title: Any
     series: Sequence[Series]
@@ -66,7 +66,7 @@ class Chart:
 
 
 def nice_top(most: float) -> float:
-    """The next of 1, 2, 4, 5 and 10 times a power of ten, of which the half is a round number too."""
+    """The next of 1, 2, 4, 5 and 10 times a power of ten: numbers whose half is round too."""
     if most <= 0:
         return 1.0
     power = 10.0 ** math.floor(math.log10(most))
@@ -74,9 +74,9 @@ def nice_top(most: float) -> float:
 
 
 def frame(title: Any, names: Sequence[str], series: Sequence[Series], top: float, shown: Shown) -> Chart:
-    """A chart without its marks. `names`: of the steps, from left to right."""
+    """A chart without its marks. `names` are those of the steps, from left to right."""
     step, every = ACROSS / len(names), math.ceil(len(names) / MAX_LABELS)
-    newest = len(names) - 1  # it has a label in any case: it is what one looks for
+    newest = len(names) - 1  # it always has a label, because readers look for it
     columns = [
         Label(name, round(LEFT + step * (number + 0.5), 1))
         for number, name in enumerate(names)
@@ -96,7 +96,7 @@ def said(series: Iterable[Series], number: int, shown: Shown) -> str:
 
 
 def bars(title: Any, names: Sequence[str], series: Sequence[Series], shown: Shown) -> Chart:
-    """One bar for each step, of all series one upon the other."""
+    """A bar for each step, with all series stacked."""
     top = nice_top(max(sum(one.values[number] or 0 for one in series) for number in range(len(names))))
     chart = frame(title, names, series, top, shown)
     step = ACROSS / len(names)
@@ -113,7 +113,7 @@ def bars(title: Any, names: Sequence[str], series: Sequence[Series], shown: Show
 
 
 def lines(title: Any, names: Sequence[str], series: Sequence[Series], shown: Shown) -> Chart:
-    """A line for each series, from zero on, interrupted where nothing is known; and a dot for each value."""
+    """A line for each series, with gaps for unknown values, and a dot for each value. The axis begins at zero."""
     top = nice_top(max(value or 0 for one in series for value in one.values))
     chart = frame(title, names, series, top, shown)
     step = ACROSS / len(names)

@@ -1,4 +1,4 @@
-"""How the service is, in a few lines for its operator: the database, the housekeeping, and what others add."""
+"""The state of the service in a few lines for its operator. Other packages add theirs."""
 
 import sqlite3
 from collections.abc import Callable
@@ -18,7 +18,7 @@ from sessions_api.sqlite import has_race
 
 @dataclass(frozen=True, slots=True)
 class Fact:
-    """`trouble`: whether somebody should look after it."""
+    """`trouble`: whether the operator should act."""
 
     label: str
     value: Any
@@ -31,7 +31,7 @@ _sources: dict[str, Source] = {}
 
 
 def add_source(name: str, source: Source) -> None:
-    """Let the overview show these facts too, in the place of the source that had this name."""
+    """Show these facts in the overview too. A source replaces an earlier one of the same name."""
     _sources[name] = source
 
 
@@ -74,7 +74,7 @@ def _postgresql() -> list[Fact]:
 
 
 def _housekeeping() -> list[Fact]:
-    """Whether some process does it: each of them tries to, every few seconds."""
+    """Whether a process does it. Each process tries to, every few seconds."""
     alive = Lease.objects.filter(name="maintenance", expires_at__gt=timezone.now()).exists()
     hint = "" if alive else _("Nobody ends dead turns, counts and purges: is the service running?")
     return [Fact(_("housekeeping"), _("running") if alive else _("not running"), not alive, hint)]

@@ -1,4 +1,4 @@
-"""Numbers as the console shows them, in the language of who looks."""
+"""Formats numbers for the console, in the reader's language."""
 
 from datetime import timedelta
 from decimal import Decimal
@@ -19,7 +19,7 @@ def money(amount: Decimal) -> str:
 
 
 def dollars(amount: Decimal) -> str:
-    """With as many digits as tell something: a cent is little of a hundred dollars, and much of one."""
+    """With four decimals below ten dollars, where a cent is much."""
     return "US$ " + number_format(amount, decimal_pos=2 if amount == 0 or amount >= 10 else 4, force_grouping=True)
 
 
@@ -36,7 +36,7 @@ def duration(milliseconds: float | None) -> str:
 
 
 def durations(both: tuple[float | None, float | None]) -> str:
-    """Half of them, and nearly all."""
+    """The median and the 95th percentile."""
     return " / ".join(map(duration, both)) if both != (None, None) else NONE
 
 
@@ -58,7 +58,7 @@ def size(octets: float) -> str:
 
 
 def compact(number: float) -> str:
-    """For the axes of charts, where there is little room."""
+    """For the axes of charts, which have little room."""
     for bound, unit in ((10**9, _("bn")), (10**6, _("M")), (10**3, _("k"))):
         if number >= bound:
             return f"{short(number / bound)} {unit}"

@@ -1,4 +1,4 @@
-"""The operator's pages in the admin: the overview, and the turns that run now. Their addresses: admin_site.py."""
+"""The operator's pages in the admin: the overview and the running turns. sessions_api/admin.py gives them addresses."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -48,7 +48,7 @@ class Tile:
 
 @dataclass(slots=True)
 class Table:
-    """`rows`: a heading, where it leads to, and the cells."""
+    """`rows`: a heading, its link, and the cells."""
 
     title: str
     headings: Sequence[str]
@@ -180,7 +180,7 @@ def cells(line: Line) -> list[str]:
 
 
 def errors_of(seen: Overview) -> Table:
-    """Of all turns of the period, how many ended with which code."""
+    """How many of the period's turns ended with each code."""
     turns = seen.whole.sums.turns
     rows = [(line.label, "", [whole(line.sums.turns), percent(100 * line.sums.turns / turns)]) for line in seen.errors]
     return Table(_("Errors by code"), [_("turns"), _("of all turns")], rows)
@@ -210,7 +210,7 @@ def dearest_of(sessions: Iterable[DearSession]) -> Table:
 
 @never_cache
 def running_page(request: HttpRequest) -> HttpResponse:
-    """The whole page, or with `?part=table` what a script puts in its place every two seconds."""
+    """The whole page, or with `?part=table` the part that a script replaces every two seconds."""
     if not may_view(request):
         raise PermissionDenied
     turns = running.running_turns()

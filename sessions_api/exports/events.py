@@ -1,4 +1,4 @@
-"""The event log as CSV, in the columns that the research teams' tools read. docs/research.md describes each."""
+"""The event log as CSV, with the columns that the research teams' tools read (docs/research.md)."""
 
 from collections.abc import Iterable, Iterator, Sequence
 

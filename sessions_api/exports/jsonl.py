@@ -1,4 +1,4 @@
-"""JSON Lines: a conversation a line, with all that the record has of it. `import_sessions` reads it back."""
+"""JSON Lines: a line for each conversation, with all that is stored. `import_sessions` reads it back."""
 
 import json
 from collections.abc import Iterable, Iterator, Sequence
@@ -23,7 +23,7 @@ FEEDBACK_FIELDS = ("rating", "comment", "created_at")
 
 
 def _as_text(value: datetime | Decimal) -> str:
-    """Moments, and amounts too: as a number they would lose digits."""
+    """Amounts are texts too, because a JSON number would lose digits."""
     return moment(value) if isinstance(value, datetime) else f"{value:f}"
 
 
@@ -54,7 +54,7 @@ def _message(said: Said) -> str:
 
 
 def _object(values: dict[str, Any], metadata: Any) -> str:
-    """`metadata` last, sorted: databases keep no order of names, and the same data is to give the same text."""
+    """Metadata comes last and sorted: databases keep no order of names, and the same data must give the same text."""
     return one_line(f'{_encode(values)[:-1]},"metadata":{_encode_sorted(metadata) if metadata else "{}"}}}')
 
 

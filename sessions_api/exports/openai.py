@@ -1,4 +1,4 @@
-"""JSON Lines as OpenAI's fine-tuning of chat models takes them: `{"messages": [system?, user, assistant, …]}`."""
+"""JSON Lines for OpenAI's fine-tuning of chat models: `{"messages": [system?, user, assistant, …]}`."""
 
 import json
 from collections.abc import Iterable, Iterator, Sequence
@@ -13,7 +13,7 @@ _encode = json.JSONEncoder(ensure_ascii=False).encode
 
 
 def write(conversations: Iterable[Conversation], options: ExportOptions) -> Iterator[str]:
-    """Conversations without a single completed turn are left out, and so is a turn that was not completed."""
+    """It leaves out turns that were not completed, and conversations without a completed turn."""
     for conversation in conversations:
         texts = _texts(conversation, options)
         first = next(texts, None)

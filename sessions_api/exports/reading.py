@@ -1,7 +1,7 @@
-"""Conversations as they leave the database: in order, a few at a time, however many and however long they are.
+"""Reads conversations in order, a few at a time, however many and however long they are.
 
-Everything is read by key in short queries. Nothing is open in between: a slow export holds no transaction, with which
-SQLite's write-ahead log could only grow, and no cursor of a server.
+Short queries read by key. Between them nothing stays open: no server-side cursor, and no transaction, during which
+SQLite's write-ahead log could only grow.
 """
 
 from collections import defaultdict
@@ -12,21 +12,21 @@ from django.db.models import Count, QuerySet
 
 from sessions_api.models import Feedback, Message, Session
 
-SESSIONS = 200  # that are held at once
-MESSAGES = 500  # that are held at once: 10 MB where each has 20,000 characters
+SESSIONS = 200  # held at once
+MESSAGES = 500  # held at once: 10 MB if each has 20,000 characters
 
 
 class Said(NamedTuple):
-    """A message, and what somebody thinks of it."""
+    """A message and its feedback."""
 
     message: Message
     feedback: Feedback | None
 
 
 class Conversation(NamedTuple):
-    """`messages` can be read once, and before the next conversation is asked for.
+    """Read `messages` once, and before asking for the next conversation.
 
-    `case_id` is the session's id; with the key behind it where several sessions have that id.
+    `case_id` is the session's id, followed by the key if several sessions have that id.
     """
 
     session: Session
@@ -35,7 +35,7 @@ class Conversation(NamedTuple):
 
 
 def conversations(sessions: QuerySet[Session], *, superseded: bool = True) -> Iterator[Conversation]:
-    """The sessions in the order in which they began, each with its messages."""
+    """The sessions with their messages, in the order in which they began."""
     for page in _pages(sessions):
         shared = _shared_ids(page)
         for few in _batches(page):
@@ -45,7 +45,7 @@ def conversations(sessions: QuerySet[Session], *, superseded: bool = True) -> It
 
 
 def conversation(session: Session, *, superseded: bool = True) -> Conversation:
-    """A single one. (Whether others have its id is nothing that its owner may learn.)"""
+    """A single one. Its owner may not learn whether other owners use its id."""
     return Conversation(session, session.session_id, _piece_by_piece(session, superseded))
 
 
@@ -57,14 +57,14 @@ def _pages(sessions: QuerySet[Session]) -> Iterator[list[Session]]:
 
 
 def _shared_ids(page: Sequence[Session]) -> set[str]:
-    """Which of the ids belong to several sessions: of other owners, or closed ones."""
+    """The ids that several sessions have: those of other owners, or closed ones."""
     same = Session.objects.filter(session_id__in={session.session_id for session in page}).order_by()
     counted = same.values_list("session_id").annotate(sessions=Count("pk")).filter(sessions__gt=1)
     return {session_id for session_id, _ in counted}
 
 
 def _batches(page: Sequence[Session]) -> Iterator[list[Session]]:
-    """Neighbours with at most `MESSAGES` messages together, or one that has more alone."""
+    """Neighbours with at most `MESSAGES` messages together, or a single session with more."""
     batch: list[Session] = []
     count = 0
     for session in page:
@@ -91,7 +91,7 @@ def _with_messages(few: Sequence[Session], superseded: bool) -> Iterator[tuple[S
 
 
 def _piece_by_piece(session: Session, superseded: bool) -> Iterator[Said]:
-    """As many messages as the session's row says, so that its totals and they belong together."""
+    """As many messages as the session's row says, so that they fit its totals."""
     for start in range(0, session.message_count, MESSAGES):
         of_these = {
             "session": session.pk,

@@ -1,4 +1,4 @@
-"""CSV: a message a row, for spreadsheets and statistics."""
+"""CSV with a row for each message, for spreadsheets and statistics."""
 
 import csv
 import json
@@ -13,15 +13,15 @@ from sessions_api.exports.jsonl import MESSAGE_FIELDS
 from sessions_api.exports.reading import Conversation, Said
 from sessions_api.exports.writing import ExportOptions, moment
 
-BYTE_ORDER_MARK = "\ufeff"  # else spreadsheets read UTF-8 as something else
+BYTE_ORDER_MARK = "\ufeff"  # without it spreadsheets do not expect UTF-8
 SESSION_COLUMNS = ("session_id", "owner", "title", "persona_id")
 LEFT_OUT = ("generation_id", "history_omitted", "may_have_been_billed")
 MESSAGE_COLUMNS = tuple(name for name in MESSAGE_FIELDS if name not in LEFT_OUT)
 COLUMNS = ("case_id", "message_id", *SESSION_COLUMNS, *MESSAGE_COLUMNS, "rating", "comment", "metadata")
 
-# What a spreadsheet may take for a formula: one of the signs, its full-width and small forms and the minus sign among
-# them, behind any white space, control or invisible characters. Also behind apostrophes, so that the one that goes in
-# front of it is known to be ours.
+# What a spreadsheet may take for a formula: one of the signs (also full-width and small ones, and the minus sign) after
+# any white space, control or invisible characters. It also matches after apostrophes, so that readers can always
+# remove the one that we add.
 A_FORMULA = re.compile(
     "'*(?:[\t\r\n]|[\\s\0-\x1f\x7f-\xa0\xad\u061c\u180e\u200b-\u200f\u2028-\u202f\u2060-\u206f\ufeff]*"
     "[=+\\-@\uff1d\uff0b\uff0d\uff20\ufe66\ufe62\ufe63\ufe6b\u2212])"
@@ -32,7 +32,7 @@ _of_session, _of_message = attrgetter(*SESSION_COLUMNS), attrgetter(*MESSAGE_COL
 
 
 class _Echo:
-    """A file for csv.writer, which then answers each row's text."""
+    """A file for csv.writer, which then returns each row's text."""
 
     def write(self, text: str) -> str:
         return text
@@ -52,7 +52,7 @@ def write(conversations: Iterable[Conversation], options: ExportOptions) -> Iter
 
 
 def lines(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> Iterator[str]:
-    """CSV as RFC 4180 has it, of which no cell is a formula."""
+    """CSV (RFC 4180) in which no cell is a formula."""
     writer: Any = csv.writer(_Echo())
     yield writer.writerow(header)
     for row in rows:
@@ -60,7 +60,7 @@ def lines(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> Iterator[str]
 
 
 def cell(value: Any) -> Any:
-    """As it goes into a cell. A text that could be a formula gets an apostrophe in front."""
+    """The value for a cell. A text that could be a formula gets an apostrophe in front."""
     if isinstance(value, str):
         return f"'{value}" if A_FORMULA.match(value) else value
     if isinstance(value, datetime):

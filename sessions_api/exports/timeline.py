@@ -1,4 +1,4 @@
-"""Conversations as process mining sees them: cases, and events with a beginning and an end."""
+"""Conversations for process mining: cases, and events with a start and an end."""
 
 import math
 from collections.abc import Iterator
@@ -10,12 +10,12 @@ from sessions_api.exports.writing import ExportOptions
 from sessions_api.models import Message, Session
 from web.moments import utc
 
-MILLISECONDS_FROM = 1e11  # as seconds, that is in the year 5138
-A_YEAR = timedelta(days=366)  # no reply takes longer, so that nothing runs over the end of time
+MILLISECONDS_FROM = 1e11  # as seconds, this is in the year 5138
+A_YEAR = timedelta(days=366)  # no reply takes longer, so no event runs past datetime's last year
 FIRST = datetime(1, 1, 1, tzinfo=UTC) + A_YEAR
 LAST = datetime.max.replace(tzinfo=UTC) - A_YEAR
 
-# The stable vocabulary (docs/research.md). A reply that still runs is no event yet.
+# A stable vocabulary (docs/research.md). A running reply is no event yet.
 QUESTION = "Cliente envia mensagem"
 OTHER = "Sistema envia mensagem"
 REPLIES = {
@@ -28,7 +28,7 @@ CUSTOMER, BOT, SYSTEM = "cliente", "bot", "sistema"
 
 
 class Event(NamedTuple):
-    """`agent` is the kind of who did it, `resource` who it was; `ended_well`: not cancelled, failed or interrupted."""
+    """`agent` is the kind of actor, `resource` the actor. `ended_well`: not cancelled, failed or interrupted."""
 
     case_id: str
     event_id: str
@@ -42,7 +42,7 @@ class Event(NamedTuple):
 
 
 def events(conversation: Conversation, options: ExportOptions) -> Iterator[Event]:
-    """An event for each message, in their order; those that have no place on the simulated clock are left out."""
+    """An event for each message, in their order, except messages without a place on the clock."""
     clock = SimulatedClock() if options.simulated else RealClock()
     for said in conversation.messages:
         start = clock.moment_of(said.message)
@@ -74,21 +74,21 @@ def _who_does_what(session: Session, message: Message) -> tuple[str, str, str]:
 
 class RealClock:
     def moment_of(self, message: Message) -> datetime | None:
-        """When the event began; `None` where it has no place on this clock."""
+        """When the event began. `None`: it has no place on this clock."""
         return _in_bounds(message.created_at, timedelta())
 
 
 class SimulatedClock(RealClock):
-    """A question is where its client says; what follows is as far behind it as it really was.
+    """A question happens when its client says. What follows keeps its real distance to the question.
 
-    So a reply takes the time that it took, and a question that names no moment of its own comes after those before.
+    So replies take their real time, and a question without a moment of its own follows the earlier ones.
     """
 
     def __init__(self) -> None:
         self._shift: timedelta | None = None
 
     def moment_of(self, message: Message) -> datetime | None:
-        """`None`: no question up to here has named its moment, or this one would be at the end of time."""
+        """`None`: no question has named its moment yet, or this one would be out of bounds."""
         told = simulated_moment(message.metadata)
         if told is not None:
             self._shift = told - message.created_at
@@ -106,7 +106,7 @@ def _in_bounds(moment: datetime, shift: timedelta) -> datetime | None:
 def simulated_moment(metadata: Any) -> datetime | None:
     """`timing_metadata.simulated_timestamp` of a question's metadata, if it is a moment.
 
-    ISO 8601 (UTC where it names no zone), or seconds or milliseconds since 1970, as a number or written out.
+    It is ISO 8601 (in UTC unless it names a zone), or seconds or milliseconds since 1970, as a number or a text.
     """
     timing = metadata.get("timing_metadata") if isinstance(metadata, dict) else None
     told = timing.get("simulated_timestamp") if isinstance(timing, dict) else None

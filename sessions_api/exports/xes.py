@@ -1,4 +1,4 @@
-"""The event log as XES (IEEE 1849-2016): a trace for each conversation, an event for each message."""
+"""The event log as XES (IEEE 1849-2016), with a trace for each conversation and an event for each message."""
 
 import re
 from collections.abc import Iterable, Iterator
@@ -9,7 +9,7 @@ from sessions_api.exports.reading import Conversation
 from sessions_api.exports.timeline import Event, events
 from sessions_api.exports.writing import ExportOptions, moment
 
-NOT_XML = re.compile("[^\t\n\r -\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")  # what XML 1.0 has no way to write
+NOT_XML = re.compile("[^\t\n\r -\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")  # XML 1.0 cannot represent these
 HEAD = """<?xml version="1.0" encoding="UTF-8"?>
 <log xes.version="1849.2016" xes.features="" xmlns="http://www.xes-standard.org/">
 <extension name="Concept" prefix="concept" uri="http://www.xes-standard.org/concept.xesext"/>

@@ -1,4 +1,4 @@
-"""Stores imported conversations: each whole or not at all, in small transactions that hold up no turn for long."""
+"""Stores imported conversations, each whole or not at all, in small transactions, so that no turn waits for long."""
 
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
@@ -8,11 +8,11 @@ from django.db.models import Q
 
 from sessions_api.models import Feedback, Message, Session
 
-BATCH = 500  # messages in a statement, and about so many in a transaction unless a conversation has more
+BATCH = 500  # messages in a statement, and about that many in a transaction unless a conversation has more
 
 
 class Parts(NamedTuple):
-    """A conversation that has been looked over, and is not stored."""
+    """A checked conversation that is not stored yet."""
 
     session: Session
     messages: Sequence[Message]
@@ -20,10 +20,10 @@ class Parts(NamedTuple):
 
 
 def store(conversations: Sequence[Parts]) -> Iterator[bool]:
-    """Whether each was stored; else it is there already: its owner has that open session, or the very same one."""
+    """Whether each was stored. If not, its owner has an open session of that name, or the very same session."""
     try:
         yield from list(_store(conversations))
-    except IntegrityError:  # somebody began one of the sessions at this very moment, or the file has one twice
+    except IntegrityError:  # somebody began one of the sessions just now, or the file has one twice
         for one in conversations:
             try:
                 yield from list(_store([one]))
@@ -35,7 +35,7 @@ def store(conversations: Sequence[Parts]) -> Iterator[bool]:
 def _store(conversations: Sequence[Parts]) -> list[bool]:
     known = [_is_known(parts.session) for parts in conversations]
     new = [parts for parts, there in zip(conversations, known, strict=True) if not there]
-    for parts in new:  # their keys are made anew: a second try must not use those of the first
+    for parts in new:  # a second try needs new keys
         parts.session.pk = None
     Session.objects.bulk_create(parts.session for parts in new)
     for parts in new:

@@ -1,4 +1,4 @@
-"""Ending the turns that nobody runs any more."""
+"""Ends turns that no process runs any more."""
 
 import logging
 from collections.abc import Sequence
@@ -16,7 +16,7 @@ logger = logging.getLogger(__name__)
 
 
 def interrupt_dead_turns(cutoff: datetime | None = None) -> int:
-    """Mark the turns that nobody runs any more: no heartbeat since `cutoff`, or a runner that is certainly gone."""
+    """Mark turns that no process runs any more: no heartbeat since `cutoff`, or a runner that is certainly gone."""
     cutoff = cutoff or oldest_heartbeat()
     pending = Message.objects.filter(status=Message.Status.PENDING)
     runners = pending.order_by().values_list("runner", flat=True).distinct()
@@ -25,24 +25,24 @@ def interrupt_dead_turns(cutoff: datetime | None = None) -> int:
 
 
 def is_dead(heartbeat_at: datetime | None) -> bool:
-    """Whether a pending turn has not been heard of for longer than its lease."""
+    """Whether a pending turn had no heartbeat for longer than its lease."""
     return heartbeat_at is None or heartbeat_at < oldest_heartbeat()
 
 
 def oldest_heartbeat() -> datetime:
-    """What is older belongs to a dead turn. Nothing does right after an outage: nobody could write a heartbeat then."""
+    """An older heartbeat means a dead turn. After an outage none does at first: no process could write heartbeats."""
     lease = settings.TURN_LEASE_SECONDS
     return timezone.now() - timedelta(seconds=lease) if outages.over_for(lease) else EPOCH
 
 
 def interrupt_turns(turn_ids: Sequence[str]) -> list[int]:
-    """Mark turns that were found dead; answers for each whether it still was. (For the writer: see writer.py.)"""
+    """Mark turns that looked dead. Return for each whether it still was (1 or 0). For store/writer.py."""
     pending = Message.objects.filter(status=Message.Status.PENDING, heartbeat_at__lt=oldest_heartbeat())
     return [_interrupt(pending.filter(turn_id=turn_id)) for turn_id in turn_ids]
 
 
 def _interrupt(replies: QuerySet[Message]) -> int:
-    """End them with the text that had come. They are never sent again: the provider may have answered, and billed."""
+    """End them with the text so far. Nobody sends them again: the provider may have answered and billed."""
     count = replies.update(
         status=Message.Status.INTERRUPTED,
         error_code="turn_interrupted",

@@ -1,4 +1,4 @@
-"""Closing, erasing and purging sessions, in small transactions, so that no turn waits for long."""
+"""Closes, erases and purges sessions in small transactions, so that no turn waits for long."""
 
 import math
 import time
@@ -14,7 +14,7 @@ from sessions_api.models import Message, Session
 from sessions_api.sqlite import wipe
 from web.moments import EPOCH
 
-BATCH = 500  # sessions looked at, and messages deleted, in one transaction, or a few more
+BATCH = 500  # sessions read, and messages deleted, in one transaction (or a few more)
 ERASE_ATTEMPTS = 50  # a tenth of a second apart: others hold a session for milliseconds
 
 
@@ -26,16 +26,16 @@ class Removed(NamedTuple):
 
 
 def close(sessions: QuerySet[Session]) -> int:
-    """Close what is open among the sessions; with no retention they are erased. Answers how many."""
+    """Close the open ones, or erase them if the retention is zero. Return how many."""
     if settings.SESSION_CLOSED_RETENTION_HOURS == 0:
         return erase(sessions.filter(closed_at=None))
     return sessions.filter(closed_at=None).update(closed_at=timezone.now())
 
 
 def erase(sessions: QuerySet[Session]) -> int:
-    """Delete the sessions, busy or not, and every trace of their text from the database file. Answers how many.
+    """Delete the sessions, busy or not, and every trace of their text in the database file. Return how many.
 
-    Which sessions these are is asked once, at the beginning: that may be a slow search.
+    It evaluates `sessions` only once, because that may be a slow search.
     """
     pks = list(sessions.order_by().values_list("pk", flat=True))
     removed = sum(_erase(pks[start : start + BATCH]) for start in range(0, len(pks), BATCH))
@@ -55,9 +55,9 @@ def _erase(pks: Sequence[int]) -> int:
 
 
 def purge(sessions: QuerySet[Session], seconds: float = math.inf) -> Removed:
-    """Delete sessions and every trace of their text, for about so many seconds at the most.
+    """Delete sessions and every trace of their text, within about this many seconds.
 
-    Where somebody is writing to one at this very moment, it is left for the next time.
+    It leaves a session to the next purge if somebody is writing to it.
     """
     removed = _remove(sessions, seconds)
     if any(removed):
@@ -66,7 +66,7 @@ def purge(sessions: QuerySet[Session], seconds: float = math.inf) -> Removed:
 
 
 def _remove(sessions: QuerySet[Session], seconds: float = math.inf) -> Removed:
-    """Delete sessions with their messages, and leave half of the time to those who wait to write."""
+    """Delete sessions with their messages. It pauses half of the time, so that others can write."""
     stop_at = time.monotonic() + seconds
     total = Removed()
     began_at = time.monotonic()
@@ -82,7 +82,7 @@ def _remove(sessions: QuerySet[Session], seconds: float = math.inf) -> Removed:
 
 @transaction.atomic
 def _remove_some(sessions: QuerySet[Session]) -> Removed:
-    """Delete some of the sessions, with about `BATCH` messages in all; on SQLite a long one piece by piece."""
+    """Delete some sessions with about `BATCH` messages in all. SQLite deletes a long session piece by piece."""
     batch = _take(sessions)
     if connection.vendor == "sqlite" and batch and batch[0][1] > BATCH:
         first = batch[0][0]
@@ -94,22 +94,22 @@ def _remove_some(sessions: QuerySet[Session]) -> Removed:
 
 
 def _take(sessions: QuerySet[Session]) -> list[tuple[int, int]]:
-    """Key and length of a few of the sessions, which nobody else can write to until the transaction's end."""
+    """Keys and lengths of a few sessions that nobody else can write to until the transaction ends."""
     chosen: list[tuple[int, int]] = []
     for pk, count in sessions.order_by().values_list("pk", "message_count")[:BATCH]:
         if chosen and sum(length for _, length in chosen) + count > BATCH:
             break
         chosen.append((pk, count))
     if not connection.features.has_select_for_update:
-        return chosen  # SQLite: whoever is in a transaction is the only one who writes
+        return chosen  # SQLite: a transaction like this one is the only writer
     return _lock(sessions, [pk for pk, _ in chosen])
 
 
 def _lock(sessions: QuerySet[Session], pks: Sequence[int]) -> list[tuple[int, int]]:
-    """Those that nobody else is writing to, locked, as far as they still belong to `sessions` now.
+    """Lock the sessions that nobody else is writing to, and that still belong to `sessions`.
 
-    Waits for no lock, and so cannot be part of a deadlock. Who begins a turn meanwhile waits for the transaction's
-    end, finds the session gone, and begins it in a new one.
+    It waits for no lock, so it cannot cause a deadlock. A turn that begins meanwhile waits for the transaction to end,
+    finds the session gone, and begins in a new one.
     """
     mine = set(Session.objects.filter(pk__in=pks).select_for_update(skip_locked=True).values_list("pk", flat=True))
     pending = Message.objects.filter(session__in=mine, status=Message.Status.PENDING).order_by()
@@ -120,10 +120,10 @@ def _lock(sessions: QuerySet[Session], pks: Sequence[int]) -> list[tuple[int, in
 
 
 def _shorten(pk: int) -> int:
-    """Delete the oldest messages of a long session, unless few are left. Answers how many.
+    """Delete the oldest messages of a long session, unless few are left. Return how many.
 
-    Closed, it is out of reach of readers and new turns from now on; and as closed for very long, so that the automatic
-    purge ends what a crash may leave half done.
+    It closes the session, so that readers and new turns cannot reach it any more. The early date makes the automatic
+    purge finish the work after a crash.
     """
     messages = Message.objects.filter(session=pk).order_by("position")
     following = messages.values_list("position", flat=True)[BATCH : BATCH + 1].first()

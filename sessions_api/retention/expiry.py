@@ -1,4 +1,4 @@
-"""What has had its time: idle and closed sessions, idempotency keys, reservations of turns that are gone."""
+"""What has expired: idle and closed sessions, idempotency keys, reservations of lost turns."""
 
 from datetime import timedelta
 
@@ -10,15 +10,15 @@ from access.models import Reservation
 from sessions_api.models import Cancellation, IdempotencyKey, Message, Session
 from sessions_api.store.lookups import oldest_key
 
-BATCH = 500  # sessions looked at, and messages deleted, in one transaction, or a few more
-CANCELLATION_KEPT = timedelta(minutes=1)  # whoever runs the turn has looked long before
-RESERVATION_KEPT = timedelta(seconds=5)  # after a turn's end: whoever ran it says by then what it took
+BATCH = 500  # keys deleted in one transaction
+CANCELLATION_KEPT = timedelta(minutes=1)  # the process that runs the turn looks much earlier
+RESERVATION_KEPT = timedelta(seconds=5)  # after a turn's end; its process settles it by then
 
 
 def expired_sessions(idle: timedelta | None, closed: timedelta | None) -> QuerySet[Session]:
-    """The sessions that nobody has to keep: idle or closed for longer than that. `None`: that rule is off.
+    """Sessions that were idle or closed for longer than this. `None` turns a rule off.
 
-    A session whose turn still runs is never among them.
+    A session with a running turn never expires.
     """
     now = timezone.now()
     rule = Q(pk__in=[])
@@ -31,7 +31,7 @@ def expired_sessions(idle: timedelta | None, closed: timedelta | None) -> QueryS
 
 
 def drop_expired_keys() -> int:
-    """Delete idempotency keys that are older than IDEMPOTENCY_HOURS (answers how many), and old cancellations."""
+    """Delete old cancellations, and idempotency keys older than IDEMPOTENCY_HOURS. Return how many keys."""
     now = timezone.now()
     Cancellation.objects.filter(requested_at__lt=now - CANCELLATION_KEPT).delete()
     expired = IdempotencyKey.objects.filter(created_at__lt=oldest_key(now))
@@ -42,9 +42,9 @@ def drop_expired_keys() -> int:
 
 
 def end_lost_reservations() -> int:
-    """End what was set aside for turns that ended without anybody's saying what they took. Answers how many.
+    """End reservations of turns whose process ended without settling them. Return how many.
 
-    They count with what was set aside: their process is gone, and the provider may have billed them.
+    They count in full, because the provider may have billed them.
     """
     some_time_ago = timezone.now() - RESERVATION_KEPT
     lost = Reservation.objects.filter(ended=False, began_at__lt=some_time_ago)
@@ -54,7 +54,7 @@ def end_lost_reservations() -> int:
 
 
 def retention() -> tuple[timedelta | None, timedelta | None]:
-    """How long the settings let sessions be idle, and be kept after they were closed. `None`: for ever."""
+    """How long the settings keep idle sessions, and closed ones. `None`: for ever."""
     hours = settings.SESSION_CLEANUP_HOURS, settings.SESSION_CLOSED_RETENTION_HOURS
     idle, closed = (None if length is None else timedelta(hours=length) for length in hours)
     return idle, closed

@@ -1,4 +1,4 @@
-"""The housekeeping that a running service does by itself, in a thread of its own and in one process at a time."""
+"""The housekeeping of a running service, in a thread of its own and in one process at a time."""
 
 import logging
 import threading
@@ -28,11 +28,11 @@ PURGE_SLICE_SECONDS = 5.0  # less than the lease, so that dead turns never wait 
 LEASE_SECONDS = 15.0
 INDEX_SLICE_SECONDS = 3.0
 COUNT_SECONDS = 20.0
-COUNT_SLICE_SECONDS = 3.0  # of counting what ended in the time before there were tallies
+COUNT_SLICE_SECONDS = 3.0  # a database from before the tallies has much to count
 
 
 class Maintenance(threading.Thread):
-    """Ends dead turns every few seconds, counts those that ended, and purges what has had its time, until stopped."""
+    """Ends dead turns every few seconds, counts ended turns, and purges what has expired, until it is stopped."""
 
     def __init__(self) -> None:
         super().__init__(name="maintenance", daemon=True)
@@ -44,12 +44,12 @@ class Maintenance(threading.Thread):
         self._stopping.set()
 
     def run(self) -> None:
-        self._guarded(dead_turns.interrupt_dead_turns)  # at once: a process that comes back ends what it left behind
+        self._guarded(dead_turns.interrupt_dead_turns)  # at once: a restarted process ends what it left behind
         while not self._stopping.wait(ROUND_SECONDS):
             self._guarded(self._round)
 
     def _guarded(self, work: Callable[[], object]) -> None:
-        """Whatever goes wrong, the next round is due: nobody would notice that a thread has ended."""
+        """No error ends the thread, because nobody would notice."""
         try:
             work()
         except Exception as problem:
@@ -89,7 +89,7 @@ class Maintenance(threading.Thread):
 
 
 def take_lease(name: str, seconds: float) -> bool:
-    """Whether this process may do `name` until then: it holds the lease, or nobody does."""
+    """Whether this process may do `name` for so long: it holds the lease, or nobody does."""
     now = timezone.now()
     until = now + timedelta(seconds=seconds)
     Lease.objects.get_or_create(name=name, defaults={"holder": this_process(), "expires_at": now})

@@ -1,6 +1,6 @@
-"""Counts of durations in buckets that are each 5% wider than the one before, so that percentiles can be added up.
+"""Histograms of durations. Each bucket is 5% wider than the one before, and histograms can be added up.
 
-A percentile out of them is at most 2.5% off. A histogram is {bucket: how many}; in JSON the buckets are texts.
+A percentile is at most 2.5% off. A histogram is {bucket: count}; in JSON the buckets are texts.
 """
 
 import math
@@ -12,7 +12,7 @@ LOG_WIDTH = math.log(WIDTH)
 
 
 def bucket_of(milliseconds: int) -> int:
-    """0 for what takes no time at all, else 1 and up."""
+    """0 below a millisecond, else 1 and up."""
     return 0 if milliseconds < 1 else 1 + math.floor(math.log(milliseconds) / LOG_WIDTH)
 
 
@@ -22,7 +22,7 @@ def middle_of(bucket: int) -> float:
 
 
 def percentile(histogram: Mapping[int, int], share: float) -> float | None:
-    """The milliseconds that this share of the durations keep to (nearest rank); none where there are no durations."""
+    """The percentile in milliseconds, by nearest rank. `None` if there are no durations."""
     rank = math.ceil(share * sum(histogram.values()))
     for bucket in sorted(histogram):
         rank -= histogram[bucket]

@@ -1,4 +1,4 @@
-"""What happened in a period: the tallies, and what has ended since they were last moved on."""
+"""What happened in a period: the tallies, and the turns that ended since the last count."""
 
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -26,14 +26,14 @@ from sessions_api.statistics.tallies import (
 )
 from web.moments import EPOCH
 
-MAX_LIVE = 20_000  # turns that are read and added up for a page; more wait for the next rounds of counting
-MAX_LINES = 10  # models, and clients, that are named; the others are one line
+MAX_LIVE = 20_000  # uncounted turns that a page adds up; further ones appear when they are counted
+MAX_LINES = 10  # models, and clients, with a line of their own; one line has the others
 MAX_SESSIONS = 10
 MAX_COUNTED = 100_000  # sessions
 ATTEMPTS = 3
 HOUR, DAY = timedelta(hours=1), timedelta(days=1)
 Dimension = Tally.Dimension
-Stored = dict[str, int]  # a histogram as it is stored
+Stored = dict[str, int]  # a histogram in JSON
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +61,7 @@ class Period:
 
 
 def periods(now: datetime) -> dict[str, Period]:
-    """Those on offer. Hours and days are whole ones, UTC's; the last one of a period is the present one."""
+    """The periods that the page offers. Hours and days are whole ones in UTC; the present one is the last."""
     hour, today = hour_of(now) + HOUR, day_of(now)
     by_hour, by_day = Tally.Grain.HOUR, Tally.Grain.DAY
     offered = [
@@ -75,7 +75,7 @@ def periods(now: datetime) -> dict[str, Period]:
 
 @dataclass(slots=True)
 class Line:
-    """One line of a table: a model, a client, an error, an hour, and its sums."""
+    """A line of a table: a model, a client, an error or an hour, and its sums."""
 
     name: str
     label: Any = ""
@@ -105,7 +105,7 @@ class Line:
 
 @dataclass(slots=True)
 class Overview:
-    """`steps`: hours or days in their order. `counted_until`: set where not all that has ended is in it yet."""
+    """`steps`: hours or days in their order. `counted_until`: set if later turns are missing."""
 
     period: Period
     whole: Line
@@ -118,7 +118,7 @@ class Overview:
 
 @dataclass(frozen=True, slots=True)
 class DearSession:
-    """A session, and what its turns took within the period."""
+    """A session, and the usage of its turns in the period."""
 
     session: Session
     turns: int
@@ -127,7 +127,7 @@ class DearSession:
 
 
 def overview(period: Period) -> Overview:
-    """Reads again where the tallies were moved on meanwhile: else turns would be counted twice, or not at all."""
+    """Read again if the tallies moved on meanwhile, else turns would count twice or not at all."""
     marks = counted_until()
     for _attempt in range(ATTEMPTS):
         found = _read(period, marks)
@@ -166,7 +166,7 @@ def _read(period: Period, marks: Mapping[str, datetime]) -> Overview:
 
 
 def not_counted(marks: Mapping[str, datetime]) -> QuerySet[Any]:
-    """The replies of turns that have ended and are not in the tallies."""
+    """The replies of ended turns that are not in the tallies yet."""
     rule = Q()
     for kind, statuses in KINDS.items():
         rule |= Q(status__in=statuses, completed_at__gt=marks[kind])
@@ -174,35 +174,35 @@ def not_counted(marks: Mapping[str, datetime]) -> QuerySet[Any]:
 
 
 def _added_up(stored: QuerySet[Tally]) -> QuerySet[Any, Any]:
-    """The numbers by dimension and name, without the times: there may be thousands of clients."""
+    """The numbers by dimension and name, without times: there may be thousands of clients."""
     apart = stored.exclude(dimension=Dimension.ALL).order_by().values("dimension", "name")
     sums = {f"{name}_sum": Sum(name) for name in NUMBERS}
     return apart.annotate(**sums).values_list("dimension", "name", *sums)
 
 
 def _most_used(lines: Iterable[Line]) -> list[Line]:
-    """The lines with most turns; all others are one more line."""
+    """The lines with most turns, and one line for all others."""
     lines = sorted(lines, key=lambda line: (-line.sums.turns, line.name))
     shown, others = lines[:MAX_LINES], lines[MAX_LINES:]
     if others:
         rest = Line("", label=_("others (%d)") % len(others))
         for line in others:
             rest.sums.add(line.sums)
-        rest.sums.first_token.clear()  # live ones alone would be there
+        rest.sums.first_token.clear()  # they lack those of the tallies
         rest.sums.total.clear()
         shown.append(rest)
     return shown
 
 
 def _add_times(stored: QuerySet[Tally], shown: Mapping[str, list[Line]]) -> None:
-    """The times of the lines that are shown, but for those of errors."""
+    """Add the times to the lines of models and clients."""
     lines = {(kind, line.name): line for kind in ("model", "client") for line in shown[kind] if not line.label}
     names = {name for _kind, name in lines}
     of_lines = stored.filter(dimension__in=[Dimension.MODEL, Dimension.CLIENT], name__in=names)
     times: dict[tuple[str, str], tuple[Stored, Stored]] = {place: ({}, {}) for place in lines}
     for kind, name, *both in of_lines.values_list("dimension", "name", "first_token", "total"):
         for merged, one in zip(times.get((kind, name), ()), both, strict=False):
-            for bucket, count in one.items():  # a hundred thousand times for a page
+            for bucket, count in one.items():  # runs a hundred thousand times for a page
                 merged[bucket] = merged.get(bucket, 0) + count
     for place, (first_token, total) in times.items():
         lines[place].sums.first_token.update(loaded(first_token))
@@ -210,7 +210,7 @@ def _add_times(stored: QuerySet[Tally], shown: Mapping[str, list[Line]]) -> None
 
 
 def _name(shown: Mapping[str, list[Line]]) -> None:
-    """Give the lines the names by which people know them."""
+    """Give the lines labels for people."""
     labels = client_labels({line.name for line in shown[Dimension.CLIENT]})
     for line in shown[Dimension.CLIENT]:
         line.label = line.label or labels[line.name]
@@ -219,7 +219,7 @@ def _name(shown: Mapping[str, list[Line]]) -> None:
 
 
 def client_labels(names: Collection[str]) -> dict[str, Any]:
-    """What people call those whom the tallies name (statistics.client_of): one query."""
+    """The labels of clients as tallies name them (`client_of`), in one query."""
     ids = [name.removeprefix("client:") for name in names]
     known = dict(Client.objects.filter(client_id__in=ids).values_list("client_id", "name"))
     kinds = {"open": _("open access"), "byok": _("own provider keys")}
@@ -227,7 +227,7 @@ def client_labels(names: Collection[str]) -> dict[str, Any]:
 
 
 def active_sessions(period: Period) -> int | None:
-    """The sessions that somebody has written to since the period began, up to a bound; none where it is over."""
+    """The sessions with a question since the period began, up to MAX_COUNTED. `None` if the period is over."""
     if not period.ends_now:
         return None
     active = Session.objects.filter(last_activity_at__gte=period.since).order_by()
@@ -241,9 +241,9 @@ def ratings(period: Period) -> dict[str, int]:
 
 
 def dearest_sessions(period: Period) -> list[DearSession]:
-    """Those whose turns within the period cost most; where nobody names a price, those that took most tokens.
+    """The sessions whose turns in the period cost most; without prices, those with most tokens.
 
-    As of the last round of counting, some minutes ago at the most.
+    They are as of the last count, at most some minutes ago.
     """
     within = SessionCost.objects.filter(start__gte=period.since, start__lt=period.until).order_by()
     sums = within.values("session").annotate(all_turns=Sum("turns"), all_tokens=Sum("tokens"), all_cost=Sum("cost"))
@@ -252,5 +252,5 @@ def dearest_sessions(period: Period) -> list[DearSession]:
     return [
         DearSession(sessions[row["session"]], row["all_turns"], row["all_tokens"], row["all_cost"])
         for row in rows
-        if row["session"] in sessions  # else it has been erased at this very moment
+        if row["session"] in sessions  # else it was erased just now
     ]

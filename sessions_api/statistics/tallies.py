@@ -1,7 +1,7 @@
-"""Counts turns when they have ended, in the background: no turn does anything for it.
+"""Counts ended turns in the background, at no cost to the turns themselves.
 
-The tallies are moved on from one moment to the next, each step in a transaction together with that moment, so that
-every turn is in them once. What has ended since is read from the messages, by their index (console/overview.py).
+Each step counts up to a moment, and stores that moment in the same transaction. So every turn counts once. The overview
+reads what ended since from the messages, by an index (statistics/overview.py).
 """
 
 import math
@@ -22,18 +22,18 @@ from sessions_api.models import CountedUntil, Message, SessionCost, Tally
 from sessions_api.statistics.histograms import bucket_of, loaded, stored
 from web.moments import EPOCH
 
-BATCH = 500  # turns in one transaction, or a few more that ended in the same moment
-LATE = timedelta(minutes=2)  # an outcome that the database would not take at once is stored up to 35 s after its moment
+BATCH = 500  # turns in one transaction; a few more if they ended at the same moment
+LATE = timedelta(minutes=2)  # an outage can delay the storing of an outcome by up to 35 s
 HOURS_KEPT, DAYS_KEPT = timedelta(days=3), timedelta(days=400)
 COSTS_KEPT = timedelta(days=32)
-COSTS_PER_HOUR, ALL_COSTS_KEPT = 100, timedelta(days=2)  # of hours longer ago the most expensive sessions are kept
+COSTS_PER_HOUR, ALL_COSTS_KEPT = 100, timedelta(days=2)  # older hours keep only the most expensive sessions
 HOURS_AT_ONCE = 24
-MAX_MODELS = 200  # named in an hour or on a day: clients write what they like there
+MAX_MODELS = 200  # named in an hour or a day, because clients choose the names
 
 Status = Message.Status
 FAILED = (Status.FAILED, Status.INTERRUPTED)
-# A turn that somebody took for dead, or stopped, is recorded anew when its process still brings it to an end. These are
-# counted when that process can't any more. What is completed or has failed stays as it is.
+# A process may still finish a turn that another one cancelled or took for dead, and then replaces its outcome. Such
+# turns count once no process can do that any more. A completed or failed turn does not change.
 KINDS = {"final": (Status.COMPLETED, Status.FAILED), "changeable": (Status.CANCELLED, Status.INTERRUPTED)}
 
 NUMBERS = ("turns", "failed", "cancelled", "prompt_tokens", "completion_tokens", "cost")
@@ -41,7 +41,7 @@ Key = tuple[str, datetime, str, str]  # grain, start, dimension, name
 
 
 class Ended(NamedTuple):
-    """What is counted of a turn. The fields are those of its reply and its session."""
+    """What counts of a turn: fields of its reply and its session."""
 
     completed_at: datetime
     session_id: int
@@ -62,7 +62,7 @@ class Ended(NamedTuple):
 
 @dataclass(slots=True)
 class Sums:
-    """What turns took together; the times are histograms, the total one of completed turns alone."""
+    """The sums of turns. The times are histograms; `total` has completed turns alone."""
 
     turns: int = 0
     failed: int = 0
@@ -98,7 +98,7 @@ def sums_of(tally: Tally) -> Sums:
 
 
 def client_of(owner: str) -> str:
-    """Whose turn it is in the tallies: a client, or all of one kind whose owners are nobody's names."""
+    """Whose turn it is in the tallies: a client's, or one name for all owners of another kind."""
     return owner if owner.startswith("client:") else owner.partition(":")[0]
 
 
@@ -111,18 +111,18 @@ def day_of(moment: datetime) -> datetime:
 
 
 def ended_turns() -> QuerySet[Message]:
-    """The replies of turns that have ended, in that order when asked for it: the index message_ended has them."""
+    """The replies of ended turns, in the order of their end. The index message_ended serves this."""
     return Message.objects.filter(runner__gt="", completed_at__isnull=False).order_by("completed_at")
 
 
 def read(replies: QuerySet[Message]) -> list[Ended]:
-    """What is counted of these replies, in one query."""
+    """What counts of these replies, in one query."""
     named = replies.annotate(owner=F("session__owner"))
     return [Ended(*row) for row in named.values_list(*Ended._fields)]
 
 
 def tallied(turns: Iterable[Ended], grains: Iterable[str]) -> dict[Key, Sums]:
-    """The turns as tallies. They are added up by all that tells them apart first, and that then in each way."""
+    """The turns as tallies. The first step adds up equal turns, the second adds those sums to each tally."""
     cells: dict[tuple[datetime, str, str, str], Sums] = {}
     for turn in turns:
         place = hour_of(turn.completed_at), turn.model, client_of(turn.owner), turn.error
@@ -141,9 +141,9 @@ def tallied(turns: Iterable[Ended], grains: Iterable[str]) -> dict[Key, Sums]:
 
 
 def count_ended(seconds: float = math.inf) -> bool:
-    """Bring the tallies up to date, for about so many seconds at the most. Answers whether they are.
+    """Bring the tallies up to date, within about this many seconds. Return whether they are.
 
-    Half of the time is left to those who wait to write.
+    It pauses half of the time, so that others can write.
     """
     stop_at = time.monotonic() + seconds
     for kind in KINDS:
@@ -158,9 +158,9 @@ def count_ended(seconds: float = math.inf) -> bool:
 
 
 def _count_some(kind: str) -> bool:
-    """Count the next turns of a kind; answers whether there may be more.
+    """Count the next turns of a kind. Return whether there may be more.
 
-    They are read and added up outside of the transaction: this long after their end nobody changes them.
+    Reading and adding up happen outside the transaction: nobody changes turns this long after their end.
     """
     since = CountedUntil.objects.get_or_create(kind=kind, defaults={"moment": EPOCH})[0].moment
     until = timezone.now() - too_new(kind)
@@ -172,14 +172,14 @@ def _count_some(kind: str) -> bool:
     tallies, costs = tallied(turns, Tally.Grain.values), _costs(turns)
     with transaction.atomic():
         mine = CountedUntil.objects.filter(kind=kind, moment=since).update(moment=last or until)
-        if mine:  # else another process was faster, and has counted them
+        if mine:  # else another process has counted them
             _add_to_tallies(tallies)
             _add_to_costs(costs)
     return last is not None
 
 
 def too_new(kind: str) -> timedelta:
-    """How long after its end a turn of that kind may still be stored, or change."""
+    """How long after its end a turn of that kind may still change or arrive."""
     if kind == "final":
         return LATE
     return LATE + timedelta(seconds=settings.TURN_DEADLINE_SECONDS + settings.TURN_LEASE_SECONDS)
@@ -212,9 +212,9 @@ def _add_to_tallies(tallies: Mapping[Key, Sums]) -> None:
 
 
 def _of_few_models(tallies: Mapping[Key, Sums], known: Container[Key]) -> dict[Key, Sums]:
-    """The tallies with at most MAX_MODELS names of models in an hour or a day; what has others is counted under "".
+    """The tallies with at most MAX_MODELS model names in an hour or a day. Further models count under "".
 
-    Names that have answered nothing yet get half of the places, so that invented ones can't take all.
+    Names without a completed turn get at most half of the places, so that invented names cannot take all of them.
     """
     near = Tally.objects.filter(grain__in=Tally.Grain.values, start__in={key[1] for key in tallies})
     of_models = near.filter(dimension=Tally.Dimension.MODEL).exclude(name="").order_by()
@@ -265,7 +265,7 @@ def _add_to_costs(costs: Mapping[tuple[int, datetime], SessionCost]) -> None:
 
 
 def purge() -> None:
-    """Remove what the overview shows no more."""
+    """Remove what the overview does not show any more."""
     now = timezone.now()
     Tally.objects.filter(grain=Tally.Grain.HOUR, start__lt=now - HOURS_KEPT).delete()
     Tally.objects.filter(grain=Tally.Grain.DAY, start__lt=now - DAYS_KEPT).delete()

@@ -1,4 +1,4 @@
-"""manage.py export_sessions: conversations as a file."""
+"""manage.py export_sessions: writes conversations to a file."""
 
 import contextlib
 import os

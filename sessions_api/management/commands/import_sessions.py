@@ -1,4 +1,4 @@
-"""manage.py import_sessions: conversations out of the JSON Lines that export_sessions has written."""
+"""manage.py import_sessions: stores conversations from the JSON Lines of export_sessions."""
 
 import sys
 from argparse import ArgumentParser
@@ -18,8 +18,8 @@ from sessions_api.imports.storing import BATCH, Parts, store
 from sessions_api.sqlite import keep_little_cached
 
 STANDARD_INPUT = "-"
-MAX_LINE_BYTES = 1024**3  # bytes; more is no conversation
-MAX_NAMED_LINES = 100  # lines that are named one by one
+MAX_LINE_BYTES = 1024**3  # longer lines are no conversation
+MAX_NAMED_LINES = 100  # refused lines that it names
 
 
 class Command(BaseCommand):

@@ -1,4 +1,4 @@
-"""manage.py purge_sessions: delete conversations that nobody needs any more."""
+"""manage.py purge_sessions: deletes expired conversations."""
 
 import re
 from argparse import ArgumentParser
