@@ -11,7 +11,7 @@ from chat.serializers import MAX_OFFSET
 from chat.streaming import KEEP_ALIVE, frame
 from sessions_api.api.schema import BODY, MODEL, RECORD, REPLY, SESSION_ID, TURN_ID
 from sessions_api.models import Message
-from web.openapi import EVENTS, Schema, answer_header, examples_of, in_path
+from web.openapi import EVENTS, Schema, answer, answer_header, examples_of, in_path
 
 PROVIDER = (
     "unsupported_model", "provider_auth_failed", "provider_payment_required", "permission_denied", "content_moderated",
@@ -22,7 +22,7 @@ STARTING = (
     *RECORD, *BODY, *PROVIDER, "budget_exhausted", "context_length_exceeded", "turn_interrupted", "session_busy",
     "idempotency_mismatch", "turn_not_found",
 )  # fmt: skip
-START_ERRORS = errors(*STARTING, turn=TURN_ID, problems={"message": "Este campo é obrigatório."})
+TURN_ERRORS = (*RECORD, "turn_not_found", "not_found")
 ABOUT_TURN = in_path("turn_id", "turn", TURN_ID, pattern="^[A-Za-z0-9_-]{1,64}$")
 LAST_EVENT_ID = OpenApiParameter(
     "Last-Event-ID",
@@ -47,10 +47,18 @@ REPLAYED = answer_header(
     "Where the answer is that of a turn which had ended before this request came.",
     {"type": "string", "enum": ["true"]},
 )
-WHEN_STREAMED = "For `stream: true` or `Accept: text/event-stream`. "
 
 
-def events_of(answer: Schema, when: str = "") -> dict[Any, OpenApiResponse]:
+def starting(serializer: Any, shown: Schema) -> dict[Any, OpenApiResponse]:
+    """What answers a request that starts a turn: `shown` as JSON or as events, and errors."""
+    return (
+        answer(serializer, {"resposta": shown})
+        | events_of(shown, "For `stream: true` or `Accept: text/event-stream`. ")
+        | errors(*STARTING, turn=TURN_ID, problems={"message": "Este campo é obrigatório."})
+    )
+
+
+def events_of(shown: Schema, when: str = "") -> dict[Any, OpenApiResponse]:
     """The answer as the events that carry it."""
     return {
         (200, EVENTS): OpenApiResponse(
@@ -60,20 +68,20 @@ def events_of(answer: Schema, when: str = "") -> dict[Any, OpenApiResponse]:
                 "is the number of characters so far), and at the end `done` with the answer that there would have been "
                 "as JSON, or `error` with the error object. A comment comes after 15 s of silence.",
             },
-            examples=examples_of({"eventos": _events(answer)}, media_type=EVENTS),
+            examples=examples_of({"eventos": _events(shown)}, media_type=EVENTS),
         )
     }
 
 
-def _events(answer: Schema) -> str:
-    text: str = answer["response"]
+def _events(shown: Schema) -> str:
+    text: str = shown["response"]
     half = text.index(" ") + 1
     frames = [
         frame("start", {"turn_id": TURN_ID, "session_id": SESSION_ID, "model": MODEL}),
         frame("delta", {"text": text[:half]}, half),
         KEEP_ALIVE,
         frame("delta", {"text": text[half:]}, len(text)),
-        frame("done", answer, len(text)),
+        frame("done", shown, len(text)),
     ]
     return b"".join(frames).decode()
 

@@ -2,7 +2,8 @@
 
 from django.urls import re_path
 
-from chat.views import ChatViewSet, MessageViewSet, ModelsViewSet, TurnsViewSet
+from chat.turns import ModelsViewSet, TurnsViewSet
+from chat.views import ChatViewSet, MessageViewSet
 
 TURN = "turns/(?P<turn_id>[A-Za-z0-9_-]{1,64})"
 

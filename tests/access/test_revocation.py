@@ -15,7 +15,7 @@ from rest_framework.request import Request
 from access.authentication import CallerAuthentication
 from access.keyring import new_key
 from access.models import Client as ClientRow
-from chat.views import ModelsViewSet
+from chat.turns import ModelsViewSet
 from sessions_api.store.writer import writer
 from testing.client import Caller, good, problem, wait_until
 from testing.service import Service

@@ -8,7 +8,8 @@ import httpx
 import pytest
 
 from access.models import usual_scopes
-from chat.views import ChatViewSet, ModelsViewSet, TurnsViewSet
+from chat.turns import ModelsViewSet, TurnsViewSet
+from chat.views import ChatViewSet
 from testing.client import Caller, good, new_id, problem, service_with
 from testing.service import Service
 from testing.upstream import Upstream
