@@ -27,7 +27,7 @@ from access.admin_site import site
 from sessions_api.console import pages, session_list
 from sessions_api.console.exports import ExportActions
 from sessions_api.console.formatting import money
-from sessions_api.console.session_list import audited
+from sessions_api.console.session_list import audit_sessions
 from sessions_api.models import Feedback, Message, Session
 from sessions_api.retention import erasure
 from web.modeladmin import PageWithMore
@@ -179,7 +179,7 @@ class SessionAdmin(ExportActions, PageWithMore):
         still_open = [session for session in sessions if session.closed_at is None]
         user: Any = request.user
         LogEntry.objects.log_actions(user.pk, without_text(still_open), CHANGE, str(_("Closed")))
-        audited(request, audit.Action.CLOSED, still_open)
+        audit_sessions(request, audit.Action.CLOSED, still_open)
         count = erasure.close(Session.objects.filter(pk__in=[session.pk for session in still_open]))
         said = ngettext("%d session was closed.", "%d sessions were closed.", count) % count
         self.message_user(request, said, messages.SUCCESS)
@@ -208,11 +208,11 @@ class SessionAdmin(ExportActions, PageWithMore):
         return named, counts, set(), []
 
     def delete_model(self, request: HttpRequest, obj: Session) -> None:
-        audited(request, audit.Action.ERASED, [obj])
+        audit_sessions(request, audit.Action.ERASED, [obj])
         erase_after_commit([obj.pk])
 
     def delete_queryset(self, request: HttpRequest, queryset: QuerySet[Session]) -> None:
-        audited(request, audit.Action.ERASED, queryset)
+        audit_sessions(request, audit.Action.ERASED, queryset)
         erase_after_commit([session.pk for session in queryset])
 
     def log_deletions(self, request: HttpRequest, queryset: Iterable[Session]) -> Any:

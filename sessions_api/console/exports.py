@@ -10,7 +10,7 @@ from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
 from access import audit
-from sessions_api.console.session_list import audited
+from sessions_api.console.session_list import audit_sessions
 from sessions_api.exports.formats import FORMATS, Format
 from sessions_api.exports.reading import conversations
 from sessions_api.exports.writing import ExportOptions, in_pieces
@@ -39,7 +39,7 @@ def export_as(name: str) -> Callable[[Any, HttpRequest, QuerySet[Session]], Any]
             text = _("At most %d sessions at once: select fewer, or use manage.py export_sessions.") % MAX_AT_ONCE
             model_admin.message_user(request, text, messages.ERROR)
             return None
-        audited(request, audit.Action.EXPORTED, chosen, format=name)
+        audit_sessions(request, audit.Action.EXPORTED, chosen, format=name)
         return download(FORMATS[name], [session.pk for session in chosen])
 
     return export

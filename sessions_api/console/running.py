@@ -11,7 +11,7 @@ from django.http import HttpRequest
 from django.utils import timezone
 
 from access import audit
-from sessions_api.console.session_list import audited
+from sessions_api.console.session_list import audit_sessions
 from sessions_api.models import Cancellation, Message
 from sessions_api.retention.dead_turns import is_dead
 from sessions_api.statistics.overview import client_labels
@@ -83,5 +83,5 @@ def cancel(request: HttpRequest, turn_id: str) -> bool:
         return False
     with transaction.atomic():
         request_cancellations([turn_id])
-        audited(request, audit.Action.CHANGED, [reply.session], cancelled=turn_id)
+        audit_sessions(request, audit.Action.CHANGED, [reply.session], cancelled=turn_id)
     return True

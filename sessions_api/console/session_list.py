@@ -45,7 +45,7 @@ def search(sessions: QuerySet[Session], text: str) -> QuerySet[Session]:
     return sessions.filter(Q(session_id__startswith=text) | Q(pk__in=said))
 
 
-def audited(request: HttpRequest, action: str, sessions: Iterable[Session], **details: Any) -> None:
+def audit_sessions(request: HttpRequest, action: str, sessions: Iterable[Session], **details: Any) -> None:
     """Write to the audit log what an operator does with each of the sessions."""
     targets = [(session.session_id, session.owner) for session in sessions]
     audit.record_all(action, audit.staff(request), targets, address=audit.address_of(request), **details)

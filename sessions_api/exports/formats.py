@@ -45,46 +45,27 @@ class Format(NamedTuple):
 
 FORMATS = {
     "jsonl": Format(
-        _("JSON Lines (everything)"),
-        _("JSON Lines"),
-        ".jsonl",
-        "application/jsonl",
-        jsonl.write,
-        superseded=True,
-        importable=True,
+        _("JSON Lines (everything)"), _("JSON Lines"), ".jsonl", "application/jsonl", jsonl.write,
+        superseded=True, importable=True,
     ),
     "csv": Format(_("CSV (a message a row)"), _("Table (CSV)"), ".csv", "text/csv", table.write),
     "openai": Format(
-        _("OpenAI fine-tuning"),
-        _("Training data (OpenAI)"),
-        ".openai.jsonl",
-        "application/jsonl",
-        openai.write,
+        _("OpenAI fine-tuning"), _("Training data (OpenAI)"), ".openai.jsonl", "application/jsonl", openai.write,
         leaves_out="turns that were not completed",
         example='{"messages": [{"role": "user", "content": "Oi"}, {"role": "assistant", "content": "Olá!"}]}\n',
     ),
     "events": Format(
-        _("event log (CSV)"),
-        _("Event log (CSV)"),
-        ".events.csv",
-        "text/csv",
-        events.write,
-        clocks=True,
-        leaves_out=UNFINISHED,
+        _("event log (CSV)"), _("Event log (CSV)"), ".events.csv", "text/csv", events.write,
+        clocks=True, leaves_out=UNFINISHED,
         example="CASE_ID,EVENT_ID,ACTIVITY,START_TIMESTAMP,END_TIMESTAMP,RECURSO,AGENTE\r\n"
         "atendimento-2025-06-13,Zk3rV0p9Qm2bXc8TtYw1Aa.0,Cliente envia mensagem,2026-11-22T12:00:00.000000Z,"
         "2026-11-22T12:00:00.000000Z,cliente,cliente\r\n",
     ),
     "xes": Format(
-        _("event log (XES)"),
-        _("Event log (XES)"),
-        ".xes",
-        "application/xml",
-        xes.write,
-        clocks=True,
-        leaves_out=UNFINISHED,
+        _("event log (XES)"), _("Event log (XES)"), ".xes", "application/xml", xes.write,
+        clocks=True, leaves_out=UNFINISHED,
         example='<?xml version="1.0" encoding="UTF-8"?>\n<log xes.version="1849.2016" …',
     ),
-}
+}  # fmt: skip
 WITH_CLOCKS = [name for name, chosen in FORMATS.items() if chosen.clocks]
 IMPORTABLE = [name for name, chosen in FORMATS.items() if chosen.importable]
