@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from django.contrib.admin.models import LogEntry
-from django.contrib.auth.models import Permission, User
+from django.contrib.auth.models import User
 from django.db import connection
 from django.test import Client
 from django.utils import timezone, translation
@@ -16,25 +16,13 @@ from access.admin_site import site
 from sessions_api.admin import MAX_AT_ONCE, TRANSCRIPT_PAGE
 from sessions_api.console.session_list import MAX_COUNTED, RECENT
 from sessions_api.models import Feedback, IdempotencyKey, Lease, Message, Session
+from tests.support.operators import logged_in, session_staff
 from tests.support.records import add_turns, make_many, make_session
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
 LIST = "/admin/sessions_api/session/"
 DAY = timedelta(days=1)
-
-
-def staff(*permissions: str) -> Client:
-    user = User.objects.create_user("operadora", is_staff=True)
-    names = [f"{name}_session" for name in permissions]
-    user.user_permissions.set(Permission.objects.filter(codename__in=names, content_type__app_label="sessions_api"))
-    return logged_in(user)
-
-
-def logged_in(user: User) -> Client:
-    client = Client(headers={"Accept-Language": "en"})
-    client.force_login(user)
-    return client
 
 
 @pytest.fixture
@@ -80,11 +68,11 @@ def test_who_is_not_logged_in_is_sent_to_the_login_page(path: str) -> None:
 
 
 def test_staff_without_permission_see_no_sessions() -> None:
-    assert staff().get(LIST).status_code == 403
+    assert session_staff().get(LIST).status_code == 403
 
 
 def test_who_may_only_view_cannot_close_or_erase() -> None:
-    session, client = make_session("fica"), staff("view")
+    session, client = make_session("fica"), session_staff("view")
     assert "fica" in text(client.get(LIST))
     page = text(client.get(page_of(session)))
     assert "/close/" not in page
@@ -98,7 +86,7 @@ def test_who_may_only_view_cannot_close_or_erase() -> None:
 
 
 def test_who_may_change_sessions_can_close_but_not_erase() -> None:
-    session, client = make_session(), staff("change")
+    session, client = make_session(), session_staff("change")
     assert client.post(f"{LIST}{session.pk}/delete/", {"post": "yes"}).status_code == 403
     assert client.post(f"{LIST}{session.pk}/close/").status_code == 302
     session.refresh_from_db()

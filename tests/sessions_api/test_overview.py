@@ -6,7 +6,7 @@ from decimal import Decimal
 from xml.etree import ElementTree
 
 import pytest
-from django.contrib.auth.models import Permission, User
+from django.contrib.auth.models import User
 from django.db import connection
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
@@ -19,6 +19,7 @@ from sessions_api.models import Feedback, Lease
 from sessions_api.statistics import tallies
 from sessions_api.statistics.overview import MAX_SESSIONS
 from tests.support.ended import add_ended, add_random
+from tests.support.operators import session_staff
 from tests.support.records import make_session
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -27,15 +28,6 @@ PAGE = "/admin/overview/"
 PERIODS = ("24h", "yesterday", "7d", "30d")
 HOUR, DAY = timedelta(hours=1), timedelta(days=1)
 HOSTILE = "<script>alert(1)</script>\"'><img src=x onerror=alert(2)>{{ 7|add:7 }}"
-
-
-def staff(*permissions: str) -> Client:
-    user = User.objects.create_user("operadora", is_staff=True)
-    names = [f"{name}_session" for name in permissions]
-    user.user_permissions.set(Permission.objects.filter(codename__in=names, content_type__app_label="sessions_api"))
-    client = Client(headers={"Accept-Language": "en"})
-    client.force_login(user)
-    return client
 
 
 def text(client: Client, period: str = "") -> str:
@@ -59,14 +51,14 @@ def rows(page: str, title: str) -> list[list[str]]:
 
 def test_who_may_view_sessions_sees_it_and_nobody_else() -> None:
     assert Client().get(PAGE)["Location"].startswith("/admin/login/")
-    client = staff()
+    client = session_staff()
     assert client.get(PAGE).status_code == 403
     assert PAGE not in client.get("/admin/").content.decode()
 
 
 @pytest.mark.parametrize("permission", ["view", "change"])
 def test_the_admins_first_page_leads_there(permission: str) -> None:
-    client = staff(permission)
+    client = session_staff(permission)
     assert f'href="{PAGE}"' in client.get("/admin/").content.decode()
     assert "<h1>Overview</h1>" in text(client)
 
@@ -79,7 +71,7 @@ def test_it_says_how_many_turns_there_were_and_what_they_took() -> None:
         add_ended(session, now, **good, first_token_ms=100, latency_ms=latency)
     add_ended(session, now, status="failed", error_code="provider_timeout", model="m/x")
     Feedback.objects.create(session=session, position=1, rating="down", created_at=now)
-    page = text(staff("view"))
+    page = text(session_staff("view"))
     assert tile(page, "Turns") == "4 3 completed"
     assert tile(page, "Failed") == "25.0% 1 turn"
     assert tile(page, "Active sessions") == "1"
@@ -98,7 +90,7 @@ def test_yesterdays_most_expensive_conversation_is_two_clicks_away() -> None:
     for number in range(MAX_SESSIONS + 5):
         add_ended(make_session(f"s{number}", turns=0, title=f"T{number}"), yesterday, cost=Decimal(number))
     tallies.count_ended()
-    client = staff("view")
+    client = session_staff("view")
     assert "?period=yesterday" in text(client)
     page = text(client, "yesterday")
     dearest = rows(page, "Most expensive conversations")
@@ -109,7 +101,7 @@ def test_yesterdays_most_expensive_conversation_is_two_clicks_away() -> None:
 
 @pytest.mark.parametrize("period", [*PERIODS, "nonsense"])
 def test_the_number_of_queries_does_not_depend_on_what_there_is(period: str) -> None:
-    client, counts = staff("view"), []
+    client, counts = session_staff("view"), []
     for seed in (1, 2):
         add_random(60 * seed, timezone.now(), 20 * DAY, seed)
         tallies.count_ended()
@@ -122,7 +114,7 @@ def test_the_number_of_queries_does_not_depend_on_what_there_is(period: str) -> 
 
 @pytest.mark.parametrize("period", PERIODS)
 def test_before_the_first_turn_every_period_has_its_page(period: str) -> None:
-    page = text(staff("view"), period)
+    page = text(session_staff("view"), period)
     assert tile(page, "Turns") == "0 0 completed"
     assert page.count("Nothing in this period") == 4
     assert "No errors." in page
@@ -134,7 +126,7 @@ def test_names_that_others_chose_are_shown_and_never_executed() -> None:
     now = timezone.now() - HOUR
     for _ in range(2):  # first from the messages, then from the tallies
         add_ended(session, now, model=HOSTILE, status="failed", error_code="<script>", cost=Decimal(1))
-        page = text(staff("view") if not User.objects.exists() else again())
+        page = text(session_staff("view") if not User.objects.exists() else again())
         assert "<script>" not in page
         assert "<img src=x" not in page
         assert page.count("&lt;script&gt;") >= 3
@@ -151,7 +143,7 @@ def again() -> Client:
 
 def test_the_page_has_no_scripts_or_styles_of_its_own_within() -> None:
     add_random(30, timezone.now(), DAY)
-    page = text(staff("view"))
+    page = text(session_staff("view"))
     assert re.findall(r"<script(?![^>]*\bsrc=)[^>]*>", page) == []
     assert "<style" not in page
     assert not re.search(r'\s(style|on[a-z]+)="', page)
@@ -159,7 +151,7 @@ def test_the_page_has_no_scripts_or_styles_of_its_own_within() -> None:
 
 def test_charts_are_told_to_screen_readers_too() -> None:
     add_random(30, timezone.now(), DAY)
-    drawn = re.findall(r'<svg class="chart".*?</svg>', text(staff("view")), re.DOTALL)
+    drawn = re.findall(r'<svg class="chart".*?</svg>', text(session_staff("view")), re.DOTALL)
     assert len(drawn) == 4
     for one in drawn:
         chart = ElementTree.fromstring(one)  # noqa: S314 - it is our own, and well-formed or the test fails
@@ -198,7 +190,7 @@ def test_an_axis_ends_at_a_round_number(most: float, top: float) -> None:
 def test_it_says_how_the_service_is() -> None:
     found = {fact.label: fact for fact in facts.facts()}
     kind = {"sqlite": "SQLite", "postgresql": "PostgreSQL"}[connection.vendor]
-    page = text(staff("view"))
+    page = text(session_staff("view"))
     assert kind in page
     assert any(kind in str(fact.value) for fact in found.values())
     assert "not running" in page

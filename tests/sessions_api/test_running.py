@@ -10,7 +10,6 @@ from typing import Any
 
 import httpx
 import pytest
-from django.contrib.auth.models import Permission, User
 from django.test import Client
 from django.utils import timezone
 
@@ -22,6 +21,7 @@ from testing import scenarios
 from testing.client import NO_TLS, PATIENCE, Caller, wait_until
 from testing.service import Service
 from testing.upstream import Upstream
+from tests.support.operators import session_staff
 from tests.support.records import make_session
 
 PAGE = "/admin/running/"
@@ -31,15 +31,6 @@ MAKE_OPERATOR = """
 from django.contrib.auth.models import User
 User.objects.filter(username="mesa").exists() or User.objects.create_superuser("mesa", password="senha-da-mesa")
 """
-
-
-def staff(*permissions: str) -> Client:
-    user = User.objects.create_user("operadora", is_staff=True)
-    names = [f"{name}_session" for name in permissions]
-    user.user_permissions.set(Permission.objects.filter(codename__in=names, content_type__app_label="sessions_api"))
-    client = Client(headers={"Accept-Language": "en"})
-    client.force_login(user)
-    return client
 
 
 def text(client: Client, page: str = PAGE) -> str:
@@ -64,7 +55,7 @@ def test_it_shows_whose_turns_run_for_how_long_and_how_far_they_are() -> None:
     start("nova", model="m/novo")
     start("velha", timedelta(minutes=2), owner=AccessClient.objects.create(name="Mobile app").owner)
     make_session("parada")
-    page = text(staff("view"))
+    page = text(session_staff("view"))
     assert re.findall(r'change/">(.*?)</a>', page) == ["velha", "nova"]
     for shown in ("2 turns are running", "2 min ", "<td>10</td>", "Mobile app", "m/novo", "mesa:4321"):
         assert shown in page
@@ -74,7 +65,7 @@ def test_it_shows_whose_turns_run_for_how_long_and_how_far_they_are() -> None:
 @in_database
 def test_a_turn_whose_process_has_gone_quiet_is_marked() -> None:
     reply = start("a")
-    client = staff("view")
+    client = session_staff("view")
     assert "silent" not in text(client)
     Message.objects.filter(pk=reply.pk).update(heartbeat_at=timezone.now() - timedelta(hours=1))
     assert "silent" in text(client)
@@ -86,14 +77,14 @@ def test_who_may_not_see_sessions_sees_no_turns() -> None:
     stop = f"{PAGE}{reply.turn_id}/cancel/"
     assert Client().get(TABLE)["Location"].startswith("/admin/login/")
     assert Client().post(stop)["Location"].startswith("/admin/login/")
-    client = staff()
+    client = session_staff()
     assert [client.get(PAGE).status_code, client.get(TABLE).status_code, client.post(stop).status_code] == [403] * 3
     assert not Cancellation.objects.exists()
 
 
 @in_database
 def test_who_may_only_view_cannot_stop_a_turn() -> None:
-    reply, client = start("a"), staff("view")
+    reply, client = start("a"), session_staff("view")
     assert "/cancel/" not in text(client)
     assert client.post(f"{PAGE}{reply.turn_id}/cancel/").status_code == 403
     assert not Cancellation.objects.exists()
@@ -101,7 +92,7 @@ def test_who_may_only_view_cannot_stop_a_turn() -> None:
 
 @in_database
 def test_stopping_asks_the_turns_process_and_tells_the_audit_log() -> None:
-    reply, client = start("a"), staff("change")
+    reply, client = start("a"), session_staff("change")
     stop = f"{PAGE}{reply.turn_id}/cancel/"
     assert f'action="{stop}"' in text(client)
     assert client.get(stop).status_code == 405
@@ -116,7 +107,7 @@ def test_stopping_asks_the_turns_process_and_tells_the_audit_log() -> None:
 
 @in_database
 def test_a_turn_that_has_ended_meanwhile_is_left_alone() -> None:
-    session, client = make_session("a"), staff("change")
+    session, client = make_session("a"), session_staff("change")
     turn = session.messages.get(position=1).turn_id
     page = client.post(f"{PAGE}{turn}/cancel/", follow=True).content.decode()
     assert "The turn had ended already." in page
@@ -126,7 +117,7 @@ def test_a_turn_that_has_ended_meanwhile_is_left_alone() -> None:
 
 @in_database
 def test_stopping_needs_a_form_of_ours() -> None:
-    reply, client = start("a"), staff("change")
+    reply, client = start("a"), session_staff("change")
     careful = Client(enforce_csrf_checks=True)
     careful.cookies = client.cookies
     assert careful.post(f"{PAGE}{reply.turn_id}/cancel/").status_code == 403
@@ -135,7 +126,7 @@ def test_stopping_needs_a_form_of_ours() -> None:
 @in_database
 def test_any_number_of_turns_takes_the_same_queries(monkeypatch: Any, django_assert_num_queries: Any) -> None:
     monkeypatch.setattr(running, "MAX_SHOWN", 5)
-    client = staff("view")
+    client = session_staff("view")
     for number in range(7):
         start(f"s{number}", owner=f"client:{number}")
         if number in (1, 6):
@@ -150,7 +141,7 @@ def test_names_that_others_chose_are_shown_and_never_executed() -> None:
     hostile = "<script>alert(1)</script>\"' onload=x"
     reply = start("a", model=hostile, owner=AccessClient.objects.create(name=hostile).owner)
     Session.objects.filter(pk=reply.session_id).update(session_id=hostile)
-    page = text(staff("change"))
+    page = text(session_staff("change"))
     assert "<script>alert" not in page
     assert page.count("&lt;script&gt;alert(1)&lt;/script&gt;&quot;&#x27; onload=x") == 4
 

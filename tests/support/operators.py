@@ -31,11 +31,16 @@ def superuser(service: Service, name: str, password: str) -> None:
     )  # fmt: skip
 
 
-def staff(*permissions: str) -> Browser:
-    """A user with these permissions in the app `access`."""
+def staff(*permissions: str, app: str = "access") -> Browser:
+    """A user with these permissions in the app."""
     user = User.objects.create_user("operadora", is_staff=True)
-    user.user_permissions.set(Permission.objects.filter(codename__in=permissions, content_type__app_label="access"))
+    user.user_permissions.set(Permission.objects.filter(codename__in=permissions, content_type__app_label=app))
     return logged_in(user)
+
+
+def session_staff(*verbs: str) -> Browser:
+    """A user who may view, change or delete sessions."""
+    return staff(*(f"{verb}_session" for verb in verbs), app="sessions_api")
 
 
 def logged_in(user: User) -> Browser:

@@ -5,6 +5,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import httpx
 import pytest
 
 from testing.client import Caller, service_with
@@ -52,19 +53,22 @@ def placed(origin: str) -> str:
 # Who may
 
 
-@pytest.mark.parametrize("origin", ["http://127.0.0.1:{site}", "https://www.bank.example"])
-@pytest.mark.parametrize(("method", "path"), [("GET", "/sessions"), ("POST", "/chat"), ("GET", "/turns/x/events")])
-def test_a_named_origin_may(guarded: Service, origin: str, method: str, path: str) -> None:
-    origin = placed(origin)
+def both_answers(service: Service, origin: str, method: str, path: str) -> list[httpx.Response]:
+    """To a browser's question whether a page of this origin may ask, and to the request itself."""
     asked = {
         "Origin": origin,
         "Access-Control-Request-Method": method,
         "Access-Control-Request-Headers": "authorization",
     }
-    for answer in (
-        Caller(guarded, key="").call("OPTIONS", path, headers=asked),
-        Caller(guarded, key="").call(method, path, headers={"Origin": origin}),
-    ):
+    caller = Caller(service, key="")
+    return [caller.call("OPTIONS", path, headers=asked), caller.call(method, path, headers={"Origin": origin})]
+
+
+@pytest.mark.parametrize("origin", ["http://127.0.0.1:{site}", "https://www.bank.example"])
+@pytest.mark.parametrize(("method", "path"), [("GET", "/sessions"), ("POST", "/chat"), ("GET", "/turns/x/events")])
+def test_a_named_origin_may(guarded: Service, origin: str, method: str, path: str) -> None:
+    origin = placed(origin)
+    for answer in both_answers(guarded, origin, method, path):
         assert answer.headers["access-control-allow-origin"] == origin
         assert "access-control-allow-credentials" not in answer.headers
 
@@ -84,15 +88,7 @@ def test_a_named_origin_may(guarded: Service, origin: str, method: str, path: st
 def test_every_other_origin_may_not(guarded: Service, origin: str, method: str, path: str) -> None:
     """Pages on this machine are no exception where a key is asked for."""
     origin = placed(origin)
-    asked = {
-        "Origin": origin,
-        "Access-Control-Request-Method": method,
-        "Access-Control-Request-Headers": "authorization",
-    }
-    for answer in (
-        Caller(guarded, key="").call("OPTIONS", path, headers=asked),
-        Caller(guarded, key="").call(method, path, headers={"Origin": origin}),
-    ):
+    for answer in both_answers(guarded, origin, method, path):
         assert "access-control-allow-origin" not in answer.headers
 
 

@@ -5,7 +5,7 @@ import io
 from typing import Any
 
 import pytest
-from django.contrib.auth.models import Permission, User
+from django.contrib.auth.models import User
 from django.test import Client
 
 from access.models import AuditEntry
@@ -13,18 +13,12 @@ from sessions_api.console.exports import MAX_AT_ONCE
 from sessions_api.exports.formats import FORMATS
 from sessions_api.models import Session
 from tests.support.exported import objects, talk
-from tests.support.operators import logged_in, text
+from tests.support.operators import session_staff, text
 from tests.support.records import make_many
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
 LIST = "/admin/sessions_api/session/"
-
-
-def staff(*permissions: str) -> Client:
-    user = User.objects.create_user("operadora", is_staff=True)
-    user.user_permissions.set(Permission.objects.filter(codename__in=[f"{name}_session" for name in permissions]))
-    return logged_in(user)
 
 
 def export(client: Client, name: str, *sessions: Session, **more: Any) -> Any:
@@ -39,7 +33,7 @@ def content(response: Any) -> str:
 @pytest.mark.parametrize("name", FORMATS)
 def test_the_selected_sessions_come_as_a_file(name: str) -> None:
     chosen, other = talk("Olá, bot", "Olá", persona_id="p1"), talk("SEGREDO", "Olá", session_id="outra")
-    response = export(staff("view"), name, chosen)
+    response = export(session_staff("view"), name, chosen)
     assert response["Content-Type"].startswith(FORMATS[name].content_type)
     assert response["Content-Disposition"].startswith('attachment; filename="bancobot-2')
     said = content(response)
@@ -50,7 +44,7 @@ def test_the_selected_sessions_come_as_a_file(name: str) -> None:
 
 def test_each_session_that_is_exported_is_in_the_audit_log() -> None:
     sessions = [talk("Oi", "Olá"), talk("Oi", "Olá", session_id="bia", owner="client:x")]
-    assert len(objects(content(export(staff("view"), "jsonl", *sessions)))) == 2
+    assert len(objects(content(export(session_staff("view"), "jsonl", *sessions)))) == 2
     entries = AuditEntry.objects.filter(action="sessions.exported").order_by("target")
     assert [(e.actor, e.target, e.owner, e.details) for e in entries] == [
         ("staff:operadora", "ana", "open", {"format": "jsonl"}),
@@ -60,15 +54,15 @@ def test_each_session_that_is_exported_is_in_the_audit_log() -> None:
 
 def test_who_may_read_may_export_and_nobody_else() -> None:
     session = talk("SEGREDO", "Olá")
-    assert 'value="export_csv"' in text(staff("view").get(LIST))
+    assert 'value="export_csv"' in text(session_staff("view").get(LIST))
     User.objects.all().delete()
-    assert export(staff("delete"), "csv", session).status_code == 403
+    assert export(session_staff("delete"), "csv", session).status_code == 403
     assert AuditEntry.objects.filter(action="sessions.exported").count() == 0
 
 
 def test_more_than_a_page_can_be_chosen_but_not_without_end() -> None:
     sessions = make_many(MAX_AT_ONCE + 1)
-    client = staff("view")
+    client = session_staff("view")
     response = export(client, "csv", sessions[0], select_across="1")
     assert response.status_code == 302
     assert "At most 500 sessions at once" in text(client.get(LIST))
