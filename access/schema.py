@@ -1,4 +1,4 @@
-"""Who is calling, in the published OpenAPI document: keys, and the errors that any address may answer with."""
+"""Callers' keys and errors in the published OpenAPI document."""
 
 from collections import defaultdict
 from typing import Any
@@ -34,7 +34,7 @@ ACCESS_MODES = list(KEYS)
 OPTIONAL_KEY: list[Any] = [{"bearer": []}, {}]
 KEY = OPTIONAL_KEY if settings.ACCESS_MODE == "open" else OPTIONAL_KEY[:1]
 
-# The codes that any address may answer with, and those that any address adds which asks who is calling
+# The error codes of all endpoints, and of all endpoints that identify their caller
 ALWAYS = ("invalid_request", "request_too_large", "internal_error")
 CALLER = (
     *ALWAYS, "not_authenticated", "invalid_api_key", "permission_denied", "not_acceptable", "rate_limited",
@@ -43,7 +43,7 @@ CALLER = (
 
 
 class Bearer(OpenApiAuthenticationExtension):  # type: ignore[no-untyped-call] # the library's hook has no hints
-    """The Authorization header, as ACCESS_MODE asks for it."""
+    """The Authorization header that ACCESS_MODE expects."""
 
     target_class = CallerAuthentication
     name = "bearer"
@@ -79,7 +79,7 @@ class ErrorSerializer(serializers.Serializer[Any]):
 
 
 def errors(*codes: str, turn: str = "", problems: dict[str, str] | None = None) -> dict[Any, OpenApiResponse]:
-    """The answers with these codes. Their examples name the `turn` that failed, and in a 400 `problems` by field."""
+    """The answers with these codes. Their examples have the id of a failed `turn`, and `problems` by field in a 400."""
     by_status: defaultdict[int, Schema] = defaultdict(dict)
     for code in sorted(codes):
         by_status[CODES[code].status][code] = _example(code, turn, problems)
@@ -94,7 +94,7 @@ def errors(*codes: str, turn: str = "", problems: dict[str, str] | None = None) 
 
 
 def _example(code: str, turn: str, problems: dict[str, str] | None) -> Schema:
-    """The error object with this code, in Portuguese as far as it is translated."""
+    """The error object with this code, in Portuguese."""
     known = CODES[code]
     with translation.override("pt-br"):
         value: Schema = {"detail": str(known.sentence), "code": code, "request_id": REQUEST_ID}

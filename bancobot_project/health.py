@@ -52,7 +52,7 @@ def _answers(checks: Sequence[None]) -> list[bool]:
 
 
 class HealthViewSet(LoopViewSet):
-    """The same answer for everybody: no key and no Accept header is looked at, and no request counted."""
+    """The same answer for all callers. It ignores keys and Accept headers, and counts no requests."""
 
     http_method_names = ["get", "head"]
     scopes = {"retrieve": ()}
@@ -62,7 +62,7 @@ class HealthViewSet(LoopViewSet):
         return open_caller()
 
     def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
-        """Refuses nobody."""
+        """Checks neither permissions nor the Accept header."""
 
     @extend_schema(
         operation_id="getHealth",

@@ -1,4 +1,4 @@
-"""What the published document says of turns and models: codes, headers, and examples, made by what answers."""
+"""Turns and models in the published document: error codes, headers, and examples made by the code that answers."""
 
 import copy
 from typing import Any
@@ -11,19 +11,16 @@ from chat.serializers import MAX_OFFSET
 from chat.streaming import KEEP_ALIVE, frame
 from sessions_api.api.schema import BODY, MODEL, RECORD, REPLY, SESSION_ID, TURN_ID
 from sessions_api.models import Message
-from web.openapi import EVENTS, Schema, answer, answer_header, examples_of, in_path
+from web.errors import CODES
+from web.openapi import EVENTS, Schema, answer, answer_header, examples_of, path_parameter
 
-PROVIDER = (
-    "unsupported_model", "provider_auth_failed", "provider_payment_required", "permission_denied", "content_moderated",
-    "provider_rate_limited", "provider_error", "provider_invalid_response", "provider_unreachable",
-    "provider_unavailable", "provider_timeout",
-)  # fmt: skip
+FAILED = [code for code, known in CODES.items() if known.stored]
+PROVIDER = [code for code in FAILED if code not in ("context_length_exceeded", "turn_interrupted")]
 STARTING = (
-    *RECORD, *BODY, *PROVIDER, "budget_exhausted", "context_length_exceeded", "turn_interrupted", "session_busy",
-    "idempotency_mismatch", "turn_not_found",
+    *RECORD, *BODY, *FAILED, "budget_exhausted", "session_busy", "idempotency_mismatch", "turn_not_found",
 )  # fmt: skip
 TURN_ERRORS = (*RECORD, "turn_not_found", "not_found")
-ABOUT_TURN = in_path("turn_id", "turn", TURN_ID, pattern="^[A-Za-z0-9_-]{1,64}$")
+IN_TURN = path_parameter("turn_id", "turn", TURN_ID, pattern="^[A-Za-z0-9_-]{1,64}$")
 LAST_EVENT_ID = OpenApiParameter(
     "Last-Event-ID",
     {"type": "integer", "minimum": 0, "maximum": MAX_OFFSET},
@@ -50,7 +47,7 @@ REPLAYED = answer_header(
 
 
 def starting(serializer: Any, shown: Schema) -> dict[Any, OpenApiResponse]:
-    """What answers a request that starts a turn: `shown` as JSON or as events, and errors."""
+    """The answers to a request that starts a turn: `shown` as JSON or as events, and errors."""
     return (
         answer(serializer, {"resposta": shown})
         | events_of(shown, "For `stream: true` or `Accept: text/event-stream`. ")
@@ -59,7 +56,7 @@ def starting(serializer: Any, shown: Schema) -> dict[Any, OpenApiResponse]:
 
 
 def events_of(shown: Schema, when: str = "") -> dict[Any, OpenApiResponse]:
-    """The answer as the events that carry it."""
+    """The answer as a stream of events."""
     return {
         (200, EVENTS): OpenApiResponse(
             {

@@ -1,4 +1,4 @@
-"""What a turn is asked for and answered with: the bodies validate, the answers are described."""
+"""The bodies and answers of the endpoints that talk. Bodies are validated; answers are only described."""
 
 import re
 from typing import Any
@@ -77,7 +77,7 @@ class ChatRequestSerializer(QuestionSerializer):
 
 
 class Offset(serializers.IntegerField):
-    """The id of an event: how many characters of the reply had come. None where there is none."""
+    """The id of an event: the number of characters so far. None if it is absent or empty."""
 
     def __init__(self, help_text: str = "") -> None:
         super().__init__(default=None, min_value=0, max_value=MAX_OFFSET, help_text=help_text)
@@ -95,7 +95,7 @@ class EventsQuery(QuerySerializer):
     after = Offset("The same in the address, for clients that can't send the header.")
 
 
-# Answers. They are made in answers.py, without DRF's share of the time: each turn has one.
+# Answers are made in answers.py: DRF would take its time in each turn.
 
 
 class MessageAnswerSerializer(serializers.Serializer[Any]):

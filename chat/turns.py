@@ -59,7 +59,7 @@ class TurnsViewSet(LoopViewSet):
         operation_id="getTurn",
         summary="A turn's state",
         description="While it runs: the text so far. When it is done: its answer, or why there is none.",
-        parameters=[schema.ABOUT_TURN],
+        parameters=[schema.IN_TURN],
         responses=answer(serializers.TurnSerializer, {"concluído": schema.COMPLETED, "em andamento": schema.PENDING})
         | errors(*TURN_ERRORS),
     )
@@ -76,7 +76,7 @@ class TurnsViewSet(LoopViewSet):
         summary="Take a turn's stream up again",
         description="From a character of the reply on, while the turn runs and after, on any worker. Its `done` has "
         "the keys of POST /chat's answer, whichever address began the turn.",
-        parameters=[schema.ABOUT_TURN, serializers.EventsQuery, schema.LAST_EVENT_ID, schema.OMITTED],
+        parameters=[schema.IN_TURN, serializers.EventsQuery, schema.LAST_EVENT_ID, schema.OMITTED],
         responses=schema.events_of(schema.CHAT_ANSWER)
         | errors(*TURN_ERRORS, problems={"after": "Use o id de um evento, um número inteiro."}),
     )
@@ -93,7 +93,7 @@ class TurnsViewSet(LoopViewSet):
         summary="Stop a turn",
         description="What has come of the reply is kept; who listens gets `done` with the finish_reason `cancelled`. A "
         "turn that has ended is answered as it is.",
-        parameters=[schema.ABOUT_TURN],
+        parameters=[schema.IN_TURN],
         request=None,
         responses=answer(serializers.TurnSerializer, {"cancelado": schema.CANCELLED, "já concluído": schema.COMPLETED})
         | errors(*TURN_ERRORS),

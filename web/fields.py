@@ -107,7 +107,7 @@ class Metadata(serializers.DictField):
 
 
 class QuerySerializer(serializers.Serializer[Any]):
-    """What may be asked for in an address. The answer to bad values names the first of them."""
+    """The query parameters of an endpoint. The answer to bad values names the first bad one."""
 
     @classmethod
     @cache
@@ -117,7 +117,7 @@ class QuerySerializer(serializers.Serializer[Any]):
 
     @classmethod
     def read(cls, request: Request) -> dict[str, Any]:
-        """Each parameter's value, or its default; raises `ValidationError`."""
+        """The value of each parameter, or its default. Raises `ValidationError`."""
         values: dict[str, Any] = {}
         for name, field in cls._shared().fields.items():
             try:
@@ -128,5 +128,5 @@ class QuerySerializer(serializers.Serializer[Any]):
 
 
 def without_nulls(values: dict[str, Any]) -> dict[str, Any]:
-    """The validated values without those that are null, which means absent."""
+    """The validated values without nulls, which mean absent."""
     return {name: value for name, value in values.items() if value is not None}

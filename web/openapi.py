@@ -1,4 +1,4 @@
-"""What all of the published OpenAPI document shares: headers, examples, and drf-spectacular's two hooks."""
+"""The parts of the published OpenAPI document that all endpoints share, and drf-spectacular's two hooks."""
 
 from collections.abc import Callable
 from typing import Any
@@ -61,14 +61,14 @@ STATUSES = {
 
 
 def arrange(endpoints: list[Endpoint]) -> list[Endpoint]:
-    """drf-spectacular's first hook: addresses without the slash that may end them, and methods in a fixed order."""
+    """drf-spectacular's first hook: removes trailing slashes, and sorts methods, which the library keeps in a set."""
     places = {path: place for place, (path, *_) in enumerate(endpoints)}
     endpoints.sort(key=lambda endpoint: (places[endpoint[0]], METHODS.index(endpoint[2])))
     return [(path.rstrip("/"), regex, method, view) for path, regex, method, view in endpoints]
 
 
 def complete(result: Schema, **kwargs: Any) -> Schema:
-    """drf-spectacular's last hook: the headers that all requests and answers share."""
+    """drf-spectacular's last hook: adds the headers that all requests and answers share."""
     result["components"] |= {"parameters": PARAMETERS, "headers": HEADERS}
     for operation in (operation for path in result["paths"].values() for operation in path.values()):
         parameters = operation.setdefault("parameters", [])
@@ -93,24 +93,24 @@ def examples_of(values: dict[str, Any], **more: Any) -> list[OpenApiExample]:
 def answer(
     serializer: Any, shown: dict[str, Any], status: int = 200, description: str = "OK"
 ) -> dict[Any, OpenApiResponse]:
-    """A JSON answer, with examples by their titles."""
+    """A JSON answer; `shown` are examples by title."""
     return {(status, JSON): OpenApiResponse(serializer, description, examples_of(shown, response_only=True))}
 
 
-def in_path(name: str, title: str, example: str, **schema: Any) -> OpenApiParameter:
-    """A part of the address."""
+def path_parameter(name: str, title: str, example: str, **schema: Any) -> OpenApiParameter:
+    """A part of the path, with an example."""
     return OpenApiParameter(
         name, {"type": "string", **schema}, OpenApiParameter.PATH, examples=[OpenApiExample(title, example)]
     )
 
 
 def answer_header(name: str, description: str, schema: Schema) -> OpenApiParameter:
-    """A header of the answer, where its status is 200."""
+    """A header of answers with the status 200."""
     return OpenApiParameter(name, schema, OpenApiParameter.HEADER, description=description, response=[200])
 
 
 class Count(serializers.IntegerField):
-    """How many there are; never negative."""
+    """A number that is never negative."""
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(min_value=0, **kwargs)

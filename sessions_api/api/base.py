@@ -1,4 +1,4 @@
-"""What the endpoints of the record share: finding a caller's sessions, and telling the audit log."""
+"""What the endpoints of the record share: they find a caller's sessions and write to the audit log."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""What may be asked for in an address: each query validates, and describes itself in the published document."""
+"""The query parameters of the record's endpoints: they validate values, and describe themselves for the document."""
 
 import re
 from datetime import datetime, timedelta
@@ -20,8 +20,8 @@ A_MOMENT = "ISO 8601; in UTC where it names no zone, and a date alone is its beg
 
 
 @extend_schema_field({"type": "string"})
-class Wanted(serializers.Field):
-    """A text; None where there is none."""
+class TextParameter(serializers.Field):
+    """A text; None if it is absent or empty."""
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(default=None, **kwargs)
@@ -34,11 +34,11 @@ class Wanted(serializers.Field):
 
 
 @extend_schema_field({"type": "string", "maxLength": 80})
-class Owner(Wanted):
+class OwnerParameter(TextParameter):
     """An owner, or * for all of them."""
 
 
-class Limit(serializers.IntegerField):
+class LimitParameter(serializers.IntegerField):
     def __init__(self, default: int, most: int) -> None:
         super().__init__(default=default, min_value=1, max_value=most, help_text="How many at the most.")
         self.most = most
@@ -50,8 +50,8 @@ class Limit(serializers.IntegerField):
 
 
 @extend_schema_field({"type": "string", "pattern": r"^([0-9]{1,17}\.[0-9]{1,18})?$"})
-class Cursor(Wanted):
-    """When a session was last active, and its key."""
+class CursorParameter(TextParameter):
+    """When the last session of a page was last active, and its key."""
 
     default_error_messages = {"invalid": gettext_lazy("This is not a cursor of ours.")}
 
@@ -66,8 +66,8 @@ class Cursor(Wanted):
 
 
 @extend_schema_field({"type": "string", "anyOf": [{"format": "date-time"}, {"format": "date"}, {"maxLength": 0}]})
-class MomentWanted(Wanted):
-    """A moment in ISO 8601; UTC where it names no zone."""
+class MomentParameter(TextParameter):
+    """A moment in ISO 8601; UTC if it names no zone."""
 
     default_error_messages = {"invalid": gettext_lazy("Use a date and time in ISO 8601.")}
 
@@ -80,8 +80,8 @@ class MomentWanted(Wanted):
 
 
 @extend_schema_field({"type": "string", "pattern": r"^((.*\.)?[0-9]{1,9})?$"})
-class MessagePosition(Wanted):
-    """A message's place in its session, by the message's id."""
+class PositionParameter(TextParameter):
+    """The position of the message with this id."""
 
     default_error_messages = {"invalid": gettext_lazy("This is not a message's id.")}
 
@@ -90,14 +90,14 @@ class MessagePosition(Wanted):
         return int(position) if re.fullmatch(r"[0-9]{1,9}", position) else self.fail("invalid")
 
 
-class TrueOrFalse(serializers.BooleanField):
+class FlagParameter(serializers.BooleanField):
     def to_internal_value(self, text: Any) -> bool:
         if text.lower() not in ("true", "false", "1", "0"):
             raise serializers.ValidationError(_("Use true or false."))
         return text.lower() in ("true", "1")
 
 
-class OneOf(serializers.ChoiceField):
+class ChoiceParameter(serializers.ChoiceField):
     def to_internal_value(self, text: Any) -> Any:
         if text not in self.choices and not (text == "" and self.allow_blank):
             raise serializers.ValidationError(_("Use one of: %s.") % ", ".join(self.choices))
@@ -105,29 +105,29 @@ class OneOf(serializers.ChoiceField):
 
 
 class OwnerQuery(QuerySerializer):
-    owner = Owner(
+    owner = OwnerParameter(
         help_text="Whose sessions, for keys with the scope admin:read: an owner, or * for all. Yours unless you say "
         "so; of several sessions with one id the one that was last active."
     )
 
 
 class SessionIdsQuery(QuerySerializer):
-    limit = Limit(default=1000, most=1000)
-    cursor = Cursor()
+    limit = LimitParameter(default=1000, most=1000)
+    cursor = CursorParameter()
 
 
 class SessionsQuery(QuerySerializer):
-    limit = Limit(default=20, most=100)
-    cursor = Cursor()
+    limit = LimitParameter(default=20, most=100)
+    cursor = CursorParameter()
 
 
 class FilterQuery(QuerySerializer):
-    q = Wanted(
+    q = TextParameter(
         help_text="Only sessions with all these words in the title or in one message; the last may be unfinished."
     )
-    since = MomentWanted(help_text=f"Only sessions that were active at this moment or later. {A_MOMENT}")
-    until = MomentWanted(help_text=f"Only sessions that were last active before this moment. {A_MOMENT}")
-    persona_id = Wanted(help_text="Only sessions of this persona.")
+    since = MomentParameter(help_text=f"Only sessions that were active at this moment or later. {A_MOMENT}")
+    until = MomentParameter(help_text=f"Only sessions that were last active before this moment. {A_MOMENT}")
+    persona_id = TextParameter(help_text="Only sessions of this persona.")
 
 
 class IncludeQuery(QuerySerializer):
@@ -141,12 +141,12 @@ class IncludeQuery(QuerySerializer):
 
 
 class MessagesQuery(QuerySerializer):
-    limit = Limit(default=100, most=100)
+    limit = LimitParameter(default=100, most=100)
 
 
-class PlaceQuery(QuerySerializer):
-    after = MessagePosition(help_text="Only messages that come after the one with this id.")
-    before = MessagePosition(help_text="Only messages that come before the one with this id.")
+class RangeQuery(QuerySerializer):
+    after = PositionParameter(help_text="Only messages that come after the one with this id.")
+    before = PositionParameter(help_text="Only messages that come before the one with this id.")
     order = serializers.ChoiceField(
         ["asc", "desc"],
         default="asc",
@@ -156,7 +156,7 @@ class PlaceQuery(QuerySerializer):
 
 
 class EraseQuery(QuerySerializer):
-    erase = TrueOrFalse(
+    erase = FlagParameter(
         default=False,
         help_text="true: the session is deleted before the answer, not only closed. What may stay on disk: "
         "docs/operations.md.",
@@ -164,13 +164,13 @@ class EraseQuery(QuerySerializer):
 
 
 class ExportQuery(QuerySerializer):
-    format = OneOf(list(FORMATS), default=next(iter(FORMATS)), help_text="What the file is to be.")
-    clock = OneOf(
+    format = ChoiceParameter(list(FORMATS), default=next(iter(FORMATS)), help_text="What the file is to be.")
+    clock = ChoiceParameter(
         CLOCKS,
         default="real",
         help_text=f"By which clock {' and '.join(f'`{name}`' for name in WITH_CLOCKS)} tell what happened.",
     )
-    include = OneOf(
+    include = ChoiceParameter(
         ["superseded"],
         default=None,
         allow_blank=True,

@@ -1,4 +1,4 @@
-"""What the published document says of sessions: codes, parts of addresses, and examples, made by the serializers."""
+"""Sessions in the published document: error codes, path parameters, and examples made by the serializers."""
 
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -7,7 +7,7 @@ from typing import Any
 from access.schema import CALLER
 from sessions_api.api.serializers import FeedbackSerializer, MessageSerializer, SessionSerializer
 from sessions_api.models import Feedback, Message, Session
-from web.openapi import in_path
+from web.openapi import path_parameter
 
 RECORD = (*CALLER, "overloaded")
 BODY = ("unsupported_media_type",)
@@ -16,8 +16,8 @@ TURN_ID = "Zk3rV0p9Qm2bXc8TtYw1Aa"
 MODEL = "anthropic/claude-3.5-sonnet"
 ASKED_AT = datetime(2025, 6, 13, 10, 29, 58, 412_000, UTC)
 ANSWERED_AT = datetime(2025, 6, 13, 10, 30, tzinfo=UTC)
-IN_SESSION = in_path("session_id", "session", SESSION_ID)
-ABOUT_MESSAGE = in_path("message_id", "reply", f"{TURN_ID}.1")
+IN_SESSION = path_parameter("session_id", "session", SESSION_ID)
+IN_MESSAGE = path_parameter("message_id", "reply", f"{TURN_ID}.1")
 
 OPINION = {"rating": "up", "comment": "Clara e completa."}
 _FEEDBACK = Feedback(**OPINION, created_at=datetime(2025, 6, 13, 10, 31, 12, 6_000, UTC))

@@ -119,14 +119,14 @@ class SessionsViewSet(RecordViewSet):
         operation_id="listMessages",
         summary="A session's messages",
         description="The whole conversation, page by page.",
-        parameters=[IN_SESSION, queries.MessagesQuery, queries.PlaceQuery, queries.IncludeQuery, queries.OwnerQuery],
+        parameters=[IN_SESSION, queries.MessagesQuery, queries.RangeQuery, queries.IncludeQuery, queries.OwnerQuery],
         responses=answer(serializers.MessagePageSerializer, {"mensagens": schema.MESSAGE_PAGE})
         | errors(*RECORD, "session_not_found", problems={"order": "Use asc ou desc."}),
     )
     def messages(self, request: Request, session_id: str) -> Response:
         limit = queries.MessagesQuery.read(request)["limit"]
         messages = messages_of(request, find_to_read(request, session_id))
-        page, following = pagination.page_of_messages(request, messages, limit, **queries.PlaceQuery.read(request))
+        page, following = pagination.page_of_messages(request, messages, limit, **queries.RangeQuery.read(request))
         return Response({"data": serialize_messages(page), "next": following})
 
     @extend_schema(
@@ -188,7 +188,7 @@ class FeedbackViewSet(RecordViewSet):
         operation_id="giveFeedback",
         summary="Say what you think of a reply",
         description="The newest opinion counts; a rating of null takes it back.",
-        parameters=[schema.ABOUT_MESSAGE],
+        parameters=[schema.IN_MESSAGE],
         request=serializers.OpinionSerializer,
         examples=examples_of({"boa": schema.OPINION}, request_only=True),
         responses=answer(serializers.MessageFeedbackSerializer, {"avaliada": schema.FEEDBACK})

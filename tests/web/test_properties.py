@@ -21,7 +21,7 @@ from chat.engine.context import fit
 from chat.providers.sse import EventParser
 from chat.serializers import ChatRequestSerializer, MessageRequestSerializer
 from sessions_api.api import pagination
-from sessions_api.api.queries import EraseQuery, FilterQuery, PlaceQuery, SessionsQuery
+from sessions_api.api.queries import EraseQuery, FilterQuery, RangeQuery, SessionsQuery
 from sessions_api.models import Message, Session
 from sessions_api.store.messages import PastMessage, token_bound
 from testing.environment import ROOT
@@ -255,7 +255,7 @@ def test_the_pages_of_messages_hold_each_of_them_once(turns: int, limit: int, or
     place: str | None = ""
     while place is not None:
         request = request_with(order=order, **{name: place})
-        page, url = pagination.page_of_messages(request, session.messages.all(), limit, **PlaceQuery.read(request))
+        page, url = pagination.page_of_messages(request, session.messages.all(), limit, **RangeQuery.read(request))
         found += [message.position for message in page]
         place = kept(url, name) if url else None
     assert (
