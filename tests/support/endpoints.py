@@ -23,12 +23,12 @@ class Endpoint(NamedTuple):
 
     @property
     def scopes(self) -> set[str]:
-        """Of these one is enough; none at all: it needs none."""
-        return set(self.view.scopes[self.action])
+        """One of these is enough. Empty: it needs none."""
+        return set(getattr(self.view, "scopes", {}).get(self.action, ()))
 
     @property
     def about(self) -> str:
-        """What its address names; empty: nothing."""
+        """The thing that its path names: session, turn, message, or nothing."""
         return "".join(re.findall(r"{(\w+)_id}", self.path))
 
     @property
@@ -56,14 +56,14 @@ class Endpoint(NamedTuple):
 
 
 def addresses(patterns: list[URLPattern | URLResolver] | None = None) -> Iterator[tuple[str, Any]]:
-    """Every address but the admin's, and what answers there."""
+    """Every address outside of the admin, with its view."""
     for pattern in get_resolver().url_patterns if patterns is None else patterns:
         if isinstance(pattern, URLResolver):
             if pattern.namespace != "admin":
                 yield from addresses(pattern.url_patterns)
             continue
         path = re.sub(r"\(\?P<(\w+)>[^)]*\)", r"{\1}", str(pattern.pattern)).removeprefix("^").removesuffix("/?$")
-        if path not in ("admin", ""):  # the way into the admin, and whatever else there isn't
+        if path not in ("admin", ""):  # the redirect to the admin, and unknown addresses
             yield f"/{path}", pattern.callback
 
 
