@@ -122,8 +122,8 @@ def idempotency_key(request: Request) -> str | None:
 
 def fingerprint(request: Request) -> str:
     """Tells requests apart and reveals none of their text: a backup may outlive the session."""
-    said = json.dumps([request.path.rstrip("/"), request.data], sort_keys=True, ensure_ascii=False)
-    return salted_hmac("chat.idempotency", said, secret=settings.OWNER_HASH_KEY, algorithm="sha256").hexdigest()
+    content = json.dumps([request.path.rstrip("/"), request.data], sort_keys=True, ensure_ascii=False)
+    return salted_hmac("chat.idempotency", content, secret=settings.OWNER_HASH_KEY, algorithm="sha256").hexdigest()
 
 
 def omitted(turn: FollowedTurn) -> dict[str, str]:
