@@ -41,7 +41,7 @@ class FollowedTurn(Protocol):
     def error(self) -> ApiError | None: ...
     @property
     def ended(self) -> bool: ...
-    async def changed(self) -> None: ...
+    async def changed(self, *, text: bool = True) -> None: ...
     async def wait(self) -> None: ...
 
 
@@ -80,7 +80,7 @@ class StoredTurn:
     def ended(self) -> bool:
         return self.outcome is not None or self.error is not None
 
-    async def changed(self) -> None:
+    async def changed(self, *, text: bool = True) -> None:
         """Wait for more text or the end, for a long silence, or until any watched key is refused."""
         length, until, refusals = len(self.text), time.monotonic() + QUIET_SECONDS, keyring.refusals
         while not self.ended and len(self.text) == length and time.monotonic() < until and keyring.refusals == refusals:

@@ -21,7 +21,7 @@ class Listener:
         self._key_id = key_id
 
     async def wait_for_end(self) -> None:
-        await self._wait_until(lambda: self.turn.ended)
+        await self._wait_until(lambda: self.turn.ended, text=False)
 
     async def wait_for_first_sign(self) -> None:
         """Wait for text, the end, or `SILENCE_SECONDS`."""
@@ -29,11 +29,11 @@ class Listener:
             async with asyncio.timeout(SILENCE_SECONDS):
                 await self._wait_until(lambda: bool(self.turn.text) or self.turn.ended)
 
-    async def _wait_until(self, reached: Callable[[], bool]) -> None:
+    async def _wait_until(self, reached: Callable[[], bool], *, text: bool = True) -> None:
         with keyring.watching(self._key_id):
             keyring.refuse_lost(self._key_id)
             while not reached():
-                await self.turn.changed()
+                await self.turn.changed(text=text)
                 keyring.refuse_lost(self._key_id)
 
     async def pieces(self, offset: int) -> AsyncGenerator[str]:

@@ -91,7 +91,8 @@ class Turn:
         self._first_text_at: float | None = None
         self._woken_at = self.began_at
         self._known = NOTHING
-        self._listeners: list[asyncio.Future[None]] = []
+        self._readers: list[asyncio.Future[None]] = []  # every piece wakes them
+        self._waiters: list[asyncio.Future[None]] = []  # no piece wakes them
 
     @property
     def ended(self) -> bool:
@@ -162,7 +163,7 @@ class Turn:
             self._known = Piece(*merged)
         if piece.text:
             self.text += piece.text
-            self.wake()
+            self._wake_readers(time.monotonic())
             if self._first_text_at is None:
                 self._first_text_at = self._woken_at
 
@@ -269,25 +270,33 @@ class Turn:
         if self.task is not None:
             await asyncio.shield(self.task)
 
-    async def changed(self) -> None:
-        """Wait for more text or the end, or for a long silence (see `keep_alive`)."""
+    async def changed(self, *, text: bool = True) -> None:
+        """Wait for the end, for more text if `text`, or for a long silence (see `keep_alive`)."""
         if not self.ended:
             listener = asyncio.get_running_loop().create_future()
-            self._listeners.append(listener)
+            (self._readers if text else self._waiters).append(listener)
             await listener
 
     def keep_alive(self, now: float) -> None:
         """Wake the listeners after a long silence. A timer for each wait would cost more."""
         if now - self._woken_at >= QUIET_SECONDS:
-            self.wake(now)
+            self._wake_readers(now)
 
-    def wake(self, now: float | None = None) -> None:
-        """Wake the listeners."""
-        self._woken_at = time.monotonic() if now is None else now
-        listeners, self._listeners = self._listeners, []
-        for listener in listeners:
-            if not listener.done():
-                listener.set_result(None)
+    def wake(self) -> None:
+        """Wake all listeners."""
+        self._wake_readers(time.monotonic())
+        wake(self._waiters)
+
+    def _wake_readers(self, now: float) -> None:
+        self._woken_at = now
+        wake(self._readers)
+
+
+def wake(listeners: list[asyncio.Future[None]]) -> None:
+    for listener in listeners:
+        if not listener.done():
+            listener.set_result(None)
+    listeners.clear()
 
 
 @lru_cache(maxsize=4096)
