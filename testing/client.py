@@ -1,4 +1,4 @@
-"""A client of the service, as short as tests want it: a caller with a key of its own, and an event stream in pieces."""
+"""A short client of the service for tests: a caller with its own key, and an event stream in pieces."""
 
 import json
 import secrets
@@ -15,8 +15,8 @@ import pytest
 from testing.service import Service, provider_settings, template
 from testing.upstream import Upstream
 
-NO_TLS = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # httpx would load the authorities' certificates for every client
-PATIENCE = 60.0  # seconds; longer than anything here takes, so that a hang is seen as one
+NO_TLS = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # httpx would load the certificates for every client
+PATIENCE = 60.0  # seconds; longer than anything here takes, so a hang is detected
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class Event:
 
 
 class Caller:
-    """Somebody who uses the service: with a provider key of their own (new unless given), or without (`key=""`)."""
+    """A user of the service, with a provider key (a new one by default), or without (`key=""`)."""
 
     def __init__(self, service: Service, key: str | None = None, **headers: str) -> None:
         self.service = service
@@ -39,7 +39,7 @@ class Caller:
 
     @contextmanager
     def connection(self) -> Iterator[httpx.Client]:
-        """For more than one request over one connection, or one that is left in the middle."""
+        """For several requests over one connection, or one that is abandoned."""
         with httpx.Client(
             base_url=self.service.url, headers=self.headers, timeout=PATIENCE, trust_env=False, verify=NO_TLS
         ) as client:
@@ -60,7 +60,7 @@ class Caller:
         return self.call("POST", path, content=body, headers=given)
 
     def chat(self, message: str, **body: Any) -> dict[str, Any]:
-        """The answer of POST /chat, which has to be a good one."""
+        """The answer of POST /chat, which must succeed."""
         return good(self.post("/chat", message=message, **body))
 
     def stream(self, path: str, *, headers: Mapping[str, str] | None = None, **body: Any) -> list[Event]:
@@ -86,7 +86,7 @@ def good(response: httpx.Response) -> dict[str, Any]:
 
 
 def problem(response: httpx.Response, status: int, code: str) -> dict[str, Any]:
-    """The error object of an answer that has to be this error, in the shape of the wire contract."""
+    """The error object of an answer, which must be this error in the form of the wire contract."""
     assert response.headers["content-type"] == "application/json", response.text[:2000]
     body: dict[str, Any] = response.json()
     assert (response.status_code, body.get("code")) == (status, code), body
@@ -112,7 +112,7 @@ def _event(frame: str) -> Event:
 def service_with(
     directories: pytest.TempPathFactory, upstream: Upstream, workers: int = 1, /, **settings: str
 ) -> Iterator[Service]:
-    """A service with settings of its own, for the tests of a module: a start takes longer than most tests."""
+    """A service with special settings for a module's tests: a start takes longer than most tests."""
     own = provider_settings(upstream.url) | settings
     migrated = template(directories.getbasetemp())
     service = Service(directories.mktemp("service"), workers=workers, settings=own, template=migrated)
@@ -123,7 +123,7 @@ def service_with(
 
 
 def wait_until(condition: Callable[[], bool], seconds: float = 30.0) -> None:
-    """Wait for something that another process brings about; `AssertionError` when it does not come."""
+    """Wait for another process to meet a condition; `AssertionError` if it does not."""
     pause = threading.Event()
     for _ in range(int(seconds / 0.02)):
         if condition():

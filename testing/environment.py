@@ -1,4 +1,4 @@
-"""What a test's processes see of the developer's environment: enough to run programs, none of BancoBot's settings."""
+"""The environment of tests' processes: enough of the developer's to run programs, none of BancoBot's settings."""
 
 import os
 import socket
@@ -18,7 +18,7 @@ KEPT = {
     "TERM",
     "TMPDIR",
 }
-# The service would read these from a developer's `.env` or environment, and might then talk to a real provider.
+# The service could read these from a developer's `.env` or environment, and talk to a real provider.
 PROVIDER_KEYS = {"OPENROUTER_API_KEY", "OPENAI_API_KEY"}
 
 
@@ -35,7 +35,7 @@ def free_port() -> int:
 
 
 def leaks() -> str:
-    """Why the tests of this process would see a developer's own settings; empty where they would not."""
+    """The reason why this process's tests would see a developer's own settings; empty if they don't."""
     if found := PROVIDER_KEYS & os.environ.keys():
         return f"{', '.join(sorted(found))} is set in the environment"
     if "ENV_FILE" not in os.environ and (ROOT / ".env").exists():

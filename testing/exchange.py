@@ -26,7 +26,7 @@ class Request:
     headers: dict[str, str]
     body: Any = None
     received_at: float = field(default_factory=time.monotonic)
-    status: int | None = None  # what it was answered with; None as long as no answer has begun
+    status: int | None = None  # the answer's status; None before the answer begins
 
     @property
     def messages(self) -> list[dict[str, str]]:
@@ -34,7 +34,7 @@ class Request:
 
 
 class Exchange:
-    """One request and the connection that its answer goes to. Bytes go out exactly as they are given."""
+    """One request and the connection that its answer goes to. Bytes are sent unchanged."""
 
     def __init__(
         self, request: Request, number: int, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
@@ -61,7 +61,7 @@ class Exchange:
         await self.start(200, {"Content-Type": "text/event-stream", **(headers or {})})
 
     async def send(self, data: bytes) -> None:
-        """A part of the body, in a packet of its own as far as the network lets it."""
+        """A part of the body, in its own packet if the network allows it."""
         await self.raw(b"%x\r\n%s\r\n" % (len(data), data) if self._chunked else data)
 
     async def event(self, data: dict[str, Any] | str) -> None:
@@ -82,7 +82,7 @@ class Exchange:
         await self._writer.drain()
 
     def close(self) -> None:
-        """End the connection where it stands."""
+        """End the connection now."""
         self.cut = True
         self._writer.close()
 

@@ -1,4 +1,4 @@
-"""What processes and cores used, from /proc; and the description of the machine."""
+"""The usage of processes and cores, from /proc; and a description of the machine."""
 
 import contextlib
 import datetime
@@ -52,7 +52,7 @@ def process_tree(root: int) -> list[int]:
 
 
 def cpu_seconds(root: int) -> float:
-    """User and system time of all threads of the process and its descendants, those that ended included."""
+    """User and system time of all threads of the process and its descendants, including ended ones."""
     ticks = 0
     for pid in process_tree(root):
         with contextlib.suppress(OSError):
@@ -61,7 +61,7 @@ def cpu_seconds(root: int) -> float:
 
 
 def core_seconds(core: int) -> float:
-    """What the core has been busy with, whoever for: user, nice, system, irq, softirq, steal."""
+    """The core's busy time for all processes: user, nice, system, irq, softirq, steal."""
     for line in (PROC / "stat").read_text().splitlines():
         name, *values = line.split()
         if name == f"cpu{core}":

@@ -1,4 +1,4 @@
-"""A PostgreSQL server for the length of a test run, and databases on one, from the binaries that the machine has."""
+"""A PostgreSQL server for a test run, and databases on it, with the machine's binaries."""
 
 import contextlib
 import os
@@ -21,17 +21,17 @@ from testing.environment import free_port
 
 OLDEST = 15
 USER = "bancobot"
-# fsync=off and full_page_writes=off lose data only when the operating system goes down, which ends the tests as well;
-# nothing else is relaxed: a commit that was acknowledged survives `kill -9` of the server, as in production.
+# fsync=off and full_page_writes=off lose data only when the operating system crashes, which also ends the tests.
+# Nothing else is relaxed: an acknowledged commit survives `kill -9` of the server, as in production.
 SETTINGS = {"fsync": "off", "full_page_writes": "off", "max_connections": "200", "unix_socket_directories": ""}
 
 
 class Missing(Exception):
-    """There are no PostgreSQL binaries, or only old ones; the message says how to get them."""
+    """There are no PostgreSQL binaries, or only old ones. The message says how to get them."""
 
 
 def binaries() -> Path:
-    """The folder of the newest PostgreSQL that is new enough; POSTGRES_BINDIR names one and rules out the others."""
+    """The folder of the newest PostgreSQL that is new enough; POSTGRES_BINDIR overrides the choice."""
     if chosen := os.environ.get("POSTGRES_BINDIR"):
         folders = {Path(chosen)}
     else:
@@ -55,7 +55,7 @@ def _from_pg_config() -> list[Path]:
 
 
 def _major(folder: Path) -> int:
-    """The version of a folder's server; 0 where it has none, or can't make a data directory."""
+    """The version of a folder's server; 0 if it has none, or can't make a data directory."""
     if not all(os.access(folder / name, os.X_OK) for name in ("postgres", "initdb")):
         return 0
     answer = subprocess.run([folder / "postgres", "--version"], capture_output=True, text=True, check=False)
@@ -64,7 +64,7 @@ def _major(folder: Path) -> int:
 
 
 def _account() -> dict[str, Any]:
-    """As root, somebody else: PostgreSQL refuses to run as root. Arguments of `subprocess`."""
+    """Arguments of `subprocess`: as root, another user, because PostgreSQL refuses to run as root."""
     if os.geteuid() != 0:
         return {}
     for name in ("postgres", "nobody"):
@@ -113,7 +113,7 @@ class Server:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
-                start_new_session=True,  # a Ctrl-C is for the runner, which stops the server last
+                start_new_session=True,  # Ctrl-C goes to the runner, which stops the server last
                 **self.account,
             )
         self._wait(60)
@@ -157,7 +157,7 @@ class Server:
 
     @staticmethod
     def _locale() -> str:
-        """One that knows the letters of Portuguese where there is one: under C, "Ã" has no lower case."""
+        """A locale with Portuguese letters, if there is one: under C, "Ã" has no lower case."""
         names = subprocess.run(["locale", "-a"], capture_output=True, text=True, check=False).stdout.split()
         return next((name for name in names if name.lower() in ("c.utf8", "c.utf-8", "en_us.utf-8")), "C")
 
@@ -175,7 +175,7 @@ class Server:
 
 
 def create_database(server_url: str, *, copied: bool = False) -> str:
-    """The URL of a new database on the server that the URL leads to: empty, or a copy of the one that the URL names."""
+    """The URL of a new database on the URL's server: empty, or a copy of the URL's database."""
     name = f"bancobot_{secrets.token_hex(6)}"
     statement = sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name))
     if copied:
@@ -186,7 +186,7 @@ def create_database(server_url: str, *, copied: bool = False) -> str:
 
 
 def drop_database(url: str) -> None:
-    """Removes it, and whoever is still connected to it."""
+    """Removes the database and ends its connections."""
     _administer(_elsewhere(url), sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(_name(url))))
 
 
@@ -195,7 +195,7 @@ def _name(url: str) -> str:
 
 
 def _elsewhere(url: str) -> str:
-    """Another database of the same server: nobody may be connected to one that is copied or removed."""
+    """Another database of the same server: a database with connections can't be copied or removed."""
     return urlunsplit(urlsplit(url)._replace(path="/postgres"))
 
 

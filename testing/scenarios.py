@@ -1,4 +1,4 @@
-"""What the scripted upstream can be told to do. Each function gives a scenario, which answers one request."""
+"""Scenarios of the scripted upstream. Each function returns one, which answers one request."""
 
 import asyncio
 import json
@@ -62,7 +62,7 @@ def ok(
 
 
 def echo(delay: float = 0.0) -> Scenario:
-    """Says the last user message back, and how many messages it was sent: a test sees the history by it."""
+    """Echoes the last user message and the number of messages, which shows the history's length."""
 
     async def play(exchange: Exchange) -> None:
         messages = exchange.request.messages
@@ -99,7 +99,7 @@ async def close_stream(
 
 
 def status(code: int, body: Any = None, headers: dict[str, str] | None = None) -> Scenario:
-    """An error; without `body` in the shape that OpenRouter gives it."""
+    """An error; without `body`, in OpenRouter's form."""
 
     async def play(exchange: Exchange) -> None:
         said = body if body is not None else {"error": {"code": code, "message": "the provider's own words"}}
@@ -110,7 +110,7 @@ def status(code: int, body: Any = None, headers: dict[str, str] | None = None) -
 
 
 def html(code: int = 502) -> Scenario:
-    """A page of some proxy in between."""
+    """An HTML page from a proxy."""
     page = b"<html><body><h1>Bad Gateway</h1></body></html>"
     return status(code, page, {"Content-Type": "text/html; charset=utf-8"})
 
@@ -146,7 +146,7 @@ def truncated(text: str = "Uma resposta que", *, clean: bool = True) -> Scenario
 
 
 def error_in_200(code: Any = 502, message: str = "the provider's own words", **more: Any) -> Scenario:
-    """An error that comes as JSON with status 200."""
+    """An error as JSON with status 200."""
     return status(200, {"error": {"code": code, "message": message, **more}})
 
 
@@ -173,7 +173,7 @@ def plain_json(content: str | None = "Olá", **message: Any) -> Scenario:
 
 
 def null_content() -> Scenario:
-    """A reply that has an end but nothing in it."""
+    """A complete reply without text."""
 
     async def play(exchange: Exchange) -> None:
         await exchange.start_stream()
@@ -214,7 +214,7 @@ def split_utf8(text: str = "Olá, às 10h: é só você \u2028 e 🙂") -> Scena
 
 
 def trickle(interval: float = 0.05) -> Scenario:
-    """One comment after the other and never a word, until the client leaves."""
+    """Only comments, until the client leaves."""
 
     async def play(exchange: Exchange) -> None:
         await exchange.start_stream()
@@ -226,7 +226,7 @@ def trickle(interval: float = 0.05) -> Scenario:
 
 
 def hang(*, after: str | None = None) -> Scenario:
-    """Nothing, or nothing further `after` some text, until the client leaves."""
+    """Nothing, or nothing more `after` some text, until the client leaves."""
 
     async def play(exchange: Exchange) -> None:
         if after is not None:
@@ -244,14 +244,14 @@ def reset(*, after: str | None = None) -> Scenario:
         if after is not None:
             await exchange.start_stream()
             await stream_text(exchange, words(after))
-            await asyncio.sleep(0.05)  # an RST overtakes what the other side has not read yet
+            await asyncio.sleep(0.05)  # an RST discards data that the other side has not read yet
         exchange.reset()
 
     return play
 
 
 def gated(gate: threading.Event, then: Scenario, *, after: str | None = None) -> Scenario:
-    """Waits until the test opens `gate`, with `after` said before; then goes on as `then` (or ends that text)."""
+    """Sends `after`, waits until the test opens `gate`, then continues with `then` (or ends the text)."""
 
     async def play(exchange: Exchange) -> None:
         if after is None:
@@ -267,7 +267,7 @@ def gated(gate: threading.Event, then: Scenario, *, after: str | None = None) ->
 
 
 def rest(text: str = "") -> Scenario:
-    """The rest of a stream that has begun: what `gated(…, after=…)` goes on with."""
+    """The rest of a stream, with which `gated(…, after=…)` continues."""
 
     async def play(exchange: Exchange) -> None:
         await stream_text(exchange, words(text))
@@ -277,7 +277,7 @@ def rest(text: str = "") -> Scenario:
 
 
 def models(listed: Any = DEFAULT) -> Scenario:
-    """The list of models, as OpenRouter shows it."""
+    """The list of models, in OpenRouter's form."""
     return status(
         200, {"data": [model("scripted/small"), model("scripted/large", 128000)]} if listed is DEFAULT else listed
     )

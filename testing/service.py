@@ -1,4 +1,4 @@
-"""The real service, as an operator would start it: `manage.py serve` in processes of its own."""
+"""The real service, started as an operator would: `manage.py serve` in separate processes."""
 
 import contextlib
 import functools
@@ -27,7 +27,7 @@ STOP_SECONDS = 45
 
 
 def provider_settings(upstream_url: str) -> dict[str, str]:
-    """The scripted upstream in the place of OpenRouter."""
+    """The scripted upstream instead of OpenRouter."""
     return {
         "LLM_PROVIDER": "openrouter",
         "OPENROUTER_BASE_URL": upstream_url,
@@ -37,7 +37,7 @@ def provider_settings(upstream_url: str) -> dict[str, str]:
 
 
 def new_database(directory: Path) -> str:
-    """Of the kind under test: a new one on the PostgreSQL server of DATABASE_URL, or a SQLite file."""
+    """A database of the kind under test: a new one on the PostgreSQL server of DATABASE_URL, or a SQLite file."""
     server = os.environ.get("DATABASE_URL", "")
     if server.startswith("postgres"):
         return postgres.create_database(server)
@@ -57,7 +57,7 @@ def manage(settings: Mapping[str, str], *arguments: str) -> subprocess.Completed
 
 
 class Template:
-    """A migrated database, made when it is first wanted, and copies of it."""
+    """A migrated database, made at its first use, and copies of it."""
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
@@ -134,7 +134,7 @@ class Service:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
-                start_new_session=True,  # a process group of its own, for kill()
+                start_new_session=True,  # a separate process group, for kill()
             )
         self._wait_for_health()
         return self
@@ -172,7 +172,7 @@ class Service:
         return self._log_file.read_text(errors="replace") if self._log_file.exists() else ""
 
     def manage(self, *arguments: str) -> subprocess.CompletedProcess[str]:
-        """Runs a management command with the service's settings; its exit code and output are the caller's to judge."""
+        """Runs a management command with the service's settings; the caller checks its exit code and output."""
         return manage(self.settings, *arguments)
 
     def sql(self, query: str, *values: Any) -> list[tuple[Any, ...]]:

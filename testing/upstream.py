@@ -1,4 +1,4 @@
-"""The scripted upstream: an OpenAI-compatible server on loopback that says what a test tells it to, and counts.
+"""The scripted upstream: an OpenAI-compatible server on loopback that sends what a test scripts, and counts.
 
 In a test: `with Upstream() as upstream: upstream.reply("Olá")`. By hand: `python -m testing.upstream --port 9000`.
 What it can say is in scenarios.py; what it says unscripted is `scenarios.echo`.
@@ -27,11 +27,11 @@ class Upstream:
         self.requests: list[Request] = []  # chat completions, in the order of arrival
         self.model_requests: list[Request] = []
         self._usual = otherwise or scenarios.echo()
-        self.otherwise = self._usual  # what comes when the script is used up
+        self.otherwise = self._usual  # the answer after the script's end
         self.models: Scenario = scenarios.models()
         self.connections = 0  # opened so far
         self.open_connections = 0
-        self.closed_early = 0  # the client left before the answer was over
+        self.closed_early = 0  # the client left before the answer's end
         self._script: deque[Scenario] = deque()
         self._started = threading.Event()
         self._loop = asyncio.new_event_loop()
@@ -54,16 +54,16 @@ class Upstream:
 
     @property
     def url(self) -> str:
-        """The base URL, as a setting takes it."""
+        """The base URL for a setting."""
         return f"http://127.0.0.1:{self._port}/v1"
 
     @property
     def count(self) -> int:
-        """How many chat completions were asked for."""
+        """The number of requested chat completions."""
         return len(self.requests)
 
     def script(self, *turns: Scenario) -> None:
-        """What the next requests get, one each."""
+        """Script the answers to the next requests, one each."""
         self._script.extend(turns)
 
     def reply(self, text: str, **options: Any) -> None:
@@ -71,7 +71,7 @@ class Upstream:
         self.script(scenarios.ok(text, **options))
 
     def clear(self) -> None:
-        """Forget the script and what was recorded."""
+        """Forget the script and the recorded requests."""
         self._script.clear()
         self.otherwise, self.models = self._usual, scenarios.models()
         self.requests.clear()
@@ -79,7 +79,7 @@ class Upstream:
         self.closed_early = 0
 
     def wait_until(self, condition: Callable[[], bool], seconds: float = 10.0) -> None:
-        """Wait for something that another thread brings about; `AssertionError` when it does not come."""
+        """Wait for another thread to meet a condition; `AssertionError` if it does not."""
         end = time.monotonic() + seconds
         while not condition():
             if time.monotonic() > end:
@@ -123,7 +123,7 @@ class Upstream:
             writer.close()
 
     async def _answer(self, request: Request, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
-        """Play the scenario; whether the connection can be used again."""
+        """Play the scenario; return whether the connection can be reused."""
         if request.path.endswith("/models"):
             self.model_requests.append(request)
             scenario, number = self.models, len(self.model_requests)

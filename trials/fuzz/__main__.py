@@ -1,4 +1,4 @@
-"""`python -m trials.fuzz`: tries a service with generated requests until there were as many cases as asked for."""
+"""`python -m trials.fuzz`: sends generated requests to a service until the requested number of cases."""
 
 import argparse
 import secrets
@@ -22,7 +22,7 @@ def parse_arguments() -> argparse.Namespace:
 
 
 def fuzz(kind: str, cases: int, seed: int) -> bool:
-    """Rounds of both passes, each with the next seed and new services. Whether all was well."""
+    """Rounds of both passes, each with the next seed and new services. Returns whether all was well."""
     done = 0
     while done < cases:
         for name, how in PASSES.items():

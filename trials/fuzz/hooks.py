@@ -71,10 +71,10 @@ def _if_event(name: str, body: Schema) -> Schema:
 def error_code_conformance(ctx: CheckContext, response: Response, case: Case) -> bool | None:
     """An error has one of the codes that the document names for its status, and the id of its request."""
     described = case.operation.definition.raw["responses"].get(str(response.status_code))
-    if response.status_code < 400 or described is None:  # what is not described is another check's to find
+    if response.status_code < 400 or described is None:  # another check finds undescribed answers
         return None
     body = response.json()
-    if "checks" in body:  # /health says in its own way that it is not well
+    if "checks" in body:  # /health has its own form of an error
         return None
     codes = re.findall(r"`(\w+)`", described["description"])
     assert body["code"] in codes, f"{body['code']} is none of {codes}"

@@ -1,4 +1,4 @@
-"""Runs schemathesis over the document that a service publishes, and says what it found."""
+"""Runs schemathesis on a service's published document, and reports its findings."""
 
 import contextlib
 import json
@@ -16,13 +16,13 @@ from testing.service import Service, provider_settings
 from testing.upstream import Upstream
 
 CONFIG = Path(__file__).with_name("schemathesis.toml")
-CLIENTS = ("ana", "bruno")  # none of whom may see what the other has
+CLIENTS = ("ana", "bruno")  # neither may see the other's data
 SCOPES = ("chat", "sessions:read", "sessions:write", "sessions:erase")
 
 
 @dataclass(frozen=True)
 class Pass:
-    """One way to try the service: its settings, whether clients with keys call, and options of schemathesis."""
+    """One way to test the service: its settings, whether clients with keys call, and options of schemathesis."""
 
     settings: dict[str, str]
     keys: bool
@@ -33,13 +33,13 @@ PASSES = {
     "keys": Pass(
         {"ACCESS_MODE": "keys"},
         True,
-        # No schema can say "NUL nowhere, not in unknown keys either"; so it is sent in the other pass.
+        # A schema can't exclude NUL in unknown keys, so the other pass sends it.
         ("--generation-allow-x00", "false"),
     ),
     "open": Pass(
         {"ACCESS_MODE": "open"},
         False,
-        # As said above; and nobody has to show who they are, or owns what others may not see.
+        # As above; and callers need no key, and own nothing that others may not see.
         ("--exclude-checks", "positive_data_acceptance,ignored_auth,object_level_authorization"),
     ),
 }
@@ -47,7 +47,7 @@ PASSES = {
 
 @dataclass(frozen=True)
 class Found:
-    """`problems` is empty where all was well."""
+    """`problems` is empty if all was well."""
 
     cases: int
     seconds: float
@@ -78,12 +78,12 @@ def try_service(service: Service, how: Pass, seed: int, examples: int, options: 
 
 
 def complaints(log: str) -> list[str]:
-    """What a service must not have to say, whatever it is sent."""
+    """Log lines that no request may cause."""
     return [line for line in log.splitlines() if re.search(r"Traceback|\b(WARNING|ERROR|CRITICAL)\b", line)]
 
 
 def _config(service: Service, how: Pass) -> Path:
-    """The configuration, with the clients and their keys where the pass wants them."""
+    """The configuration, with clients and keys if the pass needs them."""
     path = service.directory / "schemathesis.toml"
     text = CONFIG.read_text()
     if how.keys:

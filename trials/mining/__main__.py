@@ -1,4 +1,4 @@
-"""`make mining`: a swarm talks to the real service, and pm4py reads the event logs of what it said."""
+"""`make mining`: a swarm talks to the real service, and pm4py reads the event logs."""
 
 import json
 import subprocess
@@ -51,7 +51,7 @@ def export(service: Service, name: str, clock: str) -> str:
 
 
 def judge(logs: list[dict[str, Any]]) -> int:
-    """0 where each log has every case and event, XES and CSV say the same, and the simulated time is the swarm's."""
+    """Returns 0 if each log has every case and event, XES and CSV agree, and the simulated times are the swarm's."""
     for (name, clock), log in zip(LOGS, logs, strict=True):
         told = ", ".join(f"{pair}: {count}" for pair, count in log["follows"].items())
         sys.stdout.write(f"pm4py {log['version']}, {name} by the {clock} clock: {log['cases']} cases, ")

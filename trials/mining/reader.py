@@ -1,4 +1,4 @@
-"""Runs in pm4py's own environment: what it finds in event logs, a JSON object for each file that is named."""
+"""Runs in pm4py's own environment: prints its findings, a JSON object for each named file."""
 
 import json
 import sys

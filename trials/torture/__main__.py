@@ -1,4 +1,4 @@
-"""`python -m trials.torture`: tries the promises by kills and faults, and writes docs/reliability.md. Linux only."""
+"""`python -m trials.torture`: tests the promises with kills and faults, and writes docs/reliability.md. Linux only."""
 
 import argparse
 import random
@@ -42,7 +42,7 @@ def parse_arguments() -> argparse.Namespace:
 def run_step(
     name: str, kind: str, arguments: argparse.Namespace, scratch: Path, server: postgres.Server | None
 ) -> Result:
-    """A step that breaks off is a broken promise, too."""
+    """A step that fails with an exception also breaks its promise."""
     began = time.monotonic()
     chance = random.Random(f"{arguments.seed} {name}")
     with Upstream() as upstream:

@@ -1,4 +1,4 @@
-"""What a step of the campaign gets, and what it gives back."""
+"""The arguments and results of a campaign's step."""
 
 import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -10,12 +10,12 @@ from testing.postgres import Server
 from testing.service import Service, provider_settings
 from testing.upstream import Upstream
 
-FEW = 3  # a quick run counts no lower
+FEW = 3  # the least count of a quick run
 
 
 @dataclass
 class World:
-    """One database kind. Everything random comes from `random`, which the seed and the step's name determine.
+    """One kind of database. The seed and the step's name determine all random choices (`random`).
 
     `scale` 1.0 means the promise's figure; less is for a quick run.
     """
@@ -29,14 +29,14 @@ class World:
     _services: list[Service] = field(default_factory=list)
 
     def service(self, *, workers: int = 1, beside: Service | None = None, **settings: str) -> Service:
-        """A started service of the step's own, stopped after it; `beside` another one on that one's database.
+        """A started service for the step, stopped after it; `beside` another one, on the same database.
 
         Only the first of the two answers `sql()`.
         """
         directory = self.directory / f"service-{len(self._services)}"
         directory.mkdir(parents=True)
         service = Service(directory, workers=workers, settings=provider_settings(self.upstream.url) | settings)
-        service.database_url = settings.get("DATABASE_URL", service.database_url)  # a SQLite file somewhere else
+        service.database_url = settings.get("DATABASE_URL", service.database_url)  # a SQLite file elsewhere
         if beside is not None:
             service.settings |= {name: beside.settings[name] for name in ("DATABASE_URL", "SECRET_KEY")}
         self._services.append(service)
@@ -47,7 +47,7 @@ class World:
 
     @contextmanager
     def opened(self) -> Iterator["World"]:
-        """The world for one step: the upstream as new, and no service left afterwards."""
+        """The world for one step: a reset upstream, and no service left afterwards."""
         self.upstream.clear()
         try:
             yield self
@@ -56,7 +56,7 @@ class World:
                 service.close()
 
     def logs(self) -> str:
-        """What all services of the step have logged."""
+        """The logs of all services of the step."""
         return "".join(service.log() for service in self._services)
 
 

@@ -1,4 +1,4 @@
-"""Promises 1 to 3: turns by many clients while processes are killed, at random moments, in the middle of everything."""
+"""Promises 1 to 3: turns of many clients while processes are killed at random moments."""
 
 import asyncio
 import os
@@ -19,14 +19,14 @@ SHARES = {"worker": 36, "master": 4, "all": 10}  # of the kills
 CLIENTS, WORKERS = 24, 2
 MARKED_WITHIN = 10.0  # seconds after a restart
 GRACE = 3
-ORPHANS_LEAVE_WITHIN = GRACE + 10.0  # seconds; what runs may finish first
+ORPHANS_LEAVE_WITHIN = GRACE + 10.0  # seconds; running replies may finish first
 TEXT_KEPT_UNTIL = 2.5  # seconds before the kill; the text is stored about once a second
-LONG_CALM, EVERY = 4.0, 12  # seconds, so that there are long texts to lose, before one kill in so many
+LONG_CALM, EVERY = 4.0, 12  # seconds before one kill in so many, so that there are long texts to lose
 
 
 @dataclass
 class Killer:
-    """Kills processes of a service under load and sees what becomes of their turns."""
+    """Kills processes of a service under load, and checks what becomes of their turns."""
 
     service: Service
     world: World
@@ -54,7 +54,7 @@ class Killer:
         return {victim}
 
     async def _master(self) -> set[int]:
-        """The master alone: its workers have to end by themselves, or they would hold the port for ever."""
+        """Only the master: its workers must end by themselves, or they would hold the port for ever."""
         orphans = set(processes.workers(self.service))
         os.kill(processes.master(self.service), signal.SIGKILL)
         left = await processes.until_gone(orphans, ORPHANS_LEAVE_WITHIN)
@@ -98,7 +98,7 @@ async def torment(world: World, service: Service, ledger: Ledger) -> tuple[Talk,
 
 
 def oldest_lost_text(ledger: Ledger, rows: Sequence[Row]) -> float:
-    """How old, at the kill, the oldest text was that had been shown and is not stored, over all interrupted turns."""
+    """The age at the kill of the oldest text that was shown but not stored, over all interrupted turns."""
     stored = {row.turn_id: row for row in rows if row.role == "assistant"}
     return max((_lost(asked, stored[asked.turn_id]) for asked in ledger.asked if asked.turn_id in stored), default=0.0)
 

@@ -1,4 +1,4 @@
-"""What each client sent and was told, and the checker that compares it with the upstream and the database.
+"""What each client sent and received, and the checker that compares it with the upstream and the database.
 
 The checker trusts nothing of the service: it reads the database with SQL of its own.
 """
@@ -19,7 +19,7 @@ from testing.exchange import Request
 from testing.service import Service
 from testing.upstream import Upstream
 
-# Refusals that come before anything is stored.
+# Refusals before anything is stored.
 NOTHING_STORED = {"session_busy", "overloaded", "rate_limited", "provider_unavailable", "idempotency_mismatch"}
 NOT_ACCEPTED = {429, 503}  # after such an answer the service may send the same request again
 MARKER = re.compile(r"\[q\d+\]")
@@ -35,7 +35,7 @@ BROKEN_INDEXES = """
 
 @dataclass
 class Asked:
-    """One question of one client, whose marker no other question has; a retry with the same key is the same one.
+    """One question of one client, with a unique marker; a retry with the same key is the same question.
 
     All times are those of time.monotonic().
     """
@@ -50,35 +50,35 @@ class Asked:
     turn_id: str = ""
     status: int = 0  # of an error
     code: str = ""
-    cut_at: float = 0.0  # when a connection first ended without an end of the answer
-    text: str = ""  # the most that a stream has shown
-    shown: list[tuple[float, int]] = field(default_factory=list)  # when so many characters had been shown
+    cut_at: float = 0.0  # when a connection first ended before the answer did
+    text: str = ""  # the longest text that a stream has shown
+    shown: list[tuple[float, int]] = field(default_factory=list)  # times, and characters shown by then
     contradictions: list[str] = field(default_factory=list)
 
     def answered(self, reply: str, turn_id: str = "") -> None:
-        """The client has got the whole reply: a 2xx body, or `done`. A second time it has to be the same."""
+        """The client has got the whole reply: a 2xx body, or `done`. A repetition must be the same."""
         if self.told is not None and self.told != reply:
             self.contradictions.append(f"{self.marker} was told two replies: {self.told!r} and {reply!r}")
         self.told, self.told_at = reply, self.told_at or time.monotonic()
         self.began(turn_id)
 
     def began(self, turn_id: str) -> None:
-        """The client has learnt which turn its question became."""
+        """The client has learnt its question's turn id."""
         if turn_id and self.turn_id not in ("", turn_id):
             self.contradictions.append(f"{self.marker} became two turns: {self.turn_id} and {turn_id}")
         self.turn_id = turn_id or self.turn_id
 
     def failed(self, status: int, code: str, turn_id: str = "") -> None:
-        """The client was told an error, as an answer or as an event (status 200)."""
+        """The client got an error, as an answer or as an event (status 200)."""
         self.status, self.code = status, code
         self.began(turn_id)
 
     def cut(self) -> None:
-        """The connection ended, or the client left: nobody was told how it ended."""
+        """The connection ended, or the client left, before the end of the answer."""
         self.cut_at = self.cut_at or time.monotonic()
 
     def shows(self, text: str) -> None:
-        """A stream has shown so much of the reply by now; a second one begins anew, with the same text."""
+        """A stream has shown so much of the reply; a second stream begins again with the same text."""
         if not (text.startswith(self.text) or self.text.startswith(text)):
             self.contradictions.append(f"{self.marker} was shown {self.text!r}, and then {text!r}")
         self.text = max(text, self.text, key=len)
@@ -94,7 +94,7 @@ class Ledger:
         self._lock = threading.Lock()
 
     def ask(self, session: str, text: str = "Pergunta", key: str = "") -> Asked:
-        """To be called right before the question is sent. `session` is unique among all owners."""
+        """Call it right before the question is sent. `session` is unique among all owners."""
         with self._lock:
             marker = f"[q{next(self._numbers)}]"
             asked = Asked(session, marker, f"{text} {marker}", key)
@@ -120,14 +120,14 @@ class Row(NamedTuple):
 
 @dataclass
 class Stored:
-    """A turn as the database holds it."""
+    """A turn in the database."""
 
     question: Row
     reply: Row
 
     @property
     def history(self) -> list[str]:
-        """What it adds to the history of the following turns: nothing where nothing came."""
+        """What it adds to the history of later turns: nothing if there was no reply."""
         kept = self.reply.content or self.reply.status == "completed"
         return [self.question.content, self.reply.content] if kept else []
 
@@ -136,7 +136,7 @@ Reply = Callable[[str], str]
 
 
 def check(ledger: Ledger, upstream: Upstream, service: Service, reply: Reply | None = None) -> list[str]:
-    """Every difference between what was told, what went upstream, and what is stored. The service may run.
+    """Every difference between the answers, the upstream requests, and the stored rows. The service may run.
 
     `reply` says what the upstream answers a question in full, if that is known: then the texts are compared with it.
     """
@@ -148,13 +148,13 @@ def check(ledger: Ledger, upstream: Upstream, service: Service, reply: Reply | N
 
 
 def check_database(service: Service) -> list[str]:
-    """The database's own opinion of itself. (PostgreSQL: needs the extension amcheck, which comes with the server.)"""
+    """The database's own integrity check. (PostgreSQL: needs the extension amcheck, which comes with the server.)"""
     try:
         if service.database_url.startswith("sqlite"):
             verdict = service.sql("PRAGMA integrity_check")
             return [] if verdict == [("ok",)] else [f"integrity_check: {verdict[:5]}"]
         service.sql("CREATE EXTENSION IF NOT EXISTS amcheck")
-        service.sql(BROKEN_INDEXES)  # an error where an index and its table differ
+        service.sql(BROKEN_INDEXES)  # fails if an index and its table differ
     except (sqlite3.Error, psycopg.Error) as problem:
         return [f"the database is damaged, or can't be read: {problem}"]
     return []
@@ -165,7 +165,7 @@ def read_rows(service: Service) -> list[Row]:
 
 
 def sent_again(requests: Sequence[Request]) -> int:
-    """How many requests repeat one that the upstream had not turned away."""
+    """The number of requests that repeat one that the upstream had not refused."""
     taken = [_marker(request.messages[-1]["content"]) for request in requests if request.status not in NOT_ACCEPTED]
     return len(taken) - len(set(taken))
 
@@ -173,7 +173,7 @@ def sent_again(requests: Sequence[Request]) -> int:
 def check_rows(
     ledger: Ledger, rows: Sequence[Row], requests: Sequence[Request], reply: Reply | None = None
 ) -> list[str]:
-    """The comparison itself, of plain data."""
+    """The comparison itself, on plain data."""
     turns, problems = _pair(rows)
     stored: dict[str, list[Stored]] = defaultdict(list)
     for turn in turns:
@@ -193,7 +193,7 @@ def _marker(text: str) -> str:
 
 
 def _pair(rows: Sequence[Row]) -> tuple[list[Stored], list[str]]:
-    """The turns, in each session one after the other; and where a session is no such row of turns."""
+    """The turns of each session in order, and the problems of sessions that are no sequence of turns."""
     turns, problems = [], [f"{row.session}: {row.turn_id} is pending" for row in rows if row.status == "pending"]
     for session, group in itertools.groupby(rows, key=lambda row: (row.session, row.session_pk)):
         messages = list(group)
@@ -210,7 +210,7 @@ def _pair(rows: Sequence[Row]) -> tuple[list[Stored], list[str]]:
 
 
 def _check_stored(asked: Asked, turns: Sequence[Stored], reply: Reply | None) -> list[str]:
-    """What one client was told, and what is stored of it."""
+    """One client's answer against the stored turn."""
     name, problems = f"{asked.session} {asked.marker}", []
     if len(turns) > 1:
         problems.append(f"{name} is stored {len(turns)} times")
@@ -243,7 +243,7 @@ def _check_acknowledged(name: str, asked: Asked, turn: Stored) -> list[str]:
 
 
 def _check_reply(name: str, stored: Row, whole: str | None) -> list[str]:
-    """A stored reply in itself."""
+    """A stored reply alone."""
     problems = []
     if whole is not None and stored.status == "completed" and stored.content != whole:
         problems.append(f"{name}: called complete, but is {stored.content!r} instead of {whole!r}")
@@ -267,7 +267,7 @@ def _check_sent(asked: Asked, requests: Sequence[Request], turns: Sequence[Store
 
 
 def _check_order(ledger: Ledger, stored: dict[str, list[Stored]]) -> list[str]:
-    """A question that was sent after another one's reply stands after it."""
+    """A question that was sent after the reply to another one must be stored after it."""
     problems, sessions = [], defaultdict(list)
     for asked in ledger.asked:
         for turn in stored[asked.marker][:1]:
@@ -283,7 +283,7 @@ def _check_order(ledger: Ledger, stored: dict[str, list[Stored]]) -> list[str]:
 
 
 def _check_histories(turns: Iterable[Stored], sent: dict[str, list[Request]]) -> list[str]:
-    """What went upstream before a question is the end of what the database holds before it: nothing out of order."""
+    """The history sent before a question is the end of the stored history before it, in the same order."""
     problems = []
     for _, group in itertools.groupby(turns, key=lambda turn: turn.question.session_pk):
         past: list[str] = []

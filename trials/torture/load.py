@@ -14,7 +14,7 @@ LOCK_TROUBLE = re.compile(
 
 
 def lock_errors(world: World) -> list[Finding]:
-    """The upstream answers at once, so that the database is what everybody waits for."""
+    """The upstream answers at once, so that everybody waits for the database."""
     service, ledger, turns = world.service(workers=WORKERS), Ledger(), world.count(TURNS)
 
     async def run() -> list[str]:

@@ -1,4 +1,4 @@
-"""The processes of a service, from outside: who they are, whether they live, and what they hold open."""
+"""The processes of a service, from outside: their pids, whether they live, and their open files."""
 
 import asyncio
 import contextlib
@@ -31,7 +31,7 @@ def is_alive(pid: int) -> bool:
 
 
 async def until(condition: Callable[[], bool | Awaitable[bool]], seconds: float) -> float | None:
-    """How many seconds it took until that was so; None where it was not so in the end."""
+    """The seconds until the condition held; None if it never did."""
     began = time.monotonic()
     while True:
         answer = condition()
@@ -48,23 +48,23 @@ async def until_gone(pids: Iterable[int], seconds: float) -> float | None:
 
 
 async def until_serving(service: Service, count: int, old: Iterable[int] = (), seconds: float = 30) -> float | None:
-    """Until so many workers that are none of `old` run, and have said that they are ready."""
+    """Waits until so many new workers (not in `old`) run and are ready."""
     gone = set(old)
     return await until(lambda: len([pid for pid in workers(service) if pid not in gone]) >= count, seconds)
 
 
 def runner_pids(service: Service) -> set[int]:
-    """The processes that the database takes to be running turns."""
+    """The processes that run turns according to the database."""
     return {int(name.split(":")[1]) for (name,) in service.sql(PENDING_RUNNERS)}
 
 
 async def until_marked(service: Service, dead: set[int], seconds: float) -> float | None:
-    """Until no turn of those processes is pending any more."""
+    """Waits until no turn of those processes is pending."""
     return await until(lambda: not runner_pids(service) & dead, seconds)
 
 
 def connections(service: Service) -> int:
-    """How many database connections the service has."""
+    """The number of the service's database connections."""
     if service.database_url.startswith("postgres"):
         with psycopg.connect(service.database_url) as server:
             row = server.execute(

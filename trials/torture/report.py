@@ -1,4 +1,4 @@
-"""The campaign's results: a few lines each as they come, and all of them as Markdown between two markers."""
+"""The campaign's results: some lines for the terminal, and a Markdown report between two markers."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ from trials.torture.base import Finding
 
 BEGIN = "<!-- Figures of `make torture`: what stands between the markers is rewritten -->"
 END = "<!-- End of the figures -->"
-MAX_SHOWN = 10  # problems of a finding
+MAX_SHOWN = 10  # problems per finding
 PROMISES = {
     "1": "What was acknowledged survives `kill -9` of any process at any moment",
     "2": "A turn that a crash left unfinished is marked `interrupted`, with what text had come, within 10 s",
@@ -71,7 +71,7 @@ def problems(finding: Finding, before: str) -> list[str]:
 
 
 def write(path: Path, text: str) -> None:
-    """Replaces what stands between the markers; a file without them gets the figures at its end."""
+    """Replaces the text between the markers; a file without them gets the figures at its end."""
     old = path.read_text() if path.exists() else "# Reliability\n"
     before, begin, rest = old.partition(BEGIN)
     after = rest.partition(END)[2] if begin else "\n"

@@ -1,4 +1,4 @@
-"""Promise 8, the other way: restarts under load lose nothing, for clients that send keys and try again."""
+"""Promise 8 again: restarts under load lose nothing for clients that send keys and retry."""
 
 import asyncio
 import os
@@ -40,7 +40,7 @@ async def _reloads(world: World) -> Finding:
 
 
 async def _two_services(world: World) -> Finding:
-    """Two services on one database, of which one after the other is stopped and started."""
+    """Two services on one database, stopped and started one after the other."""
     world.upstream.clear()
     world.upstream.otherwise = answering(0.02)
     first = world.service()
@@ -81,6 +81,6 @@ async def _repeat(restart: Callable[[], Awaitable[None]], times: int) -> None:
 
 
 def _lost(ledger: Ledger, talk: Talk) -> list[str]:
-    """Nobody may go without a reply: nothing was killed."""
+    """Everybody must get a reply: nothing was killed."""
     lost = [asked for asked in ledger.asked if asked.told is None]
     return [f"{asked.marker} was never answered ({asked.code or 'cut'})" for asked in lost] + talk.misshapen

@@ -1,4 +1,4 @@
-"""Promise 8: SIGTERM ends no reply within the grace period, and a reply that takes longer is kept as far as it came."""
+"""Promise 8: SIGTERM ends no reply within the grace period; a longer reply is stored with its text so far."""
 
 import asyncio
 import os
@@ -16,10 +16,10 @@ from trials.torture.base import Finding, World
 from trials.torture.ledger import Asked, Ledger, check, read_rows
 from trials.torture.talk import Talk, talking
 
-STREAMS, LEFT = 50, 10  # of the others the client has gone
+STREAMS, LEFT = 50, 10  # LEFT: turns without a client
 GRACE = 25  # seconds; the replies take five and ten
 WORD, WORDS, INTERVAL = "palavra ", 100, 0.05
-LONGER = 200  # words of the replies that nobody waits for: the server must not stop with its last connection
+LONGER = 200  # words of replies without a client: the server must not stop with its last connection
 KEPT_ALIVE = 10  # connections that are idle when the SIGTERM comes
 SHORT_GRACE = 3
 
@@ -61,7 +61,7 @@ def _judge(late: Counter[str]) -> list[str]:
 
 
 async def _begin(talk: Talk, count: int) -> list[asyncio.Task[Asked]]:
-    """So many streams, each of which has shown something."""
+    """So many streams, each with some text."""
     before = len(talk.ledger.asked)
     asking = [asyncio.create_task(talk.ask(f"s{before + number}", stream=True)) for number in range(count)]
     await processes.until(lambda: sum(bool(asked.shown) for asked in talk.ledger.asked) == before + count, 30)
@@ -69,7 +69,7 @@ async def _begin(talk: Talk, count: int) -> list[asyncio.Task[Asked]]:
 
 
 async def _ask_late(talk: Talk, service: Service) -> Counter[str]:
-    """What new questions get on connections that were open before the SIGTERM."""
+    """Answers to new questions on connections opened before the SIGTERM."""
     idle = [aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=1)) for _ in range(KEPT_ALIVE)]
     try:
         for http in idle:
@@ -84,7 +84,7 @@ async def _ask_late(talk: Talk, service: Service) -> Counter[str]:
 
 
 def _refuses(service: Service) -> bool:
-    """Whether the port takes no connection any more: then every worker has had its signal."""
+    """Whether the port accepts no connection any more: then every worker has got its signal."""
     try:
         with socket.create_connection(("127.0.0.1", service.port), 1):
             return False
@@ -102,7 +102,7 @@ async def _question(talk: Talk, http: aiohttp.ClientSession, service: Service) -
 
 
 async def _too_long_a_reply(world: World) -> Finding:
-    """A reply that outlasts the grace period is kept as far as it came, and can be read afterwards."""
+    """A reply that outlasts the grace period is stored with its text so far, and can be read afterwards."""
     world.upstream.clear()
     world.upstream.otherwise = scenarios.ok("", pieces=[WORD] * 1000, interval=INTERVAL)
     service, ledger = world.service(GRACEFUL_TIMEOUT=str(SHORT_GRACE)), Ledger()

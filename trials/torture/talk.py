@@ -1,4 +1,4 @@
-"""Clients that talk to the service and write down in the ledger what they are told; and what the upstream replies."""
+"""Clients that talk to the service and record its answers in the ledger; and the upstream's replies."""
 
 import asyncio
 import json
@@ -17,14 +17,14 @@ from testing.exchange import Exchange
 from testing.scenarios import Scenario
 from trials.torture.ledger import MARKER, Asked, Ledger
 
-PATIENCE = aiohttp.ClientTimeout(total=90)  # longer than anything here takes, so that a hang is seen as one
+PATIENCE = aiohttp.ClientTimeout(total=90)  # longer than anything here takes, so a hang is detected
 RETRY_PAUSE = 0.1
 MAX_TRIES = 600
 WAITING_HELPS = {"session_busy", "overloaded", "database_unavailable", "provider_unavailable"}
 
 
 def reply_to(question: str) -> str:
-    """What the upstream says to a question in full: of a length that its marker determines, most short, some long."""
+    """The upstream's complete reply to a question. Its marker determines the length: mostly short, sometimes long."""
     marker = MARKER.findall(question)[-1]
     number = int(marker[2:-1])
     words = 4 + number % 17 if number % 6 else 60 + number % 61
@@ -32,7 +32,7 @@ def reply_to(question: str) -> str:
 
 
 def answering(interval: float) -> Scenario:
-    """`reply_to` the question, with so many seconds between two words."""
+    """Sends `reply_to` the question, with so many seconds between two words."""
 
     async def play(exchange: Exchange) -> None:
         whole = reply_to(exchange.request.messages[-1]["content"])
@@ -43,15 +43,15 @@ def answering(interval: float) -> Scenario:
 
 @dataclass
 class Talk:
-    """What the clients of a step share. `urls`: services on one database, tried in turn by those who insist."""
+    """What the clients of a step share. `urls`: services on one database, which retrying clients try in turn."""
 
     ledger: Ledger
     urls: Sequence[str]
     http: aiohttp.ClientSession
-    codes: Counter[str] = field(default_factory=Counter)  # of the errors that were told
+    codes: Counter[str] = field(default_factory=Counter)  # of the errors in answers
     cuts: int = 0
-    refused: int = 0  # no connection was made
-    misshapen: list[str] = field(default_factory=list)  # answers that are none of the wire contract
+    refused: int = 0  # refused connections
+    misshapen: list[str] = field(default_factory=list)  # answers that violate the wire contract
 
     async def ask(self, session: str, *, stream: bool = False) -> Asked:
         """One question, once."""
@@ -60,7 +60,7 @@ class Talk:
         return asked
 
     async def insist(self, session: str, *, stream: bool = False) -> Asked:
-        """One question with a key, again and again until it is answered, as a careful client would."""
+        """One question with a key, repeated until it is answered, like a careful client."""
         asked = self.ledger.ask(session)
         asked.key = f"key-{asked.marker}"
         for attempt in range(MAX_TRIES):
@@ -70,7 +70,7 @@ class Talk:
         return asked
 
     async def _try(self, asked: Asked, url: str, stream: bool) -> bool:
-        """Whether the question has been answered: by a reply, or by an error that waiting does not mend."""
+        """Whether the question has been answered: by a reply, or by a permanent error."""
         body = {"message": asked.question, "session_id": asked.session, "stream": stream}
         headers = {"Idempotency-Key": asked.key} if asked.key else {}
         try:
@@ -95,7 +95,7 @@ class Talk:
         return self._told(asked, answer.status, self.error_in(answer, body))
 
     def error_in(self, answer: aiohttp.ClientResponse, body: bytes) -> dict[str, Any]:
-        """The error object; anything that is none is a problem."""
+        """The error object; any other body is a problem."""
         try:
             error = json.loads(body)
             own = error["request_id"] == answer.headers["X-Request-ID"] or "Idempotent-Replayed" in answer.headers

@@ -27,8 +27,8 @@ WORKS_WITHIN = 10.0  # seconds after the database is back
 MAX_CONNECTIONS = 10
 EXPECTED = {"database_unavailable", "session_busy", "turn_interrupted"}
 DISK = "32m"
-HURT = 50  # answers that a full disk costs before it has room again
-HURT_WITHIN = 60.0  # seconds; clients whose replies were just being stored are kept waiting for half of that
+HURT = 50  # failed answers before the full disk gets room again
+HURT_WITHIN = 60.0  # seconds; clients whose replies were being stored wait for half of that
 LOCK = """
 import sqlite3, sys, time
 connection = sqlite3.connect(sys.argv[1], timeout=60, isolation_level=None)
@@ -37,12 +37,12 @@ time.sleep(float(sys.argv[2]))
 connection.execute("COMMIT")
 """
 
-Storm = Callable[[Talk], Awaitable[str]]  # returns when the database is back: why it was no storm, or nothing
+Storm = Callable[[Talk], Awaitable[str]]  # returns when the database is back; a text if the outage did not happen
 
 
 @dataclass
 class Weather:
-    """What the storms of one step showed."""
+    """The results of one step's outages."""
 
     service: Service
     recovery: float = 0.0  # the slowest, in seconds
@@ -148,7 +148,7 @@ def sqlite_storms(service: Service, disk: Path | None) -> dict[str, Storm]:
 
 @contextmanager
 def small_disk(directory: Path) -> Iterator[Path | None]:
-    """A file system of a few megabytes, where this process may mount one."""
+    """A file system of a few megabytes, if this process may mount one."""
     place = directory / "disk"
     place.mkdir(parents=True)
     command = ["mount", "-t", "tmpfs", "-o", f"size={DISK}", "tmpfs", str(place)]
@@ -163,7 +163,7 @@ def small_disk(directory: Path) -> Iterator[Path | None]:
 
 @contextmanager
 def no_room(disk: Path) -> Iterator[None]:
-    """Not a byte is left on it."""
+    """Fills the file system to the last byte."""
     filler = disk / "filler"
     try:
         with contextlib.suppress(OSError), filler.open("wb", buffering=0) as file:
@@ -178,7 +178,7 @@ def no_room(disk: Path) -> Iterator[None]:
 
 @contextmanager
 def no_writing(service: Service) -> Iterator[None]:
-    """The workers may not write to any file: to them the disk is full."""
+    """The workers may not write to any file, as if the disk were full."""
     pids = processes.workers(service)
     try:
         for pid in pids:

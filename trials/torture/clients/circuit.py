@@ -1,4 +1,4 @@
-"""A provider that is down for a while: how fast clients learn it, how often it is asked, and how soon it is found."""
+"""A provider outage: how fast clients fail, how often the provider is asked, and how soon its return is noticed."""
 
 import asyncio
 import time
@@ -18,7 +18,7 @@ from trials.torture.ledger import Ledger, check
 from trials.torture.processes import until
 
 CLIENTS = 8
-PAUSE_SECONDS = 0.05  # of a client between two questions
+PAUSE_SECONDS = 0.05  # between a client's questions
 DOWN_SECONDS = 4.5
 FAST_MS, RECOVERY_SECONDS, MAX_CALLS_A_SECOND = 100, 5, 1
 BAD_KEYS = 30
@@ -26,12 +26,12 @@ REFUSING, HANGING, FAILING = "refuses connections", "takes requests and says not
 
 
 class Provider:
-    """An upstream of the step's own, which goes away in one of three ways and comes back at the same place."""
+    """The step's own upstream, which fails in one of three ways and returns at the same address."""
 
     def __init__(self) -> None:
         self.upstream = Upstream(otherwise=telling())
         self._stack = ExitStack()
-        self._before: list[Request] = []  # what was asked of those that have been closed
+        self._before: list[Request] = []  # requests to the closed servers
 
     def __enter__(self) -> "Provider":
         self._stack.enter_context(self.upstream)
@@ -46,7 +46,7 @@ class Provider:
 
     @property
     def requests(self) -> list[Request]:
-        """Chat completions, of all its lives."""
+        """All chat completions, over all restarts."""
         return [*self._before, *self.upstream.requests]
 
     def go(self, how: str) -> None:
@@ -57,7 +57,7 @@ class Provider:
             self.upstream.models = self.upstream.otherwise
 
     def come_back(self, how: str) -> None:
-        """Answers what is asked from now on; what hangs goes on hanging."""
+        """Answers new requests; hanging ones stay hanging."""
         if how == REFUSING:
             self._before = self.requests
             self.upstream = self._stack.enter_context(Upstream(self.upstream.port, telling()))
@@ -76,7 +76,7 @@ class Told:
 
 @dataclass
 class Outage:
-    """Clients that go on asking while the provider goes away and comes back."""
+    """Clients that keep asking while the provider fails and returns."""
 
     service: Service
     ledger: Ledger
@@ -87,7 +87,7 @@ class Outage:
     back_at: float = 0.0
 
     async def run(self, provider: Provider) -> Finding:
-        """Good times, the outage, and the time until all is well again."""
+        """Normal operation, the outage, and the time until recovery."""
         clients = [asyncio.create_task(self._client()) for _ in range(CLIENTS)]
         await until(lambda: len(self._good_since(0)) > 2 * CLIENTS, PATIENCE)
         provider.go(self.how)
@@ -113,7 +113,7 @@ class Outage:
             await asyncio.sleep(PAUSE_SECONDS)
 
     def _failed_fast(self, answer: Answer) -> bool:
-        """By the circuit, at the door: no turn was made."""
+        """Refused by the circuit at once: no turn was made."""
         fast = (answer.status, answer.code) == (503, "provider_unavailable") and "turn_id" not in answer.json
         if fast and int(answer.headers.get("retry-after", "0")) < 1:
             self.problems.append(f"no Retry-After: {answer}")
@@ -166,7 +166,7 @@ def percentile(ascending: Sequence[float], share: float) -> float:
 
 
 def circuit(world: World) -> Sequence[Finding]:
-    """The provider goes away in three ways, under clients that keep asking; one caller's bad key troubles no one."""
+    """The provider fails in three ways under load; one caller's bad key affects nobody else."""
     ledger = Ledger()
     with Provider() as provider:
         service = world.service(OPENROUTER_BASE_URL=provider.url, UPSTREAM_READ_SECONDS="2")

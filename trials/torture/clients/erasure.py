@@ -1,4 +1,4 @@
-"""Conversations full of canary texts that are erased and purged; and the search for what is left of them."""
+"""Conversations with canary texts that are erased and purged, and the search for remains."""
 
 import asyncio
 import json
@@ -20,7 +20,7 @@ from trials.torture.clients.wire import PATIENCE, Answer, Client, at_most
 from trials.torture.processes import until
 
 CANARY = re.compile(rb"canary-[a-z]+-[0-9a-f]{16}")
-LENGTH = 5000  # characters of a text: more than fits a page of SQLite's
+LENGTH = 5000  # characters of a text: more than a page of SQLite holds
 FATES = ("erased", "erased while it answers", "deleted and purged", "idle and purged", "kept")
 LONG_AGO = "2020-01-01 00:00:00"
 AGE = {"deleted and purged": "closed_at", "idle and purged": "last_activity_at"}
@@ -29,7 +29,7 @@ TABLES = "SELECT tablename FROM pg_tables WHERE schemaname = 'public'"
 
 @dataclass(frozen=True)
 class Conversation:
-    """A session, what becomes of it, and the number that its canaries end in."""
+    """A session, its fate, and the number at the end of its canaries."""
 
     session: str
     fate: str
@@ -48,7 +48,7 @@ class Conversation:
         return {"Idempotency-Key": self.canary("key")}
 
     async def talk(self, client: Client) -> list[Answer]:
-        """A turn of each service's kind, and everything that a session can be given."""
+        """A turn at each endpoint, and every field that a session can have."""
         asked = {"message": self.text("question"), "session_id": self.session}
         prompted = asked | {"system_prompt": self.text("prompt")}
         timed = asked | {"persona_id": self.canary("persona"), "timing_metadata": {"about": self.text("timing")}}
@@ -64,7 +64,7 @@ class Conversation:
 
 
 def answering_with_canaries(gate: threading.Event, waiting: set[str]) -> Scenario:
-    """A reply with a canary of its own; that of a late question comes in two halves, before and after the gate."""
+    """A reply with its own canary; the reply to a late question comes in two halves, before and after the gate."""
 
     async def play(exchange: Exchange) -> None:
         question = exchange.request.messages[-1]["content"]
@@ -84,7 +84,7 @@ def answering_with_canaries(gate: threading.Event, waiting: set[str]) -> Scenari
 
 
 def erasure(world: World) -> Sequence[Finding]:
-    """Each conversation comes to its end in one of several ways, beside others that are kept."""
+    """Each conversation ends in one of several ways, beside others that are kept."""
     service = world.service(workers=2, LOG_LEVEL="DEBUG", SESSION_CLOSED_RETENTION_HOURS="87600")
     gate, waiting = threading.Event(), set[str]()
     world.upstream.otherwise = answering_with_canaries(gate, waiting)
@@ -106,7 +106,7 @@ def make_conversations(chance: random.Random, count: int) -> list[Conversation]:
 
 
 async def _live(service: Service, talks: Sequence[Conversation], gate: threading.Event, waiting: set[str]) -> list[str]:
-    """Talk, and take leave of what is not kept."""
+    """Talk, and then erase or delete all sessions that are not kept."""
     client = Client(service.port)
     answers = [answer for made in await at_most(8, [talk.talk(client) for talk in talks]) for answer in made]
     late = [talk for talk in talks if talk.fate == "erased while it answers"]
@@ -127,13 +127,13 @@ async def _live(service: Service, talks: Sequence[Conversation], gate: threading
 
 
 async def _use_again(client: Client, talk: Conversation) -> list[Answer]:
-    """The key of what was erased is as new: it can begin another conversation, which is erased too."""
+    """The key of an erased conversation is free: it can begin another one, which is erased too."""
     begun = await client.call("POST", "/chat", {"message": "Outra coisa"}, talk.headers)
     return [begun, await client.call("DELETE", f"/sessions/{begun.json.get('session_id')}?erase=true")]
 
 
 def _search(world: World, service: Service, talks: Sequence[Conversation], problems: list[str]) -> Finding:
-    """Look for the canaries of all in everything that is kept, and in the log."""
+    """Look for all canaries in all stored bytes and in the log."""
     numbers = {talk.number: talk for talk in talks}
     stored = hits(places(world, service))
     logged = hits([service.log().encode()])
@@ -163,13 +163,13 @@ def hits(places: Iterable[bytes]) -> set[str]:
 
 
 def places(world: World, service: Service) -> list[bytes]:
-    """All bytes in which a text could be left."""
+    """All bytes in which a text could remain."""
     if world.database == "sqlite":
         file = service.database_file
         return [path.read_bytes() for path in sorted(file.parent.glob(f"{file.name}*"))]
     with psycopg.connect(service.database_url, autocommit=True) as server:
         server.execute("VACUUM FULL")  # as docs/operations.md says
-        server.execute("CHECKPOINT")  # the files that it replaced are removed then
+        server.execute("CHECKPOINT")  # removes the files that it replaced
         tables = [name for (name,) in server.execute(TABLES).fetchall()]
         rows = [server.execute(f'SELECT t::text FROM "{name}" t'.encode()).fetchall() for name in tables]
         oid = server.execute("SELECT oid FROM pg_database WHERE datname = current_database()").fetchone()

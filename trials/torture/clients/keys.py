@@ -1,4 +1,4 @@
-"""Idempotency keys: whoever asks again, when and however often, one turn is made and everybody gets its answer."""
+"""Idempotency keys: any number of repetitions at any time make one turn, and all get its answer."""
 
 import asyncio
 import random
@@ -14,14 +14,14 @@ from trials.torture.ledger import Asked, Ledger, check
 
 KEYS_AT_ONCE = 6
 RETRIES = 50  # requests with one key
-AT_THE_SAME_TIME, WHILE_IT_RUNS = 25, 15  # of them; the others come when the turn is over
+AT_THE_SAME_TIME, WHILE_IT_RUNS = 25, 15  # of them; the others come after the turn's end
 RUN_SECONDS = 0.4  # about as long as a turn takes here
 SSE = {"Accept": "text/event-stream"}
 
 
 @dataclass
 class Repeated:
-    """One question, asked many times under its key, and all answers that came, in the order of asking."""
+    """One question, asked many times under its key, and all answers in the order of the requests."""
 
     client: Client
     asked: Asked
@@ -42,7 +42,7 @@ class Repeated:
         return await self.client.call("POST", "/chat", body, {"Idempotency-Key": self.asked.key})
 
     async def run(self, delays: Sequence[float], streams: Iterator[bool]) -> None:
-        """All that come before the end of the turn, and then the late ones, together."""
+        """First the requests before the end of the turn, then the late ones together."""
         await asyncio.gather(*(self.ask(delay, stream=next(streams)) for delay in delays))
         late = await asyncio.gather(*(self.ask(stream=next(streams)) for _ in range(RETRIES - len(delays))))
         self.problems += [
@@ -53,11 +53,11 @@ class Repeated:
 
     @property
     def bodies(self) -> set[bytes]:
-        """What came as JSON; one body, if all is well."""
+        """The JSON bodies; only one, if all is well."""
         return {answer.body for answer in self.answers if not answer.is_stream}
 
     def judge(self) -> list[str]:
-        """What is wrong with the answers."""
+        """The problems of the answers."""
         name, expected = self.asked.marker, reply(self.asked.question)
         problems = [f"{name}: {answer}" for answer in self.answers if answer.status != 200]
         if len(self.bodies) > 1:
@@ -115,7 +115,7 @@ def _mixed(chance: random.Random) -> Iterator[bool]:
 
 
 async def _afterwards(world: World, service: Service, ledger: Ledger, repeated: Sequence[Repeated]) -> Finding:
-    """After SIGTERM and a start, and SIGKILL and a start: what a retry, another body and another owner get."""
+    """After SIGTERM and a start, and SIGKILL and a start: the answers to a retry, another body and another owner."""
     before = world.upstream.count
     replays = await at_most(25, [one.ask() for one in repeated])
     refusals = await at_most(25, [one.ask_otherwise(place % 2 == 0) for place, one in enumerate(repeated)])
@@ -150,14 +150,14 @@ def _is_mismatch(answer: Answer) -> bool:
     return (answer.status, answer.code) == (422, "idempotency_mismatch")
 
 
-FAULTS = (  # few of those that speak of an outage: five in a row would open the circuit, and nothing would be begun
+FAULTS = (  # few that count as an outage: five in a row would open the circuit, and no turn would begin
     *[scenarios.status(500), scenarios.truncated(), scenarios.reset(), scenarios.error_mid_stream()],
     *[scenarios.ok("", finish="content_filter"), scenarios.status(402)] * 8,
 )
 
 
 async def _failures(world: World, service: Service, ledger: Ledger) -> Finding:
-    """A turn that failed is answered with its error again, and not tried again."""
+    """A failed turn answers with its error again, and is not retried."""
     faults = FAULTS[: world.count(len(FAULTS))]
     count, before, client = len(faults), world.upstream.count, Client(service.port)
     problems = []

@@ -17,11 +17,11 @@ from trials.torture.processes import until
 AT_ONCE = 25  # pairs
 REFUSED = 50
 SHORT_WAIT = "1"
-LONG_WAIT = "600"  # who waits so long although it asked not to is taken for a hang
+LONG_WAIT = "600"  # a request that waits so long, although it asked not to, counts as a hang
 
 
 def pairs(world: World) -> Sequence[Finding]:
-    """Two messages to one session at once; then the same while the first reply takes longer than anybody waits."""
+    """Two messages to one session at once; then again, while the first reply takes longer than the wait."""
     service, ledger = world.service(workers=2, SESSION_BUSY_WAIT_SECONDS=LONG_WAIT), Ledger()
     taken = asyncio.run(_pairs(world, service, ledger))
     rejected = asyncio.run(_refused(world, service, ledger, {"on_busy": "reject"}))
@@ -58,7 +58,7 @@ async def _pair(service: Service, ledger: Ledger, session: str, streaming: bool)
 
 
 def _in_sight(couples: Sequence[tuple[Asked, Asked]], requests: Sequence[Request]) -> int:
-    """In how many pairs the later message went upstream behind the earlier one and its reply."""
+    """The number of pairs in which the later request had the earlier message and its reply."""
     sent = {request.messages[-1]["content"]: request.messages for request in requests}
     found = 0
     for one, other in couples:
@@ -69,7 +69,7 @@ def _in_sight(couples: Sequence[tuple[Asked, Asked]], requests: Sequence[Request
 
 
 async def _refused(world: World, service: Service, ledger: Ledger, more: dict[str, Any]) -> Finding:
-    """The gate upstream stays shut until the second message has been refused: no clock decides."""
+    """The gate upstream stays shut until the second message has been refused, so timing does not matter."""
     count, gate, seen, kind = world.count(REFUSED), threading.Event(), set[str](), "reject" if more else "wait"
     world.upstream.otherwise = held(gate, seen)
     first = [ledger.ask(f"{kind}-{n}") for n in range(count)]

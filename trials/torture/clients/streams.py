@@ -1,4 +1,4 @@
-"""Streams whose reader goes away, comes back elsewhere, or has had enough."""
+"""Streams whose reader leaves, resumes elsewhere, or cancels."""
 
 import asyncio
 import random
@@ -19,12 +19,12 @@ from trials.torture.ledger import Asked, Ledger, check
 from trials.torture.processes import until
 
 AT_ONCE = 50
-UNSEEN = 0.2  # of those who leave do so before the first byte
+UNSEEN = 0.2  # share of leaving clients that leave before the first byte
 CANCELS = 40
 
 
 def drops(world: World) -> Sequence[Finding]:
-    """Clients leave in mid-stream, at random places; nobody ever hears the end."""
+    """Clients leave in mid-stream at random places; nobody reads the end."""
     return asyncio.run(_drops(world, world.service(workers=2)))
 
 
@@ -49,7 +49,7 @@ async def _drops(world: World, service: Service) -> list[Finding]:
 
 
 class Leaver:
-    """Asks for a stream and hangs up at some character of it, or as soon as the question is upstream."""
+    """Asks for a stream and disconnects at some character, or as soon as the question is upstream."""
 
     def __init__(self, client: Client, seen: set[str], chance: random.Random) -> None:
         self.client = client
@@ -82,7 +82,7 @@ async def read_until(exchange: Exchange, offset: int) -> list[Event]:
 
 @dataclass
 class Reader:
-    """Reads one reply with interruptions: `cuts` are the places, as shares of it, at which the connection ends.
+    """Reads one reply with interruptions: `cuts` are the places where the connection ends, as shares of the text.
 
     `late`: comes back only when the turn is over. `parameter`: says where it was by ?after=, from the middle of a
     piece, and not by Last-Event-ID.
@@ -110,7 +110,7 @@ class Reader:
                 self.problems.append(f"{self.asked.marker}: no end after it was taken up again")
 
     async def _read(self, exchange: Exchange, offset: int) -> bool:
-        """Take what comes up to `offset`; whether it was the end."""
+        """Read up to `offset`; return whether the stream ended."""
         if await exchange.head() != 200:
             self.problems.append(f"{self.asked.marker}: {exchange.status} instead of a stream")
             return True
@@ -148,7 +148,7 @@ class Reader:
 
 
 def cuts(world: World) -> Sequence[Finding]:
-    """Streams cut and taken up again, and turns cancelled, on whichever worker answers."""
+    """Streams cut and resumed, and turns cancelled, on any worker."""
     service, ledger = world.service(workers=2), Ledger()
     return [asyncio.run(_cuts(world, service, ledger)), asyncio.run(_cancels(world, service, ledger))]
 
@@ -185,7 +185,7 @@ async def _cuts(world: World, service: Service, ledger: Ledger) -> Finding:
 
 
 def half_telling() -> Scenario:
-    """Says half of the reply at once, and then nothing until the service hangs up."""
+    """Sends half of the reply at once, and then nothing until the service disconnects."""
 
     async def play(exchange: Upstreams) -> None:
         said = half(exchange.request.messages[-1]["content"])
@@ -218,7 +218,7 @@ async def _cancels(world: World, service: Service, ledger: Ledger) -> Finding:
 
 
 async def _cancel(service: Service, asked: Asked) -> tuple[float, list[str]]:
-    """Seconds from the wish to the end of the stream, and what was wrong."""
+    """Seconds from the cancellation to the end of the stream, and the problems."""
     client, said = Client(service.port), half(asked.question)
     async with asyncio.timeout(PATIENCE):
         exchange = await client.begin("POST", "/chat", body_of(asked, stream=True))

@@ -1,4 +1,4 @@
-"""What the clients' steps share: questions with their replies, both ways of asking, and the wait for quiet."""
+"""Shared by the clients' steps: questions with replies, both ways to ask, and waiting until no turn runs."""
 
 import asyncio
 import threading
@@ -18,7 +18,7 @@ PIECES = 24
 
 
 def pieces(question: str) -> list[str]:
-    """The reply to a question, as the upstream streams it: another one for every question."""
+    """The reply to a question, as the upstream streams it; each question has a different one."""
     marker = question.rpartition(" ")[2]
     return [f"Sobre {marker}: ", *(f"{WORDS[(n + len(question)) % len(WORDS)]} {n} " for n in range(PIECES)), "Fim."]
 
@@ -45,7 +45,7 @@ def telling(delay: float = 0.0, interval: float = 0.0, *, joined: int = 1, seen:
 
 
 def held(gate: threading.Event, seen: set[str]) -> Scenario:
-    """As `telling`, but not before the gate opens."""
+    """Like `telling`, but not before the gate opens."""
 
     async def play(exchange: Exchange) -> None:
         seen.add(exchange.request.messages[-1]["content"])
@@ -57,12 +57,12 @@ def held(gate: threading.Event, seen: set[str]) -> Scenario:
 
 
 def body_of(asked: Asked, **more: Any) -> dict[str, Any]:
-    """The request's body; `more` goes over it."""
+    """The request's body; `more` overrides its fields."""
     return {"message": asked.question, "session_id": asked.session, **more}
 
 
 async def ask(client: Client, asked: Asked, **more: Any) -> Answer | None:
-    """Sends the question and notes what came; nothing where the connection ended instead."""
+    """Sends the question and records the answer; returns nothing if the connection ended instead."""
     try:
         answer = await client.call("POST", "/chat", body_of(asked, **more))
     except (OSError, TimeoutError):
@@ -73,7 +73,7 @@ async def ask(client: Client, asked: Asked, **more: Any) -> Answer | None:
 
 
 def note(asked: Asked, answer: Answer) -> None:
-    """Writes down what a whole answer said, as JSON or as a stream."""
+    """Records a whole answer, JSON or stream."""
     if not answer.is_stream:
         note_end(asked, answer.status, answer.json)
         return
@@ -96,7 +96,7 @@ def text_of(answer: Answer) -> str:
 
 
 async def quiet(service: Service, seconds: float = 30.0) -> list[str]:
-    """Waits until no turn runs any more; the problem, where one goes on."""
+    """Waits until no turn runs; returns a problem if one goes on."""
     left = -1
     for _ in range(int(seconds / 0.1)):
         [(left,)] = await asyncio.to_thread(service.sql, PENDING)
@@ -107,7 +107,7 @@ async def quiet(service: Service, seconds: float = 30.0) -> list[str]:
 
 
 def whole(ledger: Ledger, service: Service) -> int:
-    """How many of the questions have their complete reply in the database."""
+    """The number of questions with a complete reply in the database."""
     expected = {(asked.session, asked.question): reply(asked.question) for asked in ledger.asked}
     questions = {row.turn_id: row for row in read_rows(service) if row.role == "user"}
     replies = [row for row in read_rows(service) if row.role == "assistant" and row.status == "completed"]

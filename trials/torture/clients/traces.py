@@ -1,4 +1,4 @@
-"""What turns in flight take up, and what is left of clients that went away."""
+"""The resources of turns in flight, and the leftovers of disconnected clients."""
 
 import asyncio
 import random
@@ -19,18 +19,18 @@ from trials.torture.ledger import Asked, Ledger, check
 from trials.torture.processes import connections, master, until, workers
 
 MAX_CONNECTIONS = 10
-LOOKS = 20  # a tenth of a second apart: the texts so far are stored meanwhile
+LOOKS = 20  # a tenth of a second apart, while texts are stored
 AT_ONCE = 64
 WARM_UP = 6000  # disconnects before the first look: by then the memory has stopped growing
 IDLE_SECONDS = 20.0  # for idle connections, both ways, to be closed
 MAX_GROWTH = 1.10
-# How far a client gets before it goes away, and how many in a hundred go then.
+# The stage at which a client disconnects, and its share in percent.
 STAGES = {"connected": 10, "head": 10, "body": 15, "waiting": 25, "stream": 25, "following": 10, "list": 5}
 
 
 @dataclass(frozen=True)
 class Holdings:
-    """What a service holds on to. `memory` in megabytes."""
+    """A service's resources. `memory` is in megabytes."""
 
     descriptors: int
     upstream: int
@@ -48,7 +48,7 @@ def descriptors(service: Service) -> int:
 
 
 def in_flight(world: World) -> Sequence[Finding]:
-    """Turns that all wait for the upstream at once, and people who look at lists meanwhile."""
+    """Turns that all wait for the upstream at once, while others read lists."""
     return asyncio.run(_in_flight(world, world.service(workers=2)))
 
 
@@ -83,10 +83,10 @@ async def _in_flight(world: World, service: Service) -> list[Finding]:
 
 
 def disconnects(world: World) -> Sequence[Finding]:
-    """Clients go away at every stage of a request; then everything is as it was."""
+    """Clients disconnect at every stage of a request; afterwards all resources are as before."""
     service = world.service(
         workers=2,
-        LLM_PROVIDER="openai",  # whose idle connections are closed after seconds, and not after a minute
+        LLM_PROVIDER="openai",  # closes idle connections after seconds, not after a minute
         OPENAI_BASE_URL=world.upstream.url,
         OPENAI_API_KEY="test-key",
         LOG_LEVEL="WARNING",
@@ -98,7 +98,7 @@ async def _disconnects(world: World, service: Service) -> list[Finding]:
     ledger, count, told = Ledger(), world.count(10_000), Counter[str]()
     world.upstream.otherwise = telling(delay=0.005, interval=0.01, joined=5)
     await _leave(world.random, service, ledger, world.count(WARM_UP), told)
-    # SQLite keeps a connection's file for the next one while the process holds a lock: here as many as there ever are.
+    # SQLite keeps a closed connection's file for the next one while the process holds a lock: first open the most.
     await at_most(AT_ONCE, [Client(service.port).call("GET", "/sessions?limit=10") for _ in range(8 * AT_ONCE)])
     before = await _after_idle(world, service, None)
     told.clear()
@@ -128,7 +128,7 @@ def _growth(before: Holdings, after: Holdings) -> list[str]:
 
 
 async def _after_idle(world: World, service: Service, before: Holdings | None) -> Holdings:
-    """What is held when nothing has moved for a while (no more than `before`, if given)."""
+    """The resources after a quiet while (waits until they are at most `before`, if given)."""
     last = holdings(service, world.upstream)
     for _ in range(int(IDLE_SECONDS)):
         await asyncio.sleep(1)
@@ -149,7 +149,7 @@ async def _leave(chance: random.Random, service: Service, ledger: Ledger, count:
 
 @dataclass
 class Leaver:
-    """Goes away at some point of a stage: `place` says at which, from 0 to 1; `reset` with an RST."""
+    """Disconnects during a stage, at `place` (0 to 1); with an RST if `reset`."""
 
     client: Client
     stage: str
@@ -188,7 +188,7 @@ class Leaver:
         await self._read(exchange, int(self.place * len(reply(asked.question))))
 
     async def _following(self, exchange: Exchange, ledger: Ledger) -> None:
-        """Leaves a stream at its begin, and what it takes up again elsewhere in the middle."""
+        """Leaves a stream at its beginning, and the resumed one in its middle."""
         self._ask(exchange, ledger, stream=True)
         await exchange.head()
         turn_id = await self._read(exchange, 0)

@@ -1,4 +1,4 @@
-"""Every fault that a provider can have: what clients are told of it, and what is sent again."""
+"""Every fault of a provider: the clients' errors, and the repeated requests."""
 
 import asyncio
 import itertools
@@ -29,7 +29,7 @@ MESSAGE = "the provider's own words"
 
 @dataclass(frozen=True)
 class Fault:
-    """What the upstream does, and the code that clients must be told; an empty one where the reply is a good one.
+    """The upstream's fault, and the code that clients must get; empty if the reply is good.
 
     `billed`: whether the provider may have charged for it. `calls`: how often it must be asked, in all.
     """
@@ -120,7 +120,7 @@ FAULTS = (
 
 @dataclass
 class Trial:
-    """One fault met by one client, as JSON or as a stream; and what came of it."""
+    """One fault for one client, as JSON or as a stream, and its result."""
 
     fault: Fault
     asked: Asked
@@ -140,7 +140,7 @@ class Trial:
 
     @property
     def told(self) -> dict[str, Any]:
-        """The reply or the error object, which ends a stream if that had begun."""
+        """The reply or the error object; in a stream that had begun, its last event."""
         if self.answer is None:
             return {}
         return dict(self.answer.events[-1].data) if self.answer.is_stream else self.answer.json
@@ -159,7 +159,7 @@ class Trial:
 
 
 def faults(world: World) -> Sequence[Finding]:
-    """Each fault in both forms, with good turns in between, since five failures in a row would open the circuit."""
+    """Each fault in both forms, with good turns in between: five failures in a row would open the circuit."""
     service = world.service(
         UPSTREAM_CONNECT_SECONDS=str(CONNECT_SECONDS),
         UPSTREAM_READ_SECONDS=str(READ_SECONDS),
@@ -200,13 +200,13 @@ async def _good_turn(service: Service, ledger: Ledger) -> None:
 
 
 def _unreachable(service: Service, ledger: Ledger) -> list[Trial]:
-    """A port where nobody listens, and one whose queue is full: the upstream can't count these calls."""
+    """A closed port, and one with a full queue: the upstream can't count these calls."""
     trials = []
     for name, code, listening in (("refused", "provider_unreachable", False), ("no room", "provider_timeout", True)):
         with deaf_port(listening) as port:
             service.settings["OPENROUTER_BASE_URL"] = f"http://127.0.0.1:{port}/v1"
             for form in (False, True):
-                service.restart()  # with its circuit closed: a turn that can't connect is tried thrice
+                service.restart()  # with a closed circuit: a turn that can't connect is tried three times
                 fault = Fault(name, (), code, billed=False, calls=0)
                 trials.append(Trial(fault, ledger.ask(f"{name}-{form}".replace(" ", "-")), form))
                 asyncio.run(trials[-1].run(service))
@@ -215,7 +215,7 @@ def _unreachable(service: Service, ledger: Ledger) -> list[Trial]:
 
 @contextmanager
 def deaf_port(listening: bool) -> Iterator[int]:
-    """A port that refuses connections, or lets them wait for ever."""
+    """A port that refuses connections, or never accepts them."""
     with ExitStack() as stack:
         server = stack.enter_context(socket.socket())
         server.bind(("127.0.0.1", 0))

@@ -1,4 +1,4 @@
-"""A client that may leave at any moment: one request on a connection of its own, read as far as the step wants."""
+"""A client that may disconnect at any moment: one request per connection, read as far as the step wants."""
 
 import asyncio
 import json
@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 from testing.client import Event, events
 
-PATIENCE = 60.0  # seconds; longer than any answer may take, so that a hang is seen as one
+PATIENCE = 60.0  # seconds; longer than any answer may take, so a hang is detected
 NO_LINGER = struct.pack("ii", 1, 0)  # close() then sends an RST
 MAX_UNREAD_BYTES = 16 * 1024 * 1024  # bytes that may wait to be read
 
@@ -27,7 +27,7 @@ class Answer:
 
     @property
     def json(self) -> dict[str, Any]:
-        """The body, or nothing where it is no JSON object."""
+        """The body, or nothing if it is not a JSON object."""
         try:
             parsed = json.loads(self.body)
         except ValueError:
@@ -52,7 +52,7 @@ class Answer:
 
 
 class Exchange:
-    """A request that was sent, and the connection on which its answer comes."""
+    """A sent request, and the connection of its answer."""
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._reader = reader
@@ -61,11 +61,11 @@ class Exchange:
         self.headers: dict[str, str] = {}
 
     def send(self, data: bytes) -> None:
-        """Hands `data` to the network without waiting for it to go."""
+        """Writes `data` without waiting until it is sent."""
         self._writer.write(data)
 
     async def head(self) -> int:
-        """Reads status and headers; ConnectionError where the server hung up instead."""
+        """Reads status and headers; ConnectionError if the server disconnects."""
         try:
             lines = (await self._reader.readuntil(b"\r\n\r\n")).decode("latin-1").split("\r\n")
         except asyncio.IncompleteReadError:
@@ -81,7 +81,7 @@ class Exchange:
         return Answer(self.status, self.headers, body)
 
     async def events(self) -> AsyncGenerator[Event]:
-        """Each event as soon as it is whole; the head has been read."""
+        """Yields each complete event; the head has been read before."""
         waiting = b""
         async for data in self._chunks():
             whole, separator, waiting = (waiting + data).rpartition(b"\n\n")
@@ -101,7 +101,7 @@ class Exchange:
             raise ConnectionError("the answer was cut short") from None
 
     def leave(self, *, reset: bool = False) -> None:
-        """Hang up where the exchange stands; with an RST, if wanted."""
+        """Disconnect now, with an RST if wanted."""
         if reset:
             sock: socket.socket = self._writer.get_extra_info("socket")
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, NO_LINGER)
@@ -111,7 +111,7 @@ class Exchange:
 
 
 class Client:
-    """Somebody who uses the service: with a provider's key of their own, or in open mode without."""
+    """A user of the service, with their own provider's key, or without a key in open mode."""
 
     def __init__(self, port: int, key: str = "") -> None:
         self.port = port
@@ -123,7 +123,7 @@ class Client:
     async def begin(
         self, method: str, path: str, body: object = None, headers: Mapping[str, str] | None = None
     ) -> Exchange:
-        """Sends a request; the answer is the caller's to read, or not."""
+        """Sends a request; the caller may read the answer."""
         exchange = await self.connect()
         exchange.send(self.request(method, path, body, headers))
         return exchange
@@ -152,7 +152,7 @@ class Client:
 
 
 async def at_most(limit: int, work: Iterable[Awaitable[Result]]) -> list[Result]:
-    """The results of all, of which so many run at a time."""
+    """The results of all, with so many running at a time."""
     places = asyncio.Semaphore(limit)
 
     async def run(one: Awaitable[Result]) -> Result:
