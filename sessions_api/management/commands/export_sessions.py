@@ -128,6 +128,10 @@ def _write(pieces: Iterable[bytes], file: IO[bytes]) -> None:
 
 @contextlib.contextmanager
 def _in_place_of(path: Path) -> Iterator[IO[bytes]]:
+    if path.exists() and not path.is_file():  # a pipe or a device: a file in its place would take it away
+        with path.open("wb") as stream:
+            yield stream
+        return
     number, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
         with os.fdopen(number, "wb") as file:

@@ -7,6 +7,7 @@ import stat
 import subprocess
 import sys
 import termios
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -190,3 +191,13 @@ def test_a_terminal_sees_how_far_it_is(file: Path) -> None:
     assert "0%" in drawn
     assert "0/2 [" in drawn
     assert drawn.endswith("\r")  # the bar is removed
+
+
+def test_a_pipe_is_written_to_and_stays_a_pipe(file: Path) -> None:
+    talk("Oi", "Olá")
+    os.mkfifo(file)
+    with ThreadPoolExecutor() as pool:
+        read = pool.submit(file.read_text)
+        export(file)
+        assert [line["session_id"] for line in objects(read.result(10))] == ["ana"]
+    assert file.is_fifo()
