@@ -10,10 +10,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import httpx
-import pytest
 
-from testing.service import Service, provider_settings, template
-from testing.upstream import Upstream
+from testing.service import Service
 
 NO_TLS = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # httpx would load the certificates for every client
 PATIENCE = 60.0  # seconds; longer than anything here takes, so a hang is detected
@@ -106,20 +104,6 @@ def _event(frame: str) -> Event:
         return Event(":")
     fields = dict(line.split(": ", 1) for line in frame.split("\n"))
     return Event(fields["event"], json.loads(fields["data"]), fields.get("id"))
-
-
-@contextmanager
-def service_with(
-    directories: pytest.TempPathFactory, upstream: Upstream, workers: int = 1, /, **settings: str
-) -> Iterator[Service]:
-    """A service with special settings for a module's tests: a start takes longer than most tests."""
-    own = provider_settings(upstream.url) | settings
-    migrated = template(directories.getbasetemp())
-    service = Service(directories.mktemp("service"), workers=workers, settings=own, template=migrated)
-    try:
-        yield service.start()
-    finally:
-        service.close()
 
 
 def wait_until(condition: Callable[[], bool], seconds: float = 30.0) -> None:

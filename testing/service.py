@@ -19,7 +19,7 @@ from urllib.parse import urlsplit
 
 import psycopg
 
-from testing import postgres
+from testing import forked, postgres
 from testing.environment import ROOT, clean_environment, free_port
 
 START_SECONDS = 60
@@ -92,7 +92,8 @@ class Service:
 
     The database is of the kind under test: a new one on the PostgreSQL server of DATABASE_URL, or a SQLite file in
     `directory`. It is empty, or a copy of `template`, which spares the service its migrations. `settings` are
-    environment variables; change them between `terminate()` and `start()` at will.
+    environment variables; change them between `terminate()` and `start()` at will. With `forks` the libraries are in
+    memory before `manage.py` begins, which halves what a start costs.
     """
 
     def __init__(
@@ -102,8 +103,10 @@ class Service:
         workers: int = 1,
         settings: Mapping[str, str] | None = None,
         template: Template | None = None,
+        forks: bool = False,
     ) -> None:
         self.directory = directory
+        self.forks = forks
         self.workers = workers
         self.port = free_port()
         self.database_url = template.copy(directory) if template else new_database(directory)
@@ -113,7 +116,7 @@ class Service:
             "DATABASE_URL": self.database_url,
             **(settings or {}),
         }
-        self.process: subprocess.Popen[bytes] | None = None
+        self.process: subprocess.Popen[bytes] | forked.Process | None = None
 
     @property
     def url(self) -> str:
@@ -125,17 +128,13 @@ class Service:
 
     def start(self) -> "Service":
         """Returns when /health answers 200; a process that dies before that fails with its log."""
-        command = [sys.executable, "manage.py", "serve", "--host", "127.0.0.1", "--port", str(self.port)]
-        with self._log_file.open("ab") as log:
-            self.process = subprocess.Popen(
-                [*command, "--workers", str(self.workers)],
-                cwd=ROOT,
-                env=clean_environment(**self.settings),
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                start_new_session=True,  # a separate process group, for kill()
-            )
+        address = ["--host", "127.0.0.1", "--port", str(self.port)]
+        arguments = ["serve", *address, "--workers", str(self.workers)]
+        environment = clean_environment(**self.settings)
+        if self.forks:
+            self.process = forked.Process(arguments, environment, self._log_file, self._log_file)
+        else:
+            self.process = self._execute(arguments, environment)
         self._wait_for_health()
         return self
 
@@ -173,6 +172,8 @@ class Service:
 
     def manage(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         """Runs a management command with the service's settings; the caller checks its exit code and output."""
+        if self.forks:
+            return forked.run(list(arguments), clean_environment(**self.settings))
         return manage(self.settings, *arguments)
 
     def sql(self, query: str, *values: Any) -> list[tuple[Any, ...]]:
@@ -189,6 +190,18 @@ class Service:
         """The SQLite file; there is none on PostgreSQL."""
         assert not self._on_postgres
         return Path(urlsplit(self.database_url).path)
+
+    def _execute(self, arguments: list[str], environment: Mapping[str, str]) -> "subprocess.Popen[bytes]":
+        with self._log_file.open("ab") as log:
+            return subprocess.Popen(
+                [sys.executable, "manage.py", *arguments],
+                cwd=ROOT,
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,  # a separate process group, for kill()
+            )
 
     @property
     def _on_postgres(self) -> bool:

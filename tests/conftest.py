@@ -3,6 +3,7 @@
 import math
 import signal
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -14,14 +15,17 @@ from django.db import connection
 from django.test import Client, TransactionTestCase
 
 from sessions_api.store.process import outages
-from testing.client import service_with
 from testing.environment import leaks
-from testing.service import Service, provider_settings, template
+from testing.service import Service, new_database
 from testing.upstream import Upstream
 from tests.support.operators import logged_in
+from tests.support.services import Services
 
 pytest_plugins = ["tests.support.browser_fixtures"]
 MakeService = Callable[..., Service]
+
+BROWSER = Path(__file__).parent / "browser"
+DATABASE = {"db", "transactional_db", "services", "database_url"}  # fixtures by which a test meets a database
 
 # Of `tuned_service`: the settings that tests want otherwise than they are, and that are in no other test's way.
 TUNED = {
@@ -42,14 +46,15 @@ def pytest_configure(config: pytest.Config) -> None:
         raise pytest.UsageError(f'{reason}: use `make test ARGS="…"`, or set ENV_FILE=/dev/null and unset the key.')
 
 
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Says which tests a database can change, `-m database`, and which open a browser, `-m browser`."""
+    for item in items:
+        if item.path.is_relative_to(BROWSER):
+            item.add_marker("browser")
+        if item.get_closest_marker("django_db") or DATABASE & set(getattr(item, "fixturenames", ())):
+            item.add_marker("database")
     # Last, since playwright's event loop runs in the main thread for as long as there is a browser: no other can.
     items.sort(key=lambda item: item.get_closest_marker("browser") is not None)
-    if settings.DATABASES["default"]["ENGINE"] == "django.db.backends.sqlite3":
-        return
-    elsewhere = [item for item in items if item.get_closest_marker("no_database") or item.get_closest_marker("browser")]
-    items[:] = [item for item in items if item not in set(elsewhere)]
-    config.hook.pytest_deselected(items=elsewhere)
 
 
 @pytest.fixture(scope="session")
@@ -99,64 +104,64 @@ def upstream(_upstream: Upstream) -> Upstream:
     return _upstream
 
 
-@pytest.fixture(scope="session", autouse=True)
-def _template_goes_with_the_run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    yield
-    template(tmp_path_factory.getbasetemp()).close()
+@pytest.fixture(scope="session")
+def _services(_upstream: Upstream, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Services]:
+    services = Services(tmp_path_factory, _upstream)
+    yield services
+    services.close()
 
 
 @pytest.fixture(scope="session")
-def _service(_upstream: Upstream, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
-    with service_with(tmp_path_factory, _upstream) as service:
-        yield service
+def services(_services: Services) -> Services:
+    """Starts services with settings of a test's own: `services.shared(ACCESS_MODE="keys")`, or `services.own()`."""
+    return _services
 
 
 @pytest.fixture(scope="session")
-def _tuned_service(_upstream: Upstream, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
-    with service_with(tmp_path_factory, _upstream, **TUNED) as service:
-        yield service
+def fronts(_services: Services) -> Services:
+    """The same for tests of what no database can change: PostgreSQL leaves them out."""
+    return _services
 
 
 @pytest.fixture
-def service(_service: Service, upstream: Upstream) -> Iterator[Service]:
+def service(services: Services, upstream: Upstream) -> Iterator[Service]:
     """One service for all tests, so a test keeps to sessions, or to a caller's key, of its own.
 
-    Tests that need other settings take `tuned_service`; those that need an empty database or a crash `make_service`.
+    Tests that need other settings take `tuned_service`, or `services`; those that need an empty database or a crash
+    take `make_service`.
     """
-    yield from running(_service)
+    yield from logged(services.shared())
 
 
 @pytest.fixture
-def tuned_service(_tuned_service: Service, upstream: Upstream) -> Iterator[Service]:
+def front(fronts: Services, upstream: Upstream) -> Iterator[Service]:
+    """The same service for tests of what no database can change: PostgreSQL leaves them out."""
+    yield from logged(fronts.shared())
+
+
+@pytest.fixture
+def tuned_service(services: Services, upstream: Upstream) -> Iterator[Service]:
     """Another one for all tests, with the settings in TUNED."""
-    yield from running(_tuned_service)
+    yield from logged(services.shared(**TUNED))
 
 
-def running(service: Service) -> Iterator[Service]:
-    if not service.running:
-        service.start()
+def logged(service: Service) -> Iterator[Service]:
     before = len(service.log())
     yield service
     print(service.log()[before:])  # pytest shows it with a test that failed
 
 
 @pytest.fixture
-def make_service(upstream: Upstream, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[MakeService]:
+def make_service(services: Services, upstream: Upstream) -> Iterator[MakeService]:
     """Starts a service of the test's own: `make_service(workers=2, SESSION_BUSY_WAIT_SECONDS="1")`."""
-    made: list[Service] = []
+    with ExitStack() as made:
+        yield lambda *, workers=1, **own: made.enter_context(services.own(workers, **own))
 
-    def make(*, workers: int = 1, **own: str) -> Service:
-        directory = tmp_path / f"service-{len(made)}"
-        directory.mkdir()
-        migrated, settings = template(tmp_path_factory.getbasetemp()), provider_settings(upstream.url) | own
-        service = Service(directory, workers=workers, settings=settings, template=migrated)
-        made.append(service)
-        return service.start()
 
-    yield make
-    for service in made:
-        service.close()
-        print(service.log())
+@pytest.fixture
+def database_url(tmp_path: Path) -> str:
+    """A new and empty database of the kind under test."""
+    return new_database(tmp_path)
 
 
 @pytest.fixture

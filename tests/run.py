@@ -9,10 +9,10 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import FrameType
 
 import pytest
 
@@ -20,36 +20,72 @@ from testing import postgres
 from testing.environment import ROOT, clean_environment
 from tests.support import browser
 
-HELP = """Without arguments every stage runs, and a table at the end tells how each one ended.
+HELP = """Without arguments every stage runs, two at a time, and a table at the end tells how each one ended.
 What this program does not know goes to pytest, and only the three pytest stages run then:
   make test ARGS="-k name"
-  make test ARGS="--stage sqlite tests/test_health.py -x"
+  make test ARGS="--stage sqlite tests/web/test_logs.py -x"
   make test ARGS="--stage lint --stage types"
 POSTGRES_BINDIR names the folder of the PostgreSQL binaries where they are not found by themselves."""
-PASSED, FAILED, NOT_RUN = "passed", "FAILED", "NOT RUN"
+PASSED, FAILED, NOT_RUN, INTERRUPTED = "passed", "FAILED", "NOT RUN", "interrupted"
 NO_TESTS = "no tests"  # none that the arguments name; another stage may have them
+AT_ONCE = 2  # stages: one alone leaves processors idle while its tests wait
+PATIENCE = 20  # seconds for a program to clean up after an interrupt
 
 
 @dataclass
-class Run:
-    """One run: where its scratch files go, what pytest gets, and how the stages ended (name, result, seconds)."""
+class Stage:
+    """One stage of a run: what it has started, where that prints to, and how it ended."""
 
-    directory: Path
+    name: str
+    directory: Path  # for scratch files
     pytest_arguments: list[str]
-    results: list[tuple[str, str, float]]
-    hints: list[str] = field(default_factory=list)  # why a stage did not run
+    output: Path | None  # the terminal where there is none
+    result: str = INTERRUPTED
+    seconds: float = 0.0
+    hints: list[str] = field(default_factory=list)  # why it did not run
+    process: "subprocess.Popen[bytes] | None" = None
+    stopping: bool = False
+
+    def perform(self) -> "Stage":
+        began = time.monotonic()
+        try:
+            result = STAGES[self.name](self)
+        finally:
+            self.seconds = time.monotonic() - began
+        self.result = INTERRUPTED if self.stopping else result
+        return self
 
     def call(self, *command: str, **settings: str) -> str:
         return PASSED if self.exit_code(*command, **settings) == 0 else FAILED
 
     def exit_code(self, *command: str, **settings: str) -> int:
-        """Runs a program of the virtual environment to its end, whatever happens to this one."""
+        """Runs a program of the virtual environment to its end. Ctrl-C reaches it by `stop` alone."""
         defaults = {"SECRET_KEY": secrets.token_urlsafe(50), "DATA_DIR": str(self.directory)}
-        process = subprocess.Popen([sys.executable, *command], cwd=ROOT, env=clean_environment(**defaults | settings))
-        with _interrupts_forwarded_to(process):
-            return process.wait()
+        environment = clean_environment(**defaults | settings)
+        with self.output.open("ab") if self.output else contextlib.nullcontext() as log:
+            self.process = subprocess.Popen(
+                [sys.executable, *command], cwd=ROOT, env=environment, stdout=log, stderr=log, start_new_session=True
+            )
+        if self.stopping:
+            self.process.send_signal(signal.SIGINT)
+        return self.process.wait()
 
-    def pytest(self, database_url: str, marked: str = "not browser", dist: str = "worksteal") -> str:
+    def stop(self) -> None:
+        """Lets the program clean up after itself."""
+        self.stopping = True
+        if self.process:
+            self.process.send_signal(signal.SIGINT)
+
+    def end(self) -> None:
+        if self.process is None:
+            return
+        for order in (self.process.terminate, self.process.kill):
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self.process.wait(PATIENCE)
+                return
+            order()
+
+    def pytest(self, database_url: str, marked: str, dist: str = "worksteal") -> str:
         command = ("-m", "pytest", "--numprocesses=3", f"--dist={dist}", "-m", marked, *self.pytest_arguments)
         code = self.exit_code(*command, DATABASE_URL=database_url)
         if code == pytest.ExitCode.NO_TESTS_COLLECTED and self.pytest_arguments:
@@ -61,109 +97,98 @@ class Run:
         return NOT_RUN
 
 
-def lint(run: Run) -> str:
-    return run.call("-m", "ruff", "check", ".")
+def lint(stage: Stage) -> str:
+    return stage.call("-m", "ruff", "check", ".")
 
 
-def format_(run: Run) -> str:
-    return run.call("-m", "ruff", "format", "--check", ".")
+def format_(stage: Stage) -> str:
+    return stage.call("-m", "ruff", "format", "--check", ".")
 
 
-def types(run: Run) -> str:
-    return run.call("-m", "mypy")
+def types(stage: Stage) -> str:
+    return stage.call("-m", "mypy")
 
 
-def migrations(run: Run) -> str:
-    return run.call("manage.py", "makemigrations", "--check", "--dry-run")
+def migrations(stage: Stage) -> str:
+    return stage.call("manage.py", "makemigrations", "--check", "--dry-run")
 
 
-def deploy(run: Run) -> str:
+def deploy(stage: Stage) -> str:
     command = ("manage.py", "check", "--deploy", "--fail-level", "WARNING")
-    return run.call(*command, ENVIRONMENT="production", ALLOWED_HOSTS="example.org")
+    return stage.call(*command, ENVIRONMENT="production", ALLOWED_HOSTS="example.org")
 
 
-def sqlite(run: Run) -> str:
-    return run.pytest(f"sqlite:///{run.directory}/bancobot.sqlite3")
+def sqlite(stage: Stage) -> str:
+    return stage.pytest(f"sqlite:///{stage.directory}/bancobot.sqlite3", "not browser")
 
 
-def postgresql(run: Run) -> str:
+def postgresql(stage: Stage) -> str:
     try:
         with postgres.Server() as server:
-            return run.pytest(postgres.create_database(server.url))
+            return stage.pytest(postgres.create_database(server.url), "database and not browser")
     except postgres.Missing as missing:
-        return run.cannot("ON POSTGRESQL", str(missing))
+        return stage.cannot("ON POSTGRESQL", str(missing))
 
 
-def in_browser(run: Run) -> str:
+def in_browser(stage: Stage) -> str:
     if not browser.PROGRAM:
-        return run.cannot("IN A BROWSER", browser.MISSING)
-    return run.pytest(f"sqlite:///{run.directory}/browser.sqlite3", "browser", "loadfile")
+        return stage.cannot("IN A BROWSER", browser.MISSING)
+    return stage.pytest(f"sqlite:///{stage.directory}/browser.sqlite3", "browser", "loadfile")
 
 
-STAGES: dict[str, Callable[[Run], str]] = {
+# In the order in which they begin: the longest first, the checks beside it.
+STAGES: dict[str, Callable[[Stage], str]] = {
+    "sqlite": sqlite,
     "lint": lint,
     "format": format_,
     "types": types,
     "migrations": migrations,
     "deploy": deploy,
-    "sqlite": sqlite,
     "postgresql": postgresql,
     "browser": in_browser,
 }
 PYTEST_STAGES = ["sqlite", "postgresql", "browser"]
 
 
-@contextlib.contextmanager
-def _interrupts_forwarded_to(process: "subprocess.Popen[bytes]") -> Iterator[None]:
-    """Lets the process clean up after itself. Ctrl-C in a terminal reaches it directly; SIGTERM is passed on."""
-
-    def pass_on(number: int, frame: FrameType | None) -> None:
-        process.send_signal(signal.SIGINT)
-        raise KeyboardInterrupt
-
-    before = signal.signal(signal.SIGTERM, pass_on)
-    try:
-        yield
-    except KeyboardInterrupt:
-        _end(process)
-        raise
-    finally:
-        signal.signal(signal.SIGTERM, before)
-
-
-def _end(process: "subprocess.Popen[bytes]") -> None:
-    for order in (process.terminate, process.kill):
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            process.wait(20)
-            return
-        order()
-
-
-def perform(run: Run, names: list[str]) -> None:
-    for name in names:
-        print(f"\n=== {name} ===", flush=True)
-        began = time.monotonic()
-        result = "interrupted"
+def perform(stages: list[Stage]) -> None:
+    """Runs them; prints what each has said when it ends. Stops and awaits them all before an interrupt goes on."""
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        running = [pool.submit(stage.perform) for stage in stages]
         try:
-            result = STAGES[name](run)
-        finally:
-            run.results.append((name, result, time.monotonic() - began))
+            for ended in as_completed(running):
+                show(ended.result())
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            for stage in stages:
+                stage.stop()
+            for stage in stages:
+                stage.end()
+            raise
 
 
-def summarize(run: Run) -> None:
+def show(stage: Stage) -> None:
+    print(f"\n=== {stage.name}: {stage.result} after {stage.seconds:.1f} s ===", flush=True)
+    if stage.output and stage.output.exists():
+        sys.stdout.buffer.write(stage.output.read_bytes())
+        sys.stdout.flush()
+
+
+def summarize(stages: list[Stage], seconds: float) -> None:
     print(f"\n{'stage':<12} {'result':<12} {'seconds':>8}\n{'-' * 34}")
-    for name, result, seconds in run.results:
-        print(f"{name:<12} {result:<12} {seconds:>8.1f}")
-    if run.hints:
-        print("\n".join(["", "#" * 80, *(f"##  {line:<74}##" for line in run.hints), "#" * 80]))
+    for stage in stages:
+        print(f"{stage.name:<12} {stage.result:<12} {stage.seconds:>8.1f}")
+    print(f"{'whole':<25} {seconds:>8.1f}")
+    hints = [hint for stage in stages for hint in stage.hints]
+    if hints:
+        print("\n".join(["", "#" * 80, *(f"##  {line:<74}##" for line in hints), "#" * 80]))
     sys.stdout.flush()
 
 
-def exit_code(run: Run) -> int:
+def exit_code(stages: list[Stage]) -> int:
     """What did not run is a failure where nobody reads the summary: with CI=true. So is a name that no test has."""
     in_ci = os.environ.get("CI", "").lower() in ("true", "1")
     bad = {FAILED, NOT_RUN} if in_ci else {FAILED}
-    results = {result for _, result, _ in run.results}
+    results = {stage.result for stage in stages}
     return int(bool(results & bad) or results == {NO_TESTS})
 
 
@@ -174,15 +199,18 @@ def main() -> int:
     names = options.stage or (PYTEST_STAGES if pytest_arguments else list(STAGES))
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.default_int_handler)
-    with tempfile.TemporaryDirectory(prefix="bancobot-tests-") as directory:
-        run = Run(Path(directory), pytest_arguments, [])
+    began = time.monotonic()
+    with tempfile.TemporaryDirectory(prefix="bancobot-tests-") as scratch:
+        directory = Path(scratch)
+        outputs = [None] if len(names) == 1 else [directory / f"{name}.log" for name in names]
+        stages = [Stage(name, directory, pytest_arguments, log) for name, log in zip(names, outputs, strict=True)]
         try:
-            perform(run, names)
+            perform(stages)
         except KeyboardInterrupt:
             return 130
         finally:
-            summarize(run)
-    return exit_code(run)
+            summarize(stages, time.monotonic() - began)
+    return exit_code(stages)
 
 
 if __name__ == "__main__":

@@ -15,11 +15,12 @@ import httpx
 import pytest
 
 from testing import scenarios
-from testing.client import Caller, good, new_id, problem, service_with, wait_until
+from testing.client import Caller, good, new_id, problem, wait_until
 from testing.service import Service
 from testing.upstream import Upstream
 from tests.support.endpoints import ENDPOINTS, Endpoint
 from tests.support.keys import BAD_KEY, NOBODY, Client, Credential, Key, credentials_of
+from tests.support.services import Services
 
 MODES = ["open", "keys", "byok", "keys+byok"]
 OWNERS = ["open", "byok", "client"]  # each has stored data
@@ -48,9 +49,9 @@ class House:
 
 
 @pytest.fixture(scope="module")
-def house(_upstream: Upstream, tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
+def house(services: Services, _upstream: Upstream) -> Iterator[House]:
     _upstream.clear()
-    with service_with(tmp_path_factory, _upstream) as service:
+    with services.own() as service:
         client = Client(service)
         key, kept = client.key(), {name: f"SEGREDO-{secrets.token_hex(8)}" for name in OWNERS}
         owners = {"open": Caller(service, ""), "byok": Caller(service), "client": Caller(service, key.whole)}

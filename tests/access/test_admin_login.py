@@ -19,11 +19,11 @@ from django.utils import timezone
 
 from access import login_throttle
 from access.models import AuditEntry, LoginAttempts
-from testing.client import NO_TLS, PATIENCE, service_with, wait_until
+from testing.client import NO_TLS, PATIENCE, wait_until
 from testing.service import Service
-from testing.upstream import Upstream
 from tests.conftest import MakeService
 from tests.support.operators import superuser
+from tests.support.services import Services
 
 LOGIN = "/admin/login/"
 PASSWORD = "Uma-senha-boa-81723"
@@ -35,9 +35,9 @@ REFUSED = {429, 503}  # 503: PostgreSQL's few connections were all taken; no pas
 
 
 @pytest.fixture(scope="module")
-def guarded(_upstream: Upstream, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+def guarded(services: Services) -> Iterator[Service]:
     """A service on two workers with one operator."""
-    with service_with(tmp_path_factory, _upstream, 2, LOG_FORMAT="json", **LIMITS) as service:
+    with services.own(2, LOG_FORMAT="json", **LIMITS) as service:
         superuser(service, "chefe", PASSWORD)
         yield service
 

@@ -27,6 +27,7 @@ from tests.conftest import MakeService
 from tests.support.keys import Client
 from tests.support.operators import superuser
 from tests.support.records import make_session
+from tests.support.services import Services
 
 SCOPES = ("chat", "sessions:read", "sessions:write", "sessions:erase", "admin:read")
 DAY = timedelta(days=1)
@@ -76,8 +77,8 @@ def made_by_command(service: Service, *scopes: str) -> Member:
 
 
 @pytest.fixture(scope="module")
-def running(_service: Service) -> Service:
-    return _service if _service.running else _service.start()
+def running(services: Services) -> Service:
+    return services.shared()
 
 
 @pytest.fixture(scope="module")

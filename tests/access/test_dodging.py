@@ -10,10 +10,11 @@ from typing import Any
 import pytest
 
 from testing import scenarios
-from testing.client import Caller, good, new_id, problem, service_with, wait_until
+from testing.client import Caller, good, new_id, problem, wait_until
 from testing.service import Service
 from testing.upstream import Upstream
 from tests.support.keys import Client
+from tests.support.services import Services
 
 TURN: dict[str, Any] = {"message": "Oi", "model": "scripted/small", "max_tokens": 100}
 SET_ASIDE = 112  # tokens
@@ -21,8 +22,8 @@ ROOM = 40  # turns
 
 
 @pytest.fixture(scope="module")
-def house(_upstream: Upstream, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
-    with service_with(tmp_path_factory, _upstream, ACCESS_MODE="keys", MAX_TURNS_IN_FLIGHT=str(ROOM)) as service:
+def house(services: Services) -> Iterator[Service]:
+    with services.own(ACCESS_MODE="keys", MAX_TURNS_IN_FLIGHT=str(ROOM)) as service:
         yield service
 
 

@@ -10,11 +10,12 @@ from typing import Any
 import pytest
 
 from testing import scenarios
-from testing.client import Caller, good, new_id, problem, service_with, wait_until
+from testing.client import Caller, good, new_id, problem, wait_until
 from testing.service import Service
 from testing.upstream import Upstream
 from tests.conftest import MakeService
-from tests.support.keys import Answer, Client, burst, made_up_key, statuses, two_workers
+from tests.support.keys import Answer, Client, burst, made_up_key, statuses
+from tests.support.services import Services
 
 AT_ONCE = 200
 # A turn with the message "Oi" reserves 12 tokens for its prompt, and max_tokens; it uses 30 tokens, or 0.0003 USD.
@@ -29,10 +30,10 @@ NO_LIMITS = {"requests_per_minute": 0, "turns_in_flight": 0, "tokens_per_day": 0
 
 
 @pytest.fixture(scope="module")
-def workers(_upstream: Upstream, tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[Service]]:
+def workers(services: Services) -> Iterator[list[Service]]:
     """Two processes on one database. Owners without own limits may send ten requests per minute."""
-    with two_workers(tmp_path_factory, _upstream, OWNER_REQUESTS_PER_MINUTE="10") as services:
-        yield services
+    with services.pair(OWNER_REQUESTS_PER_MINUTE="10") as both:
+        yield both
 
 
 @pytest.fixture
@@ -113,11 +114,9 @@ def test_pages_of_other_origins_can_read_the_headers(workers: list[Service]) -> 
         assert exposed >= {"ratelimit-limit", "ratelimit-remaining", "ratelimit-reset", "retry-after"}
 
 
-def test_addresses_are_counted_for_who_comes_without_a_good_key(
-    upstream: Upstream, tmp_path_factory: pytest.TempPathFactory
-) -> None:
+def test_addresses_are_counted_for_who_comes_without_a_good_key(services: Services, upstream: Upstream) -> None:
     """Whatever they make up: BancoBot's keys, provider's keys, or addresses in X-Forwarded-For."""
-    with service_with(tmp_path_factory, upstream, 2, ADDRESS_REQUESTS_PER_MINUTE="10", ACCESS_MODE="keys+byok") as one:
+    with services.own(2, ADDRESS_REQUESTS_PER_MINUTE="10", ACCESS_MODE="keys+byok") as one:
         keys = [made_up_key() if number % 2 else Caller(one).key for number in range(AT_ONCE)]
         answers = burst(
             [one], keys, body=OI, headers=lambda n: {"X-Forwarded-For": f"10.0.{n}.1", "X-Real-IP": f"10.0.{n}.1"}

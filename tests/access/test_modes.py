@@ -9,11 +9,12 @@ from pytest_django.fixtures import Settings
 
 from bancobot_project.server.gunicorn import check_open_access
 from testing import scenarios
-from testing.client import Caller, events, good, new_id, problem, service_with
+from testing.client import Caller, events, good, new_id, problem
 from testing.service import Service
 from testing.upstream import Upstream
 from tests.conftest import MakeService
 from tests.support.keys import Client, made_up_key
+from tests.support.services import Services
 
 TAKEN = {  # callers that a mode accepts
     "open": {"nobody", "provider", "client"},
@@ -28,8 +29,8 @@ HERE = ["127.0.0.1", "::1", "[::1]", "localhost"]
 
 
 @pytest.fixture(scope="module")
-def _house(_upstream: Upstream, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
-    with service_with(tmp_path_factory, _upstream) as service:
+def _house(services: Services) -> Iterator[Service]:
+    with services.own() as service:
         yield service
 
 

@@ -19,8 +19,8 @@ from chat.turns import ModelsViewSet
 from sessions_api.store.writer import writer
 from testing.client import Caller, good, problem, wait_until
 from testing.service import Service
-from testing.upstream import Upstream
-from tests.support.keys import WAYS, Client, Key, two_workers
+from tests.support.keys import WAYS, Client, Key
+from tests.support.services import Services
 
 BELIEVED_SECONDS = 1.0  # a worker may still accept the key for so long
 REVOKED = (401, "invalid_api_key")
@@ -28,9 +28,9 @@ Answered = tuple[float, int, str]  # when the request began, status, code
 
 
 @pytest.fixture(scope="module")
-def workers(_upstream: Upstream, tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[Service]]:
-    with two_workers(tmp_path_factory, _upstream, ACCESS_MODE="keys") as services:
-        yield services
+def workers(services: Services) -> Iterator[list[Service]]:
+    with services.pair(ACCESS_MODE="keys") as both:
+        yield both
 
 
 # New requests

@@ -15,16 +15,17 @@ from testing.client import Caller, Event, events, new_id, problem, wait_until
 from testing.exchange import Exchange
 from testing.service import Service
 from testing.upstream import Upstream
-from tests.support.keys import WAYS, Client, two_workers
+from tests.support.keys import WAYS, Client
+from tests.support.services import Services
 
 CUT_OFF_SECONDS = 5.0  # the longest time that somebody listens with a revoked key
 REVOKED = (401, "invalid_api_key")
 
 
 @pytest.fixture(scope="module")
-def workers(_upstream: Upstream, tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[Service]]:
-    with two_workers(tmp_path_factory, _upstream, ACCESS_MODE="keys") as services:
-        yield services
+def workers(services: Services) -> Iterator[list[Service]]:
+    with services.pair(ACCESS_MODE="keys") as both:
+        yield both
 
 
 def saying(gate: threading.Event) -> scenarios.Scenario:

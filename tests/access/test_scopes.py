@@ -10,11 +10,12 @@ import pytest
 from access.models import usual_scopes
 from chat.turns import ModelsViewSet, TurnsViewSet
 from chat.views import ChatViewSet
-from testing.client import Caller, good, new_id, problem, service_with
+from testing.client import Caller, good, new_id, problem
 from testing.service import Service
 from testing.upstream import Upstream
 from tests.support.endpoints import ENDPOINTS, Endpoint
 from tests.support.keys import ALL_SCOPES, Client, made_up_key
+from tests.support.services import Services
 
 ADMIN = "admin:read"
 ERASING = "?erase=true"
@@ -26,8 +27,8 @@ READING = [name for name, scopes in NEEDED.items() if ADMIN in scopes and "sessi
 
 
 @pytest.fixture(scope="module")
-def house(_upstream: Upstream, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
-    with service_with(tmp_path_factory, _upstream, ACCESS_MODE="keys+byok") as service:
+def house(services: Services) -> Iterator[Service]:
+    with services.own(ACCESS_MODE="keys+byok") as service:
         yield service
 
 

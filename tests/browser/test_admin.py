@@ -13,8 +13,6 @@ from testing.upstream import Upstream
 from tests.support.browser import PHONE, Watch, barriers
 from tests.support.browser_fixtures import OpenAdmin
 
-pytestmark = pytest.mark.browser
-
 FOREIGN = """async () => {
     document.body.insertAdjacentHTML("beforeend", '<img src="/nada.png" onerror="window.ran = 1">');
     await document.querySelector('img[src="/nada.png"]').decode().catch(() => {});

@@ -3,7 +3,6 @@
 import re
 import threading
 
-import pytest
 from playwright.sync_api import Page, Route, expect
 
 from testing import scenarios
@@ -13,8 +12,6 @@ from testing.upstream import Upstream
 from tests.support.browser import Watch
 from tests.support.chat_page import Chat
 from tests.support.lines import BreakingLine
-
-pytestmark = pytest.mark.browser
 
 
 def begun(chat: Chat, upstream: Upstream, text: str, rest: str) -> threading.Event:

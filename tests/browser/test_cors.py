@@ -20,7 +20,7 @@ from tests.support.browser_fixtures import SITE, SITE_PORT
 from tests.support.keys import Client
 from tests.support.lines import BreakingLine
 
-pytestmark = [pytest.mark.browser, pytest.mark.usefixtures("web_site")]
+pytestmark = pytest.mark.usefixtures("web_site")
 
 
 class Quiet(SimpleHTTPRequestHandler):

@@ -1,12 +1,9 @@
 """/docs and /redoc in a real browser, under policies that allow no other host."""
 
-import pytest
 from playwright.sync_api import Page, expect
 
 from testing.service import Service
 from tests.support.browser import Watch
-
-pytestmark = pytest.mark.browser
 
 
 def test_the_documentation_works_under_its_policy(service: Service, page: Page) -> None:

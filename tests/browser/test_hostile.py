@@ -10,7 +10,7 @@ import pytest
 from playwright.sync_api import Browser, Page, StorageState, expect
 
 from testing import scenarios
-from testing.client import Caller, good, service_with
+from testing.client import Caller, good
 from testing.exchange import Exchange
 from testing.upstream import Upstream
 from tests.support.browser import Tabs, Watch
@@ -18,8 +18,7 @@ from tests.support.browser_fixtures import log_in
 from tests.support.chat_page import Chat
 from tests.support.hostile import ALL, HOSTILE, IDS, LONG
 from tests.support.keys import Client
-
-pytestmark = pytest.mark.browser
+from tests.support.services import Services
 
 # Attributes, addresses and elements that do not come from the page's own scripts and templates.
 STRANGE = r"""() => {
@@ -67,9 +66,9 @@ def models() -> list[dict[str, Any]]:
 
 
 @pytest.fixture(scope="module")
-def _written(_upstream: Upstream, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Caller]:
+def _written(services: Services, _upstream: Upstream) -> Iterator[Caller]:
     """A caller with one conversation that has every text as message, reply and model, and one per text as title."""
-    with service_with(tmp_path_factory, _upstream, MODELS_CACHE_SECONDS="0") as service:
+    with services.own(MODELS_CACHE_SECONDS="0") as service:
         caller = Caller(service)
         _upstream.clear()
         _upstream.otherwise = mirror()

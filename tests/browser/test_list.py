@@ -3,14 +3,11 @@
 import json
 from pathlib import Path
 
-import pytest
 from playwright.sync_api import expect
 
 from testing.client import new_id, problem
 from testing.upstream import Upstream
 from tests.support.chat_page import Chat
-
-pytestmark = pytest.mark.browser
 
 
 def three_conversations(chat: Chat) -> list[str]:

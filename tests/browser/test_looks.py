@@ -12,8 +12,6 @@ from testing.upstream import Upstream
 from tests.support.browser import PHONE, Tabs, barriers
 from tests.support.chat_page import Chat
 
-pytestmark = pytest.mark.browser
-
 RICH = f"""Veja **a tabela** e [o site](https://banco.example):
 
 | tarifa | valor | prazo | observação sem fim que não acaba nunca mais |

@@ -13,8 +13,6 @@ from tests.support.browser import Watch
 from tests.support.chat_page import Chat
 from tests.support.keys import Client, made_up_key
 
-pytestmark = pytest.mark.browser
-
 KEPT = "JSON.stringify([{...sessionStorage}, {...localStorage}])"
 
 

@@ -8,9 +8,10 @@ from typing import Any
 import pytest
 
 from testing import scenarios
-from testing.client import Caller, good, new_id, problem, service_with, wait_until
+from testing.client import Caller, good, new_id, problem, wait_until
 from testing.service import Service
 from testing.upstream import Upstream
+from tests.support.services import Services
 
 
 @pytest.fixture
@@ -144,8 +145,8 @@ def test_the_bank_s_assistant_takes_it_too(caller: Caller, upstream: Upstream) -
 
 
 @pytest.fixture(scope="module")
-def short(_upstream: Upstream, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
-    with service_with(tmp_path_factory, _upstream, HISTORY_MAX_MESSAGES="4") as service:
+def short(services: Services) -> Iterator[Service]:
+    with services.own(HISTORY_MAX_MESSAGES="4") as service:
         yield service
 
 

@@ -9,8 +9,6 @@ from chat.providers import ProviderError
 from chat.providers.circuit import COOL_DOWN, THRESHOLD, Circuit, Ticket
 from tests.support.clock import Clock
 
-pytestmark = pytest.mark.no_database
-
 DOWN = ProviderError("provider_unreachable")
 REFUSED = ProviderError("provider_auth_failed")
 UNKNOWN = ProviderError("unsupported_model")

@@ -1,12 +1,11 @@
 """The deadline of a turn: however the provider delays it, the turn ends, and says why."""
 
 import asyncio
-from collections.abc import Iterator
 
 import pytest
 
 from testing import scenarios
-from testing.client import Caller, new_id, problem, service_with
+from testing.client import Caller, new_id, problem
 from testing.exchange import Exchange
 from testing.service import Service
 from testing.upstream import Upstream
@@ -14,16 +13,10 @@ from testing.upstream import Upstream
 AN_HOUR = "3600"  # seconds; so nothing but the deadline can end a turn here
 
 
-@pytest.fixture(scope="module")
-def hasty_service(_upstream: Upstream, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
-    hasty = service_with(tmp_path_factory, _upstream, TURN_DEADLINE_SECONDS="2", UPSTREAM_READ_SECONDS=AN_HOUR)
-    with hasty as service:
-        yield service
-
-
 @pytest.fixture
-def caller(hasty_service: Service, upstream: Upstream) -> Caller:
-    return Caller(hasty_service)
+def caller(tuned_service: Service) -> Caller:
+    """Of a service where nothing but the deadline of two seconds can end a turn."""
+    return Caller(tuned_service)
 
 
 async def headers_without_end(exchange: Exchange) -> None:

@@ -9,8 +9,6 @@ from chat.providers import ChatMessage, Options, make_provider
 from chat.providers.demo_answers import DEMONSTRATION, TOPICS
 from tests.support.replies import Answer, ask, collect, list_models
 
-pytestmark = pytest.mark.no_database
-
 
 def talk(*questions: str) -> list[Answer]:
     """A whole conversation with the demo; each question comes with the history before it."""

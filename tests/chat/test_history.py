@@ -5,9 +5,10 @@ from collections.abc import Iterator
 import pytest
 
 from testing import scenarios
-from testing.client import Caller, good, new_id, service_with
+from testing.client import Caller, good, new_id
 from testing.service import Service
 from testing.upstream import Upstream
+from tests.support.services import Services
 
 SMALL = {"model": "scripted/small"}  # 8,192 tokens of context in the provider's list
 LONG = "palavra " * 600  # about 1,600 tokens, counted on the safe side
@@ -109,9 +110,9 @@ def test_failed_turns_are_left_out_wherever_they_stand(caller: Caller, upstream:
 
 
 @pytest.fixture(scope="module")
-def narrow(_upstream: Upstream, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+def narrow(services: Services) -> Iterator[Service]:
     settings = {"HISTORY_MAX_MESSAGES": "5", "DEFAULT_CONTEXT_LENGTH": "1300", "MAX_TOKENS_DEFAULT": "100"}
-    with service_with(tmp_path_factory, _upstream, **settings) as service:
+    with services.own(**settings) as service:
         yield service
 
 

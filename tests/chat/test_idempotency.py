@@ -10,10 +10,11 @@ import httpx
 import pytest
 
 from testing import scenarios
-from testing.client import Caller, events, good, new_id, problem, service_with, wait_until
+from testing.client import Caller, events, good, new_id, problem, wait_until
 from testing.service import Service
 from testing.upstream import Upstream
 from tests.conftest import MakeService
+from tests.support.services import Services
 
 BOTH = pytest.mark.parametrize("path", ["/chat", "/api/message"])
 
@@ -24,8 +25,8 @@ def caller(service: Service) -> Caller:
 
 
 @pytest.fixture(scope="module")
-def two_workers(_upstream: Upstream, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
-    with service_with(tmp_path_factory, _upstream, 2, SESSION_BUSY_WAIT_SECONDS="20") as service:
+def two_workers(services: Services) -> Iterator[Service]:
+    with services.own(2, SESSION_BUSY_WAIT_SECONDS="20") as service:
         yield service
 
 

@@ -14,12 +14,16 @@ from chat.page_texts import TEXTS
 from testing.environment import ROOT
 from testing.service import Service
 
-pytestmark = pytest.mark.no_database
-
 SCRIPTS = ROOT / "static" / "chat"
 VENDOR = ROOT / "static" / "vendor"
 TEMPLATE = ROOT / "templates" / "chat" / "page.html"
 MAX_BYTES = 120_000  # of all that the page loads, gzipped
+
+
+@pytest.fixture
+def service(front: Service) -> Service:
+    """No database changes what these tests show."""
+    return front
 
 
 def get(service: Service, path: str = "/", method: str = "GET", **headers: str) -> requests.Response:

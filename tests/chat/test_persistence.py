@@ -2,6 +2,7 @@
 
 import os
 import resource
+import secrets
 import signal
 import sqlite3
 import threading
@@ -18,10 +19,12 @@ import pytest
 from django.db import connection, transaction
 
 from testing import scenarios
-from testing.client import Caller, good, new_id, problem, service_with, wait_until
-from testing.service import Service
+from testing.client import Caller, good, new_id, problem, wait_until
+from testing.environment import free_port
+from testing.service import Service, manage
 from testing.upstream import Upstream
 from tests.conftest import MakeService
+from tests.support.services import Services
 
 PENDING = "SELECT count(*) FROM sessions_api_message WHERE status = 'pending'"
 SQLITE_ONLY = pytest.mark.skipif(connection.vendor != "sqlite", reason="SQLite's own")
@@ -188,9 +191,9 @@ def end_connections(service: Service) -> None:
 
 
 @pytest.fixture(scope="module")
-def own_service(_upstream: Upstream, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+def own_service(services: Services) -> Iterator[Service]:
     """A service whose database these tests take away and bring back."""
-    with service_with(tmp_path_factory, _upstream) as service:
+    with services.own() as service:
         yield service
 
 
@@ -306,14 +309,10 @@ def count_connections(service: Service) -> int:
     return int(row[0])
 
 
-def test_a_start_without_a_database_says_so(tmp_path: Path) -> None:
-    service = Service(tmp_path)
-    missing = (
-        "sqlite:////proc/nowhere/bancobot.sqlite3" if connection.vendor == "sqlite" else f"{service.database_url}_2"
-    )
-    service.settings["DATABASE_URL"] = missing
-    result = service.manage("serve", "--port", str(service.port))
-    service.close()
+def test_a_start_without_a_database_says_so(database_url: str, tmp_path: Path) -> None:
+    missing = "sqlite:////proc/nowhere/bancobot.sqlite3" if connection.vendor == "sqlite" else f"{database_url}_2"
+    settings = {"DATABASE_URL": missing, "DATA_DIR": str(tmp_path), "SECRET_KEY": secrets.token_urlsafe(50)}
+    result = manage(settings, "serve", "--port", str(free_port()))
     assert result.returncode != 0
     assert "database" in result.stderr.lower()
     assert "Traceback" not in result.stderr

@@ -16,8 +16,6 @@ from testing.exchange import Exchange, event
 from testing.upstream import Upstream
 from tests.support.replies import ask, collect, list_models, provider_for
 
-pytestmark = pytest.mark.no_database
-
 
 def counted(counts: Any) -> scenarios.Scenario:
     return scenarios.ok("um texto qualquer", usage=counts)

@@ -12,10 +12,11 @@ import httpx
 import pytest
 
 from testing import scenarios
-from testing.client import Caller, Event, events, good, new_id, problem, service_with, wait_until
+from testing.client import Caller, Event, events, good, new_id, problem, wait_until
 from testing.service import Service
 from testing.upstream import Upstream
 from tests.conftest import MakeService
+from tests.support.services import Services
 
 TEXT = "Ação 🙂 e reação"
 
@@ -26,14 +27,10 @@ def caller(service: Service) -> Caller:
 
 
 @pytest.fixture(scope="module")
-def two_services(_upstream: Upstream, tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[Service]]:
+def two_services(services: Services) -> Iterator[list[Service]]:
     """Two services on one database: a request to the second never reaches the process that runs the turn."""
-    with service_with(tmp_path_factory, _upstream) as first:
-        second = Service(tmp_path_factory.mktemp("second"), settings=first.settings)
-        try:
-            yield [first, second.start()]
-        finally:
-            second.kill()
+    with services.pair() as both:
+        yield both
 
 
 @contextmanager

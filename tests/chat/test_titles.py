@@ -11,10 +11,11 @@ from chat.engine.titles import cleaned
 from sessions_api.models import Message, Session
 from sessions_api.store.titles import MAX_TITLE_CHARS, title_of
 from testing import scenarios
-from testing.client import Caller, good, new_id, service_with, wait_until
+from testing.client import Caller, good, new_id, wait_until
 from testing.service import Service
 from testing.upstream import Upstream
 from tests.support.keys import Client
+from tests.support.services import Services
 
 LONG = "Gostaria de saber como faço para aumentar o limite do meu cartão de crédito sem pagar anuidade"
 
@@ -69,8 +70,8 @@ def test_a_title_of_somebody_s_own_stays(service: Service) -> None:
 
 
 @pytest.fixture(scope="module")
-def entitling(_upstream: Upstream, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
-    with service_with(tmp_path_factory, _upstream, AUTO_TITLE="true", AUTO_TITLE_MODEL="test/small") as service:
+def entitling(services: Services) -> Iterator[Service]:
+    with services.own(AUTO_TITLE="true", AUTO_TITLE_MODEL="test/small") as service:
         yield service
 
 

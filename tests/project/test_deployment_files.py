@@ -18,10 +18,14 @@ from bancobot_project import settings as project_settings
 from testing.environment import ROOT, clean_environment, free_port
 from testing.service import Service
 
-pytestmark = pytest.mark.no_database
-
 LOCK_FILES = ["requirements.txt", "requirements-dev.txt"]
 COMPOSE_ONLY = {"POSTGRES_PASSWORD"}  # the database's container reads it, the service does not
+
+
+@pytest.fixture
+def service(front: Service) -> Service:
+    """No database changes what these tests show."""
+    return front
 
 
 def dockerfile() -> list[tuple[str, str]]:

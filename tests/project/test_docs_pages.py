@@ -10,9 +10,13 @@ import yaml
 
 from testing.service import Service
 
-pytestmark = pytest.mark.no_database
-
 FIREFOX = "text/html,application/xhtml+xml,application/xml;q=0.9,image/avif,*/*;q=0.8"
+
+
+@pytest.fixture
+def service(front: Service) -> Service:
+    """No database changes what these tests show."""
+    return front
 
 
 def get(service: Service, path: str, **headers: str) -> requests.Response:

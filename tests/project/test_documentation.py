@@ -17,11 +17,9 @@ from bancobot_project import settings as project_settings
 from sessions_api.exports.events import COLUMNS as EVENT_COLUMNS
 from testing.client import Caller
 from testing.environment import ROOT, clean_environment
-from tests.conftest import MakeService
 from tests.support.endpoints import ENDPOINTS, addresses
+from tests.support.services import Services
 from web.errors import CODES
-
-pytestmark = pytest.mark.no_database
 
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
 OUR_FOLDERS = ("web", "access", "sessions_api", "chat", "bancobot_project", "testing", "tests", "trials")
@@ -228,7 +226,7 @@ def first_call() -> tuple[str, dict[str, Any], dict[str, Any]]:
     return urlsplit(words[1]).path, json.loads(words[words.index("-d") + 1]), json.loads(reply)
 
 
-def test_the_readmes_first_call_gets_the_reply_that_it_shows(make_service: MakeService) -> None:
+def test_the_readmes_first_call_gets_the_reply_that_it_shows(fronts: Services) -> None:
     path, body, shown = first_call()
-    answer = Caller(make_service(LLM_PROVIDER="demo"), key="").post(path, **body).json()
+    answer = Caller(fronts.shared(LLM_PROVIDER="demo"), key="").post(path, **body).json()
     assert answer | {"turn_id": ""} == shown | {"turn_id": ""}

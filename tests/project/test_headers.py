@@ -12,8 +12,6 @@ from testing.service import Service
 from testing.upstream import Upstream
 from tests.project.test_wall import HOST, on_the_wire
 
-pytestmark = pytest.mark.no_database
-
 FIXED = {
     "x-content-type-options": "nosniff",
     "x-frame-options": "DENY",
@@ -60,6 +58,12 @@ PAGES = {
     "a style sheet": ("GET", "/static/admin/css/base.css", 200),
     "a script": ("GET", "/static/admin/js/core.js", 200),
 }
+
+
+@pytest.fixture
+def service(front: Service) -> Service:
+    """No database changes what these tests show."""
+    return front
 
 
 def protected(headers: httpx.Headers) -> None:

@@ -16,8 +16,6 @@ import pytest
 
 from testing.environment import ROOT
 
-pytestmark = pytest.mark.no_database
-
 LAYERS = ("web", "access", "sessions_api", "chat", "bancobot_project")  # the left never imports the right
 BESIDE = ("testing", "trials", "tests")
 PACKAGES = (*LAYERS, *BESIDE)

@@ -17,7 +17,7 @@ import psycopg
 import pytest
 
 from testing import postgres
-from testing.service import manage, new_database
+from testing.service import manage
 
 DUMPS = Path(__file__).parent / "old_database"
 MOVES = {("access", "0004_login_attempts"), ("bancobot_project", "0002_password_tries_move")}
@@ -48,8 +48,8 @@ def _quoted(names: Sequence[str]) -> str:
 
 
 class OldDatabase:
-    def __init__(self, directory: Path) -> None:
-        self.url = new_database(directory)
+    def __init__(self, directory: Path, url: str) -> None:
+        self.url = url
         self.on_postgresql = self.url.startswith("postgres")
         self.settings = {
             "DATABASE_URL": self.url,
@@ -96,8 +96,8 @@ class OldDatabase:
 
 
 @pytest.fixture
-def old(tmp_path: Path) -> Iterator[OldDatabase]:
-    database = OldDatabase(tmp_path)
+def old(tmp_path: Path, database_url: str) -> Iterator[OldDatabase]:
+    database = OldDatabase(tmp_path, database_url)
     yield database
     if database.on_postgresql:
         postgres.drop_database(database.url)

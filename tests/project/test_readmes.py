@@ -46,20 +46,17 @@ def names(text: str) -> set[str]:
     return set(re.findall(r"`([^`\n]+)`", re.sub(A_BLOCK, "", text)))
 
 
-@pytest.mark.no_database
 @pytest.mark.parametrize("what", [sections, blocks, links, names], ids=lambda what: what.__name__)
 def test_both_readmes_have_the_same(what: Any) -> None:
     assert what(PORTUGUESE) == what(ENGLISH)
     assert len(what(ENGLISH)) > 5
 
 
-@pytest.mark.no_database
 def test_each_readme_leads_to_the_other_at_its_top() -> None:
     for text, other in zip((ENGLISH, PORTUGUESE), reversed(READMES), strict=True):
         assert f"]({other})" in "".join(text.splitlines(keepends=True)[:4])
 
 
-@pytest.mark.no_database
 def test_the_pictures_are_there_and_described_in_both_languages() -> None:
     english, portuguese = pictures(ENGLISH), pictures(PORTUGUESE)
     assert len(english) == ENGLISH.count("<img") == 4
@@ -68,7 +65,6 @@ def test_the_pictures_are_there_and_described_in_both_languages() -> None:
     assert [path for path in english if not (ROOT / path).is_file()] == []
 
 
-@pytest.mark.no_database
 def test_the_index_leads_to_every_page() -> None:
     index = (ROOT / "docs" / "README.md").read_text()
     pages = {path.name for path in (ROOT / "docs").glob("*.md")} - {"README.md"}
@@ -85,7 +81,6 @@ def test_every_table_of_ours_is_described() -> None:
     assert here - hidden <= described
 
 
-@pytest.mark.no_database
 def test_every_file_that_the_developers_page_names_exists() -> None:
     named = {name for name in names(DEVELOPERS) if re.fullmatch(r"[\w./]+(/|\.(py|html|po|in))", name)}
     assert len(named) > 30
@@ -93,14 +88,12 @@ def test_every_file_that_the_developers_page_names_exists() -> None:
     assert [name for name in named if not (ROOT / name).exists() and not list(ROOT.glob(f"chat/**/{name}"))] == []
 
 
-@pytest.mark.no_database
 def test_the_developers_page_names_every_stage() -> None:
     said = re.search(r"The stages of `make test` are (.*?)\.", DEVELOPERS, re.DOTALL)
     assert said
     assert re.split(r",\s+|\s+and\s+", said[1]) == list(STAGES)
 
 
-@pytest.mark.no_database
 async def test_the_provider_that_the_developers_page_shows_answers(tmp_path: Path) -> None:
     file = tmp_path / "parrot.py"
     file.write_text(next(body for kind, body in re.findall(A_BLOCK, DEVELOPERS) if kind == "python"))

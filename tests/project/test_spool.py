@@ -16,8 +16,6 @@ from bancobot_project.server.spool import IN_MEMORY, Spool
 from testing.client import problem
 from web.responses import Download
 
-pytestmark = pytest.mark.no_database
-
 PIECES = 4  # of IN_MEMORY bytes each: the first stays in memory
 
 

@@ -17,13 +17,17 @@ from testing import scenarios
 from testing.client import Caller, good, problem
 from testing.service import Service
 from testing.upstream import Upstream
-from tests.conftest import MakeService
+from tests.support.services import Services
 from web.errors import ApiError
 from web.parsers import MAX_DEPTH, MAX_NUMBER_CHARS, MAX_VALUES, parse_json
 
-pytestmark = pytest.mark.no_database
-
 MIB = 1024 * 1024
+
+
+@pytest.fixture
+def service(front: Service) -> Service:
+    """No database changes what these tests show."""
+    return front
 
 
 def filled(value: str, opening: str = "[", closing: str = "]") -> bytes:
@@ -283,8 +287,8 @@ def test_a_redirect_of_the_provider_is_not_followed(
     assert [request.path for request in upstream.requests] == ["/v1/chat/completions"]
 
 
-def test_a_redirect_of_the_list_of_models_is_not_followed(make_service: MakeService, upstream: Upstream) -> None:
-    service = make_service(MODELS_CACHE_SECONDS="0")
+def test_a_redirect_of_the_list_of_models_is_not_followed(fronts: Services, upstream: Upstream) -> None:
+    service = fronts.shared(MODELS_CACHE_SECONDS="0")
     upstream.models = scenarios.status(302, "", headers={"Location": f"{upstream.url}/elsewhere"})
     problem(Caller(service).get("/models"), 502, "provider_error")
     assert {request.path for request in upstream.model_requests} == {"/v1/models"}

@@ -160,7 +160,6 @@ def test_charts_are_told_to_screen_readers_too() -> None:
         assert len(str(said[chart.get("aria-describedby")]).split(";")) == 24
 
 
-@pytest.mark.no_database
 def test_bars_stand_upon_each_other_and_fill_the_chart_at_most() -> None:
     series = [Series("completed", "ok", [3, 0, 5]), Series("failed", "bad", [1, 2, 0])]
     chart = charts.bars("Turns", ["a", "b", "c"], series, str)
@@ -173,7 +172,6 @@ def test_bars_stand_upon_each_other_and_fill_the_chart_at_most() -> None:
     assert re.findall(r" ([\d.]+)h", chart.marks[1].path)[0] == f"{charts.FLOOR - full * 4 / 5:.2f}"
 
 
-@pytest.mark.no_database
 def test_a_line_is_interrupted_where_nothing_is_known() -> None:
     chart = charts.lines("Time", ["a", "b", "c", "d"], [Series("half", "p50", [1, None, 3, 4])], str)
     line, dots = chart.marks
@@ -181,7 +179,6 @@ def test_a_line_is_interrupted_where_nothing_is_known() -> None:
     assert [step.text for step in chart.steps] == ["a: p50 1", "b: –", "c: p50 3", "d: p50 4"]
 
 
-@pytest.mark.no_database
 @pytest.mark.parametrize(("most", "top"), [(0, 1), (1, 1), (3, 4), (4.1, 5), (7, 10), (0.03, 0.04), (1234, 2000)])
 def test_an_axis_ends_at_a_round_number(most: float, top: float) -> None:
     assert charts.nice_top(most) == pytest.approx(top)

@@ -10,9 +10,10 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 
 from testing import scenarios
-from testing.client import Caller, good, new_id, problem, service_with
+from testing.client import Caller, good, new_id, problem
 from testing.service import Service
 from testing.upstream import Upstream
+from tests.support.services import Services
 
 
 @pytest.fixture
@@ -319,8 +320,8 @@ def test_erase_false_closes(caller: Caller, service: Service) -> None:
 
 
 @pytest.fixture(scope="module")
-def forgetful(_upstream: Upstream, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
-    with service_with(tmp_path_factory, _upstream, SESSION_CLOSED_RETENTION_HOURS="0") as service:
+def forgetful(services: Services) -> Iterator[Service]:
+    with services.own(SESSION_CLOSED_RETENTION_HOURS="0") as service:
         yield service
 
 

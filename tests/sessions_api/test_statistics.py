@@ -286,7 +286,6 @@ def test_where_nothing_has_ended_nothing_is_written() -> None:
     assert list(CountedUntil.objects.order_by("kind").values_list("kind", "moment")) == before
 
 
-@pytest.mark.no_database
 @given(st.lists(st.integers(min_value=1, max_value=10**7), min_size=1, max_size=200), st.floats(0.01, 1))
 def test_a_percentile_is_at_most_two_and_a_half_percent_off(durations: list[int], share: float) -> None:
     histogram: dict[int, int] = {}
@@ -298,7 +297,6 @@ def test_a_percentile_is_at_most_two_and_a_half_percent_off(durations: list[int]
     assert abs(found - exact) <= 0.025 * exact
 
 
-@pytest.mark.no_database
 def test_nothing_has_no_percentile() -> None:
     assert percentile({}, 0.95) is None
     assert percentile({bucket_of(0): 3}, 0.5) == 0.0

@@ -7,12 +7,13 @@ import pytest
 from django.contrib.auth.hashers import make_password
 from playwright.sync_api import Browser, Page, StorageState, expect
 
-from testing.client import Caller, service_with
+from testing.client import Caller
 from testing.environment import free_port
 from testing.service import Service
 from testing.upstream import Upstream
 from tests.support.browser import MISSING, PROGRAM, Tabs, Watch, chromium
 from tests.support.chat_page import Chat
+from tests.support.services import Services
 
 OpenAdmin = Callable[..., Page]
 SITE_PORT = free_port()
@@ -54,16 +55,10 @@ def chat(service: Service, page: Page) -> Chat:
     return Chat(page, Caller(service))
 
 
-@pytest.fixture(scope="session")
-def _keyed(_upstream: Upstream, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
-    with service_with(tmp_path_factory, _upstream, ACCESS_MODE="keys", CORS_ALLOWED_ORIGINS=SITE) as service:
-        yield service
-
-
 @pytest.fixture
-def keyed(_keyed: Service, upstream: Upstream) -> Service:
+def keyed(services: Services, upstream: Upstream) -> Service:
     """A second service for all tests, which asks for keys."""
-    return _keyed
+    return services.shared(ACCESS_MODE="keys", CORS_ALLOWED_ORIGINS=SITE)
 
 
 def log_in(service: Service, browser: Browser) -> StorageState:
@@ -84,11 +79,9 @@ def log_in(service: Service, browser: Browser) -> StorageState:
 
 
 @pytest.fixture(scope="session")
-def _logged_in(_service: Service, _chromium: Browser) -> StorageState:
+def _logged_in(services: Services, _chromium: Browser) -> StorageState:
     """Once for all tests of the process: hashing a password takes a while."""
-    if not _service.running:
-        _service.start()
-    return log_in(_service, _chromium)
+    return log_in(services.shared(), _chromium)
 
 
 @pytest.fixture

@@ -6,18 +6,15 @@ import hashlib
 import json
 import secrets
 import string
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import aiohttp
-import pytest
 
-from testing.client import Caller, service_with
+from testing.client import Caller
 from testing.service import Service
-from testing.upstream import Upstream
 
 CLIENTS, KEYS = "access_client", "access_key"
 ALL_SCOPES = ("chat", "sessions:read", "sessions:write", "sessions:erase", "admin:read")
@@ -160,17 +157,6 @@ def credentials_of(client: Client, key: Key) -> dict[str, Credential]:
 
 def header(value: str) -> dict[str, Any]:
     return {"headers": {"Authorization": value}}
-
-
-@contextmanager
-def two_workers(directories: pytest.TempPathFactory, upstream: Upstream, **settings: str) -> Iterator[list[Service]]:
-    """Two processes on one database, each with its own address, so that a test can choose one."""
-    with service_with(directories, upstream, **settings) as first:
-        second = Service(directories.mktemp("second"), settings=first.settings)
-        try:
-            yield [first, second.start()]
-        finally:
-            second.kill()
 
 
 def burst(

@@ -4,10 +4,8 @@ import pytest
 
 from testing import scenarios
 from testing.upstream import Upstream
-from tests.conftest import MakeService
+from tests.support.services import Services
 from trials.fuzz.run import PASSES, complaints, try_service
-
-pytestmark = pytest.mark.no_database
 
 EVERY_PHASE = "examples,coverage,fuzzing,stateful"
 
@@ -16,19 +14,21 @@ EVERY_PHASE = "examples,coverage,fuzzing,stateful"
     ("name", "phases", "examples", "cases"), [("keys", EVERY_PHASE, 1, 250), ("open", "fuzzing", 6, 60)]
 )
 def test_every_answer_is_one_that_the_document_describes(
-    make_service: MakeService, name: str, phases: str, examples: int, cases: int
+    fronts: Services, name: str, phases: str, examples: int, cases: int
 ) -> None:
     how = PASSES[name]
-    found = try_service(make_service(**how.settings), how, seed=1, examples=examples, options=("--phases", phases))
+    with fronts.own(**how.settings) as service:
+        found = try_service(service, how, seed=1, examples=examples, options=("--phases", phases))
     assert found.problems == ""
     assert found.cases >= cases
 
 
-def test_a_server_error_is_found(make_service: MakeService, upstream: Upstream) -> None:
+def test_a_server_error_is_found(fronts: Services, upstream: Upstream) -> None:
     how = PASSES["open"]
     upstream.otherwise = scenarios.status(500)
     options = ("--phases", "examples", "--include-operation-id", "createMessage")
-    found = try_service(make_service(**how.settings), how, seed=1, examples=1, options=options)
+    with fronts.own(**how.settings) as service:
+        found = try_service(service, how, seed=1, examples=1, options=options)
     assert "Server error" in found.problems
     assert "provider_error" in found.problems
 

@@ -17,8 +17,6 @@ from trials.torture.ledger import Asked, Ledger, Row, check, check_database, che
 from trials.torture.report import Result
 from trials.torture.talk import answering, reply_to, talking
 
-pytestmark = pytest.mark.no_database
-
 Case = tuple[Ledger, list[Row], list[Request]]
 
 

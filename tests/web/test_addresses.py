@@ -6,11 +6,9 @@ import pytest
 from django.core.exceptions import ImproperlyConfigured
 
 from testing.client import Caller
-from tests.conftest import MakeService
 from tests.project.test_server import settings_error
+from tests.support.services import Services
 from web.addresses import Proxies, networks
-
-pytestmark = pytest.mark.no_database
 
 PROXIES = ["10.0.0.1", "10.1.0.0/16", "2001:db8:1::/48"]
 COUNTED = "SELECT counted FROM access_requestwindow"
@@ -102,8 +100,8 @@ def test_a_bad_proxy_stops_the_start(tmp_path: Any) -> None:
     assert "TRUSTED_PROXIES" in settings_error({"DATA_DIR": str(tmp_path), "TRUSTED_PROXIES": "127.0.0.1,nginx"})
 
 
-def test_x_forwarded_for_cannot_dodge_the_limit_of_an_address(make_service: MakeService) -> None:
-    service = make_service(ADDRESS_REQUESTS_PER_MINUTE="3")
+def test_x_forwarded_for_cannot_dodge_the_limit_of_an_address(fronts: Services) -> None:
+    service = fronts.shared(ADDRESS_REQUESTS_PER_MINUTE="3")
     statuses = [
         Caller(service, X_Forwarded_For=f"203.0.113.{n}", Forwarded=f"for=203.0.113.{n}").get("/sessions").status_code
         for n in range(6)
@@ -112,8 +110,8 @@ def test_x_forwarded_for_cannot_dodge_the_limit_of_an_address(make_service: Make
     assert service.sql(COUNTED) == [("address:127.0.0.1",)]
 
 
-def test_behind_a_trusted_proxy_everybody_has_an_address_of_their_own(make_service: MakeService) -> None:
-    service = make_service(ADDRESS_REQUESTS_PER_MINUTE="2", TRUSTED_PROXIES="127.0.0.1,10.0.0.0/8", HTTPS="true")
+def test_behind_a_trusted_proxy_everybody_has_an_address_of_their_own(fronts: Services) -> None:
+    service = fronts.shared(ADDRESS_REQUESTS_PER_MINUTE="2", TRUSTED_PROXIES="127.0.0.1,10.0.0.0/8", HTTPS="true")
     first, second = (Caller(service, X_Forwarded_For=f"1.1.1.1, 192.0.2.{n}, 10.9.9.9") for n in (1, 2))
     assert [first.get("/sessions").status_code for _ in range(3)] == [200, 200, 429]
     assert second.get("/sessions").status_code == 200

@@ -9,40 +9,55 @@ from typing import Any
 
 import pytest
 
+from bancobot_project.server.application import Application
 from testing.client import Caller, good, new_id, problem
+from testing.inside import Inside
 from testing.service import Service
 from testing.upstream import Upstream
+from tests.support.services import Services
 
-STORED = "SELECT (SELECT count(*) FROM sessions_api_session), (SELECT count(*) FROM sessions_api_message)"
 BOTH = pytest.mark.parametrize("path", ["/chat", "/api/message"])
 DEEP = 100_000
 
 
+@pytest.fixture(scope="module")
+def application() -> Application:
+    return Application()
+
+
 @pytest.fixture
-def caller(service: Service, upstream: Upstream) -> Iterator[Caller]:
-    """A caller whose requests may leave nothing, neither here nor upstream."""
-    before = service.sql(STORED)
-    yield Caller(service)
-    assert upstream.count == 0, "something was sent upstream"
-    assert service.sql(STORED) == before, "something was stored"
+def caller(application: Application) -> Inside:
+    """A caller of the application in this process, which has no database: whoever asks for it gets 500.
+
+    A turn is stored before the provider is asked, so nothing reaches the provider either.
+    """
+    return Inside(application)
 
 
 @pytest.fixture(scope="module")
-def _session(_service: Service) -> tuple[Caller, str]:
-    if not _service.running:
-        _service.start()
-    caller, session_id = Caller(_service), new_id()
+def _stranger(fronts: Services) -> Iterator[Caller]:
+    stranger = Caller(fronts.shared())
+    yield stranger
+    assert good(stranger.get("/sessions"))["data"] == [], "something was stored"
+
+
+@pytest.fixture
+def outsider(_stranger: Caller, front: Service, upstream: Upstream) -> Iterator[Caller]:
+    """A caller of the real server, whose requests may leave nothing, neither here nor upstream."""
+    yield _stranger
+    assert upstream.count == 0, "something was sent upstream"
+
+
+@pytest.fixture(scope="module")
+def session(services: Services) -> tuple[Caller, str]:
+    caller, session_id = Caller(services.shared()), new_id()
     caller.chat("Oi", session_id=session_id)
     return caller, session_id
 
 
-@pytest.fixture
-def session(_session: tuple[Caller, str], service: Service) -> Iterator[tuple[Caller, str]]:
-    """A session that these tests must not change."""
-    query = "SELECT * FROM sessions_api_session WHERE session_id = %s"
-    before = service.sql(query, _session[1])
-    yield _session
-    assert service.sql(query, _session[1]) == before
+def test_what_opens_the_database_is_seen(caller: Inside) -> None:
+    problem(caller.get("/sessions"), 500, "internal_error")
+    problem(caller.post("/chat", message="Oi"), 500, "internal_error")
 
 
 def raw(value: str) -> bytes:
@@ -60,12 +75,12 @@ BAD_MESSAGES = [
 
 @BOTH
 @pytest.mark.parametrize("message", BAD_MESSAGES, ids=[f"{n}-{ascii(m)[:12]}" for n, m in enumerate(BAD_MESSAGES)])
-def test_a_message_that_is_none_is_refused(caller: Caller, path: str, message: Any) -> None:
+def test_a_message_that_is_none_is_refused(caller: Inside, path: str, message: Any) -> None:
     problem(caller.post_raw(path, json.dumps({"message": message}).encode()), 400, "invalid_request")
 
 
 @BOTH
-def test_a_missing_message_is_named(caller: Caller, path: str) -> None:
+def test_a_missing_message_is_named(caller: Inside, path: str) -> None:
     assert "message" in problem(caller.post(path), 400, "invalid_request")["errors"]
 
 
@@ -101,14 +116,14 @@ CASES = [
 @pytest.mark.parametrize(
     "path, name, value", CASES, ids=[f"{n}-{case[1]}-{ascii(case[2])[:10]}" for n, case in enumerate(CASES)]
 )
-def test_a_wrong_value_is_refused(caller: Caller, path: str, name: str, value: Any) -> None:
+def test_a_wrong_value_is_refused(caller: Inside, path: str, name: str, value: Any) -> None:
     body = json.dumps({"message": "Oi", name: value}).encode()
     problem(caller.post_raw(path, body), 400, "invalid_request")
 
 
 @pytest.mark.parametrize("number", ["NaN", "Infinity", "-Infinity", "1e999", "-1e999", "1e400", "1" + "0" * 5000])
 @pytest.mark.parametrize("body", ['"temperature": {}', '"max_tokens": {}', '"timing_metadata": {{"a": {}}}'])
-def test_numbers_that_are_none_are_refused(caller: Caller, number: str, body: str) -> None:
+def test_numbers_that_are_none_are_refused(caller: Inside, number: str, body: str) -> None:
     path = "/api/message" if "timing" in body else "/chat"
     problem(caller.post_raw(path, raw(body.format(number))), 400, "invalid_request")
 
@@ -148,7 +163,7 @@ BAD_BODIES = {
 
 @BOTH
 @pytest.mark.parametrize("body", BAD_BODIES.values(), ids=BAD_BODIES.keys())
-def test_a_body_that_is_no_good_json_is_refused(caller: Caller, path: str, body: bytes) -> None:
+def test_a_body_that_is_no_good_json_is_refused(caller: Inside, path: str, body: bytes) -> None:
     problem(caller.post_raw(path, body), 400, "invalid_request")
 
 
@@ -163,19 +178,19 @@ def test_an_escaped_backslash_before_u0000_is_a_text(service: Service, upstream:
     "content_type",
     ["text/plain", "application/x-www-form-urlencoded", "multipart/form-data; boundary=x", "text/html", "x"],
 )
-def test_another_content_type_is_refused(caller: Caller, path: str, content_type: str) -> None:
+def test_another_content_type_is_refused(caller: Inside, path: str, content_type: str) -> None:
     problem(caller.post_raw(path, b'{"message": "Oi"}', Content_Type=content_type), 415, "unsupported_media_type")
 
 
 @pytest.mark.parametrize("charset", ["zlib", "utf-7", "latin-1", "base64", "rot13", "nada", "idna"])
-def test_a_charset_is_not_believed(caller: Caller, charset: str) -> None:
+def test_a_charset_is_not_believed(caller: Inside, charset: str) -> None:
     """JSON is UTF-8. Some of Python's codecs would unpack a small body into a large one."""
     body = zlib.compress(b'{"message": "' + b"x" * 5_000_000 + b'"}')
     assert len(body) < 10_000
     problem(caller.post_raw("/chat", body, Content_Type=f"application/json; charset={charset}"), 400, "invalid_request")
 
 
-def test_a_compressed_body_is_not_unpacked(caller: Caller) -> None:
+def test_a_compressed_body_is_not_unpacked(caller: Inside) -> None:
     response = caller.post_raw("/chat", gzip.compress(b'{"message": "Oi"}'), Content_Encoding="gzip")
     problem(response, 415, "unsupported_media_type")
 
@@ -184,13 +199,13 @@ def test_a_compressed_body_is_not_unpacked(caller: Caller) -> None:
 
 
 @BOTH
-def test_a_body_over_the_limit_is_413(caller: Caller, path: str) -> None:
+def test_a_body_over_the_limit_is_413(outsider: Caller, path: str) -> None:
     body = b'{"message": "Oi", "x": "' + b"x" * 1024 * 1024 + b'"}'
-    problem(caller.post_raw(path, body), 413, "request_too_large")
+    problem(outsider.post_raw(path, body), 413, "request_too_large")
 
 
 @pytest.mark.parametrize("method, path", [("POST", "/chat"), ("PATCH", "/sessions/x"), ("DELETE", "/sessions/x")])
-def test_a_chunked_body_over_the_limit_is_413(caller: Caller, method: str, path: str) -> None:
+def test_a_chunked_body_over_the_limit_is_413(outsider: Caller, method: str, path: str) -> None:
     """Without Content-Length the limit is met while reading."""
 
     def pieces() -> Iterator[bytes]:
@@ -199,7 +214,7 @@ def test_a_chunked_body_over_the_limit_is_413(caller: Caller, method: str, path:
             yield b"x" * 65_536
         yield b'"}'
 
-    response = caller.call(method, path, content=pieces(), headers={"Content-Type": "application/json"})
+    response = outsider.call(method, path, content=pieces(), headers={"Content-Type": "application/json"})
     problem(response, 413, "request_too_large")
 
 
@@ -217,7 +232,7 @@ def test_a_chunked_change_is_made(service: Service) -> None:
     assert caller.session(session_id)["title"] == "Em partes"
 
 
-def test_the_rest_of_a_refused_body_is_no_request(service: Service, upstream: Upstream) -> None:
+def test_the_rest_of_a_refused_body_is_no_request(front: Service, upstream: Upstream) -> None:
     """What is left of a body that was refused must not be read as the next request."""
     inner = b'{"message": "escondida"}'
     hidden = (
@@ -227,24 +242,24 @@ def test_the_rest_of_a_refused_body_is_no_request(service: Service, upstream: Up
     head = (
         b"POST /chat HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 2000000\r\n\r\n"
     )
-    with socket.create_connection(("127.0.0.1", service.port), timeout=30) as connection:
+    with socket.create_connection(("127.0.0.1", front.port), timeout=30) as connection:
         connection.sendall(head + (hidden + inner) * 50)
         received = b""
         while b"request_id" not in received:
             received += connection.recv(65_536)
         assert received.startswith(b"HTTP/1.1 413")
         assert received.count(b"HTTP/1.1") == 1
-    good(Caller(service).get("/health"))
+    good(Caller(front).get("/health"))
     assert upstream.count == 0
 
 
-def test_a_client_that_leaves_in_the_middle_of_its_body_changes_nothing(caller: Caller) -> None:
+def test_a_client_that_leaves_in_the_middle_of_its_body_changes_nothing(outsider: Caller) -> None:
     head = "POST /chat HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
-    head += f"Authorization: Bearer {caller.key}\r\n"
-    with socket.create_connection(("127.0.0.1", caller.service.port), timeout=30) as connection:
+    head += f"Authorization: Bearer {outsider.key}\r\n"
+    with socket.create_connection(("127.0.0.1", outsider.service.port), timeout=30) as connection:
         # What has come is good JSON, but there was more to come.
         connection.sendall(f"{head}Content-Length: 30\r\n\r\n".encode() + b'{"message": "Oi"}')
-    good(caller.get("/health"))
+    good(outsider.get("/health"))
 
 
 # Addresses, methods and parameters
@@ -272,9 +287,9 @@ def test_a_client_that_leaves_in_the_middle_of_its_body_changes_nothing(caller: 
     ],
 )  # fmt: skip
 def test_a_wrong_method_or_address_is_told_in_json(
-    caller: Caller, method: str, path: str, status: int, code: str
+    outsider: Caller, method: str, path: str, status: int, code: str
 ) -> None:
-    problem(caller.call(method, path), status, code)
+    problem(outsider.call(method, path), status, code)
 
 
 @pytest.mark.parametrize(
@@ -287,15 +302,15 @@ def test_a_wrong_method_or_address_is_told_in_json(
         "/sessions/a%0D%0AX-Injected:%20sim", "/sessions/'; DROP TABLE x; --",
     ],
 )  # fmt: skip
-def test_a_strange_path_is_a_missing_thing(caller: Caller, path: str) -> None:
+def test_a_strange_path_is_a_missing_thing(outsider: Caller, path: str) -> None:
     method = "DELETE" if path.startswith("/api") else "GET"
-    response = caller.call(method, path)
+    response = outsider.call(method, path)
     problem(response, 404, response.json()["code"])
     assert response.json()["code"] in ("not_found", "session_not_found", "turn_not_found")
     assert "x-injected" not in response.headers
 
 
-@pytest.mark.parametrize("path", ["/sessions", "/api/sessions", "/sessions/{session}/messages"])
+@pytest.mark.parametrize("path", ["/sessions", "/api/sessions", "/sessions/x/messages"])
 @pytest.mark.parametrize(
     "query",
     [
@@ -303,9 +318,8 @@ def test_a_strange_path_is_a_missing_thing(caller: Caller, path: str) -> None:
         "limit=99999999999999999999", "limit=%00", "limit=1%00", "limit= 1", "limit=NaN",
     ],
 )  # fmt: skip
-def test_a_limit_out_of_range_is_refused(session: tuple[Caller, str], path: str, query: str) -> None:
-    caller, session_id = session
-    problem(caller.get(f"{path.format(session=session_id)}?{query}"), 400, "invalid_request")
+def test_a_limit_out_of_range_is_refused(caller: Inside, path: str, query: str) -> None:
+    problem(caller.get(f"{path}?{query}"), 400, "invalid_request")
 
 
 @pytest.mark.parametrize(
@@ -328,8 +342,8 @@ def test_the_largest_limit_is_taken(session: tuple[Caller, str], path: str, most
         "until=9999-12-31T23:59:59-23:59", "q=%00", "q=a%00b", "persona_id=%00", "since=99999-01-01",
     ],
 )  # fmt: skip
-def test_a_parameter_that_makes_no_sense_is_refused(session: tuple[Caller, str], query: str) -> None:
-    problem(session[0].get(f"/sessions?{query}"), 400, "invalid_request")
+def test_a_parameter_that_makes_no_sense_is_refused(caller: Inside, query: str) -> None:
+    problem(caller.get(f"/sessions?{query}"), 400, "invalid_request")
 
 
 @pytest.mark.parametrize(
@@ -353,9 +367,8 @@ def test_a_strange_search_finds_nothing_and_harms_nothing(session: tuple[Caller,
 
 
 @pytest.mark.parametrize("erase", ["talvez", "2", "%00", "TRUEE"])
-def test_a_removal_that_is_not_clear_removes_nothing(session: tuple[Caller, str], erase: str) -> None:
-    caller, session_id = session
-    problem(caller.call("DELETE", f"/sessions/{session_id}?erase={erase}"), 400, "invalid_request")
+def test_a_removal_that_is_not_clear_removes_nothing(caller: Inside, erase: str) -> None:
+    problem(caller.call("DELETE", f"/sessions/x?erase={erase}"), 400, "invalid_request")
 
 
 BAD_CHANGES: list[Any] = [
@@ -367,19 +380,17 @@ BAD_CHANGES: list[Any] = [
 
 
 @pytest.mark.parametrize("change", BAD_CHANGES, ids=[f"{n}-{ascii(c)[:16]}" for n, c in enumerate(BAD_CHANGES)])
-def test_a_change_with_something_wrong_changes_nothing(session: tuple[Caller, str], change: Any) -> None:
-    caller, session_id = session
+def test_a_change_with_something_wrong_changes_nothing(caller: Inside, change: Any) -> None:
     headers = {"Content-Type": "application/json"}
-    response = caller.call("PATCH", f"/sessions/{session_id}", content=json.dumps(change).encode(), headers=headers)
+    response = caller.call("PATCH", "/sessions/x", content=json.dumps(change).encode(), headers=headers)
     problem(response, 400, "invalid_request")
 
 
 @pytest.mark.parametrize("number", ["NaN", "1e999", "-Infinity", "1" + "0" * 5000])
-def test_a_change_with_a_number_that_is_none_changes_nothing(session: tuple[Caller, str], number: str) -> None:
-    caller, session_id = session
+def test_a_change_with_a_number_that_is_none_changes_nothing(caller: Inside, number: str) -> None:
     body = f'{{"metadata": {{"a": [{number}]}}}}'.encode()
     headers = {"Content-Type": "application/json"}
-    problem(caller.call("PATCH", f"/sessions/{session_id}", content=body, headers=headers), 400, "invalid_request")
+    problem(caller.call("PATCH", "/sessions/x", content=body, headers=headers), 400, "invalid_request")
 
 
 def test_strange_numbers_in_metadata_come_back(service: Service) -> None:
@@ -395,13 +406,13 @@ def test_strange_numbers_in_metadata_come_back(service: Service) -> None:
 
 @pytest.mark.parametrize("path, method", [("/sessions", "GET"), ("/chat", "POST")])
 @pytest.mark.parametrize("accept", ["text/html", "application/xml", "image/png", "x"])
-def test_an_answer_in_another_format_is_406(caller: Caller, path: str, method: str, accept: str) -> None:
+def test_an_answer_in_another_format_is_406(caller: Inside, path: str, method: str, accept: str) -> None:
     body = {"json": {"message": "Oi"}} if method == "POST" else {}
     problem(caller.call(method, path, headers={"Accept": accept}, **body), 406, "not_acceptable")
 
 
 @pytest.mark.parametrize("language", ["en", "en-US,en;q=0.9", "pt-BR", "fr", "xx-YY;q=nada", "*", "x" * 500])
-def test_the_language_changes_nothing_but_the_words(caller: Caller, language: str) -> None:
+def test_the_language_changes_nothing_but_the_words(caller: Inside, language: str) -> None:
     error = problem(
         caller.call("POST", "/chat", json={}, headers={"Accept-Language": language}), 400, "invalid_request"
     )
@@ -412,9 +423,9 @@ def test_the_language_changes_nothing_but_the_words(caller: Caller, language: st
     "host", ["evil.example", "localhost.evil.example", "127.0.0.1.evil.example", "", "a b", "[::1", "x" * 300]
 )
 @pytest.mark.parametrize("path", ["/chat", "/sessions", "/docs", "/nada"])
-def test_an_unknown_host_is_refused(caller: Caller, host: str, path: str) -> None:
+def test_an_unknown_host_is_refused(outsider: Caller, host: str, path: str) -> None:
     method = "POST" if path == "/chat" else "GET"
-    problem(caller.call(method, path, headers={"Host": host}), 400, "invalid_request")
+    problem(outsider.call(method, path, headers={"Host": host}), 400, "invalid_request")
 
 
 # The first line and the headers themselves
@@ -440,8 +451,8 @@ def test_an_unknown_host_is_refused(caller: Caller, host: str, path: str) -> Non
         "chunk", "no host",
     ],
 )  # fmt: skip
-def test_what_is_no_http_is_refused_without_a_page(service: Service, upstream: Upstream, request_bytes: bytes) -> None:
-    with socket.create_connection(("127.0.0.1", service.port), timeout=30) as connection:
+def test_what_is_no_http_is_refused_without_a_page(front: Service, upstream: Upstream, request_bytes: bytes) -> None:
+    with socket.create_connection(("127.0.0.1", front.port), timeout=30) as connection:
         connection.sendall(request_bytes)
         connection.shutdown(socket.SHUT_WR)
         answer = b""
@@ -452,5 +463,5 @@ def test_what_is_no_http_is_refused_without_a_page(service: Service, upstream: U
     ]
     assert b"<html" not in answer.lower()
     assert b"Traceback" not in answer
-    good(Caller(service).get("/health"))
+    good(Caller(front).get("/health"))
     assert upstream.count == 0

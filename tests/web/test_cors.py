@@ -2,18 +2,15 @@
 
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
 import pytest
 
-from testing.client import Caller, service_with
+from testing.client import Caller
 from testing.environment import ROOT, clean_environment, free_port
 from testing.service import Service
-from testing.upstream import Upstream
-
-pytestmark = pytest.mark.no_database
+from tests.support.services import Services
 
 MAKE_KEY = (
     "from access.models import Client; from access.keyring import new_key; "
@@ -25,22 +22,16 @@ SITE = free_port()
 
 
 @pytest.fixture(scope="module")
-def _guarded(_upstream: Upstream, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
-    origins = f"http://127.0.0.1:{SITE},https://www.bank.example"
-    with service_with(tmp_path_factory, _upstream, ACCESS_MODE="keys", CORS_ALLOWED_ORIGINS=origins) as service:
-        yield service
-
-
-@pytest.fixture
-def guarded(_guarded: Service, upstream: Upstream) -> Service:
+def guarded(fronts: Services) -> Service:
     """A service that asks for a key and lets in the pages of two origins."""
-    return _guarded
+    origins = f"http://127.0.0.1:{SITE},https://www.bank.example"
+    return fronts.shared(ACCESS_MODE="keys", CORS_ALLOWED_ORIGINS=origins)
 
 
 @pytest.fixture(scope="module")
-def key(_guarded: Service) -> str:
+def key(guarded: Service) -> str:
     """A client's key, made once: a command takes a second."""
-    made = _guarded.manage("shell", "-v", "0", "-c", MAKE_KEY)
+    made = guarded.manage("shell", "-v", "0", "-c", MAKE_KEY)
     assert made.returncode == 0, made.stderr
     return made.stdout.strip()
 

@@ -10,10 +10,11 @@ import httpx
 import pytest
 
 from testing import scenarios
-from testing.client import Caller, good, new_id, service_with, wait_until
+from testing.client import Caller, good, new_id, wait_until
 from testing.service import Service
 from testing.upstream import Upstream
 from tests.conftest import MakeService
+from tests.support.services import Services
 
 CANARY = "CANARIO"
 JSON_LOG = {"LOG_FORMAT": "json", "LOG_LEVEL": "DEBUG"}
@@ -37,9 +38,9 @@ def line_of(service: Service, response: httpx.Response) -> dict[str, Any]:
 
 
 @pytest.fixture(scope="module")
-def logging(_upstream: Upstream, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+def logging(services: Services) -> Iterator[Service]:
     """A service that logs all it can, as JSON."""
-    with service_with(tmp_path_factory, _upstream, **JSON_LOG) as service:
+    with services.own(**JSON_LOG) as service:
         yield service
 
 

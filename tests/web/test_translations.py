@@ -19,13 +19,17 @@ from testing.environment import ROOT
 from testing.service import Service
 from testing.upstream import Upstream
 
-pytestmark = pytest.mark.no_database
-
 CATALOGUE = ROOT / "locale" / "pt_BR" / "LC_MESSAGES"
 PACKAGES = ("web", "access", "sessions_api", "chat", "bancobot_project")
 MARKS = {"_", "gettext", "gettext_lazy", "ngettext", "ngettext_lazy"}
 PLACEHOLDER = re.compile(r"%(?:\(\w+\))?[sd]|\{\w*\}")
 A_STRING = r'"(?:[^"\\]|\\.)*"'
+
+
+@pytest.fixture
+def service(front: Service) -> Service:
+    """No database changes what these tests show."""
+    return front
 
 
 def entries() -> dict[str, tuple[str, ...]]:

@@ -9,10 +9,10 @@ import pytest
 from django.utils import timezone
 
 from sessions_api.exports.formats import FORMATS
-from testing.client import Caller, good, new_id, problem, service_with, wait_until
+from testing.client import Caller, good, new_id, problem, wait_until
 from testing.service import Service
-from testing.upstream import Upstream
 from tests.support.exported import objects
+from tests.support.services import Services
 
 LONG, CHARACTERS = 10_000, 6_000  # messages, and of each: 60 MB and more
 
@@ -98,9 +98,9 @@ def test_a_failure_in_the_middle_is_an_error_and_no_half_a_file(service: Service
 
 
 @pytest.fixture(scope="module")
-def large(_upstream: Upstream, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+def large(services: Services) -> Iterator[Service]:
     """A separate service, to measure its memory, with a session `longa` of some 60 MB."""
-    with service_with(tmp_path_factory, _upstream) as service:
+    with services.own() as service:
         fill(service)
         yield service
 

@@ -188,7 +188,6 @@ def test_the_simulated_clock_is_read_in_all_its_forms(told: Any) -> None:
     assert (row["START_TIMESTAMP"], row["END_TIMESTAMP"]) == times
 
 
-@pytest.mark.no_database
 @pytest.mark.parametrize(
     "told",
     [None, True, [], {}, "", "ontem", "2025-13-01", "nan", 1e400, -1e300, "9999-12-31", "0001-01-01", "9" * 5000],
@@ -234,7 +233,6 @@ def test_columns_are_those_that_the_tools_read() -> None:
 # Pieces
 
 
-@pytest.mark.no_database
 def test_pieces_are_large_and_the_text_is_whole() -> None:
     texts = [f"linha {number} é\n" for number in range(20_000)]
     pieces = list(in_pieces(texts))

@@ -192,7 +192,6 @@ def whole_line() -> dict[str, Any]:
     return objects("".join(jsonl.write([Conversation(session, "ana", said)], ExportOptions())))[0]
 
 
-@pytest.mark.no_database
 @pytest.mark.parametrize("how", WRONG)
 def test_a_line_that_is_wrong_is_refused_for_a_reason(how: str) -> None:
     (harm, reason), line = WRONG[how], whole_line()
@@ -203,7 +202,6 @@ def test_a_line_that_is_wrong_is_refused_for_a_reason(how: str) -> None:
     assert str(refusal.value).startswith(reason)
 
 
-@pytest.mark.no_database
 @pytest.mark.parametrize("how", NO_JSON)
 def test_what_is_no_conversation_is_refused_and_not_quoted(how: str) -> None:
     with pytest.raises(Refused, match=r"^it is no ") as refusal:
