@@ -96,4 +96,5 @@ def _as_stored(name: str) -> str:
 
 
 def _hash(text: str) -> str:
+    # The salt stays, whatever its name: stored rows were made with it.
     return salted_hmac("admin.door", text, algorithm="sha256").hexdigest()
