@@ -14,13 +14,14 @@ MAX_HEADER_BYTES = 32 * 1024  # bytes
 
 
 class Connection:
-    """Sends requests by httpx's transport interface, without `httpx.AsyncClient` around it.
+    """Sends requests through httpx's transport interface, without `httpx.AsyncClient`.
 
-    What the client would add, this leaves out on purpose: cookies (one caller's must not reach another's request),
-    redirects, netrc and proxies out of the environment. It is also two fifths of a request's CPU time.
+    The client would add cookies (one caller's must not reach another's request), redirects, netrc and proxies from the
+    environment. None of these is wanted, and the client takes two fifths of a request's CPU time.
+
     Time-outs are in seconds: to connect (DNS and TLS included), to hand over a further 64 KiB of the body, and
-    between two reads. `keep_alive`: how long an idle connection is kept; shorter than the other side's, or a request
-    meets a connection that is being closed, and may not be sent again.
+    between two reads. `keep_alive` is how long an idle connection is kept. It has to be shorter than the other side's:
+    a request that meets a closing connection fails, and may not be sent again.
     """
 
     def __init__(
@@ -32,7 +33,7 @@ class Connection:
         keep_alive: float,
         proxy: str | None = None,
     ) -> None:
-        # `pool` is the one that aiohttp applies to the whole of connecting; the pool itself has no limit to wait for.
+        # aiohttp applies `pool` to the whole of connecting. The pool itself has no limit to wait for.
         self._timeouts = {"timeout": {"pool": connect_timeout, "read": read_timeout}}
         self._write_timeout = write_timeout
         self._keep_alive = keep_alive
@@ -96,7 +97,7 @@ class Connection:
         return aiohttp.ClientSession(
             connector=connector,
             cookie_jar=aiohttp.DummyCookieJar(),
-            trust_env=False,  # it would cost two thread hops per request; a proxy is named by a setting
+            trust_env=False,  # no netrc and no proxy from the environment, which would take two thread hops per request
             max_line_size=MAX_HEADER_BYTES,
             max_field_size=MAX_HEADER_BYTES,
         )
