@@ -36,12 +36,12 @@ def dockerfile() -> list[tuple[str, str]]:
 
 
 def instruction(name: str) -> str:
-    """The last one of that name, which is the one that counts."""
+    """The last instruction of that name, which counts."""
     return [rest for found, rest in dockerfile() if found == name][-1]
 
 
 def copied() -> set[str]:
-    """What the image gets from the repository."""
+    """The paths that the image copies from the repository."""
     copies = [shlex.split(rest) for found, rest in dockerfile() if found == "COPY" and "--from" not in rest]
     return {source for words in copies for source in words[:-1]}
 

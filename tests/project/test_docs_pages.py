@@ -1,4 +1,4 @@
-"""/docs, /redoc and /schema, as browsers and programs get them."""
+"""/docs, /redoc and /schema for browsers and programs."""
 
 import json
 import re

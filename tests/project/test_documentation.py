@@ -1,4 +1,4 @@
-"""The documentation against the code: what it names exists, and what exists is named."""
+"""The documentation against the code: everything that it names exists, and the reverse."""
 
 import json
 import os
@@ -42,7 +42,7 @@ def rows(name: str, columns: int) -> list[list[str]]:
 
 
 def documented_settings() -> dict[str, str]:
-    """Each variable's default as docs/settings.md has it."""
+    """Each variable's default in docs/settings.md."""
     return {row[0].strip("`"): row[1] for row in rows("docs/settings.md", 4) if row[0].startswith("`")}
 
 
@@ -57,7 +57,7 @@ def written(cell: str, *, production: bool) -> str:
 
 
 def real_settings(directory: Path, **environment: str) -> dict[str, Any]:
-    """What settings.py makes of an environment, in a process of its own."""
+    """The settings for an environment, read in a separate process."""
     program = (
         "import json; from bancobot_project import settings as s; "
         "print(json.dumps({name: getattr(s, name, None) for name in s.env.names}, default=str))"

@@ -1,4 +1,4 @@
-"""The headers that every answer has, and what they let a browser do: the admin works, and nothing foreign runs."""
+"""The headers of every answer: the admin works under them, and nothing foreign runs."""
 
 import re
 from typing import Any
@@ -67,7 +67,7 @@ def service(front: Service) -> Service:
 
 
 def protected(headers: httpx.Headers) -> None:
-    """Every header once, with the value that it should have."""
+    """Every header once, with its expected value."""
     assert {name: headers.get_list(name) for name in FIXED} == {name: [value] for name, value in FIXED.items()}
     assert len(headers.get_list("content-security-policy")) == 1
     assert len(headers.get_list("cache-control")) == 1

@@ -66,7 +66,7 @@ def reached(imports: Iterable[Import], package: str) -> set[str]:
 
 
 def cycle(imports: Iterable[Import]) -> list[str]:
-    """One of the cycles; empty where there is none."""
+    """One of the cycles, or empty."""
     graph: dict[str, set[str]] = {}
     for name, found in imports:
         graph.setdefault(name, set()).add(found)

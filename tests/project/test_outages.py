@@ -1,4 +1,4 @@
-"""A provider that is down is left in peace, callers are told at once, and it is found again as soon as it is back."""
+"""A provider that is down is not asked, callers fail at once, and its return is noticed soon."""
 
 import asyncio
 from collections.abc import AsyncGenerator
@@ -30,7 +30,7 @@ def guarded(upstream: Upstream, clock: Clock, **settings: Any) -> Provider:
 
 
 def taken_down(upstream: Upstream, clock: Clock, **settings: Any) -> Provider:
-    """A provider whose circuit is open; the upstream answers again by now, and counts from zero."""
+    """A provider with an open circuit; the upstream works again, with its count at zero."""
     provider = guarded(upstream, clock, **settings)
     upstream.otherwise = scenarios.status(500)
     for _ in range(THRESHOLD):

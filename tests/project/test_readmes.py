@@ -1,4 +1,4 @@
-"""The two READMEs against each other; the index and the developers' page against what there is."""
+"""The two READMEs against each other; the index and the developers' page against the repository."""
 
 import re
 from collections import Counter
@@ -27,18 +27,18 @@ def sections(text: str) -> list[int]:
 
 
 def blocks(text: str) -> list[tuple[str, str]]:
-    """What is to be typed and what comes of it, without the comments, which are translated."""
+    """Commands and their output, without the comments, which are translated."""
     return [(kind, re.sub(r"(?m)\s+#.*$", "", body)) for kind, body in re.findall(A_BLOCK, text)]
 
 
 def links(text: str) -> Counter[str]:
-    """Where the links lead; to the other README both are one place."""
+    """The links' targets; links to the other README count as one target."""
     found = [*re.findall(r"\]\(([^)]+)\)", text), *re.findall(r"<(http[^>]+)>", text)]
     return Counter("the other" if link in READMES else link for link in found)
 
 
 def pictures(text: str) -> dict[str, str]:
-    """What is said of each picture to those who don't see it."""
+    """The alternative text of each picture."""
     return dict(re.findall(r'<img src="([^"]+)" width="\d+%" alt="([^"]+)">', text))
 
 
@@ -97,7 +97,7 @@ def test_the_developers_page_names_every_stage() -> None:
 async def test_the_provider_that_the_developers_page_shows_answers(tmp_path: Path) -> None:
     file = tmp_path / "parrot.py"
     file.write_text(next(body for kind, body in re.findall(A_BLOCK, DEVELOPERS) if kind == "python"))
-    spec = spec_from_file_location("chat.providers.parrot", file)  # as if it lay there
+    spec = spec_from_file_location("chat.providers.parrot", file)  # as if it were there
     assert spec and spec.loader
     module = module_from_spec(spec)
     spec.loader.exec_module(module)

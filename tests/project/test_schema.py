@@ -1,4 +1,4 @@
-"""The published OpenAPI document, held against what the real service takes and answers."""
+"""The published OpenAPI document against the real service's requests and answers."""
 
 import json
 import re
@@ -57,7 +57,7 @@ class Published:
         self.document = requests.get(f"{service.url}/schema", headers={"Accept": "application/json"}, timeout=30).json()
         schemas = self.document["components"]["schemas"]
         self._open = {"components": {"schemas": schemas}}
-        # An answer has no key that the document does not name; what a provider says of its models is its own affair.
+        # An answer has only keys of the document, except for a provider's data about its models.
         closed = {
             name: schema | {"additionalProperties": False} if "properties" in schema and name != "Model" else schema
             for name, schema in schemas.items()
@@ -71,7 +71,7 @@ class Published:
         raise AssertionError(f"{method} {path} is not described")
 
     def check(self, answer: requests.Response) -> None:
-        """That this answer is one of those which the document names for its operation."""
+        """Assert that the document names this answer for its operation."""
         path = answer.url.removeprefix(self.url).partition("?")[0]
         described = self.operation(str(answer.request.method), path)["responses"][str(answer.status_code)]
         media_type = answer.headers["Content-Type"].partition(";")[0]
@@ -101,7 +101,7 @@ def fetched(service: Service) -> Published:
 
 @pytest.fixture
 def caller(request: pytest.FixtureRequest) -> dict[str, str]:
-    """The headers of a caller whom no other test knows."""
+    """The headers of a new caller."""
     return {"Authorization": f"Bearer sk-{abs(hash(request.node.nodeid))}"}
 
 

@@ -1,4 +1,4 @@
-"""How the service starts, listens, lets pages of other origins in, and stops."""
+"""How the service starts, listens, admits pages of other origins, and stops."""
 
 import os
 import re
@@ -27,7 +27,7 @@ PAGE = "http://localhost:5173"
 
 
 def run(*arguments: str, data_dir: Path, **settings: str) -> "subprocess.CompletedProcess[str]":
-    """manage.py with these settings alone, to its end."""
+    """Run manage.py with only these settings, to its end."""
     environment = clean_environment(**{"DATA_DIR": str(data_dir), **settings})
     command = [sys.executable, "manage.py", *arguments]
     return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=60, check=False)
@@ -156,7 +156,7 @@ def test_a_setting_that_makes_no_sense_stops_the_start(tmp_path: Path, name: str
 
 
 def settings_error(environment: Mapping[str, str]) -> str:
-    """What importing the settings says, in an interpreter of its own; quicker than a whole start."""
+    """The error of importing the settings in a separate interpreter; faster than a whole start."""
     command = [sys.executable, "-c", "import bancobot_project.settings"]
     result = subprocess.run(
         command, cwd=ROOT, env=clean_environment(**environment), capture_output=True, text=True, check=False

@@ -1,4 +1,4 @@
-"""How much of large answers may wait on the disk for those who read them."""
+"""The limit of large answers that wait on the disk for their readers."""
 
 import asyncio
 from collections.abc import Iterator
@@ -20,7 +20,7 @@ PIECES = 4  # of IN_MEMORY bytes each: the first stays in memory
 
 
 def call(address: str, ended: list[str]) -> httpx.Response:
-    """The answer of the application itself, with views of this test's own."""
+    """The answer of the application itself, with this test's own views."""
 
     def pieces() -> Iterator[bytes]:
         try:

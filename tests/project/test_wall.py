@@ -1,4 +1,4 @@
-"""What comes from outside costs little before it is refused, is refused in JSON, and goes nowhere else."""
+"""Invalid input costs little before its refusal, is refused in JSON, and reaches nothing else."""
 
 import contextlib
 import gzip
@@ -76,7 +76,7 @@ LARGE = {
 
 @pytest.fixture
 def caller(service: Service, upstream: Upstream) -> Iterator[Caller]:
-    """A caller whose requests may reach nobody, and leave no traceback."""
+    """A caller whose requests must reach nobody, and leave no traceback."""
     before = len(service.log())
     yield Caller(service)
     assert upstream.count == 0
@@ -136,7 +136,7 @@ def test_so_deep_and_no_deeper(opening: str, closing: str) -> None:
     [("1", 1), ("null", 1), ("[]", 2), ("{}", 2), ('{"a":1}', 2), ('{"a":[]}', 3), ('"[{,"', 1), ('"\\"[\\\\"', 1)],
 )
 def test_so_many_values_and_no_more(value: str, counts: int) -> None:
-    """Counted are commas and brackets that begin something; what stands in a text is none."""
+    """Only commas and opening brackets outside of strings count."""
     most = MAX_VALUES // counts
     bodies = [b"[" + b",".join([value.encode()] * count) + b"]" for count in (most, most + 1)]
     assert [outcome(body) for body in bodies] == ["taken", "invalid_request"]
@@ -238,7 +238,7 @@ WIRE = {
 
 
 def on_the_wire(service: Service, request: bytes) -> tuple[int, httpx.Headers, bytes]:
-    """Status, headers and body of the first answer to these very bytes."""
+    """Status, headers and body of the first answer to exactly these bytes."""
     with socket.create_connection(("127.0.0.1", service.port), timeout=30) as connection:
         connection.sendall(request)
         answer = connection.makefile("rb")

@@ -1,4 +1,4 @@
-"""Whose request it is where proxies stand in between: TRUSTED_PROXIES, X-Forwarded-For, X-Forwarded-Proto."""
+"""The client behind proxies: TRUSTED_PROXIES, X-Forwarded-For, X-Forwarded-Proto."""
 
 from typing import Any
 
@@ -27,13 +27,13 @@ def seen(peer: tuple[str, int] | None, *forwarded: str, scheme: str = "", truste
     ("peer", "forwarded", "client"),
     [
         ("10.0.0.1", ["192.0.2.7"], "192.0.2.7"),
-        ("10.0.0.1", ["203.0.113.9, 192.0.2.7"], "192.0.2.7"),  # what stands to the left is the client's invention
+        ("10.0.0.1", ["203.0.113.9, 192.0.2.7"], "192.0.2.7"),  # the client invented the entry to the left
         ("10.0.0.1", ["10.0.0.1, 192.0.2.7"], "192.0.2.7"),
         ("10.0.0.1", ["192.0.2.7, 10.1.2.3"], "192.0.2.7"),  # two proxies
         ("10.0.0.1", ["203.0.113.9, 192.0.2.7, 10.1.2.3,10.1.2.4"], "192.0.2.7"),
         ("10.0.0.1", ["203.0.113.9", "192.0.2.7"], "192.0.2.7"),  # two headers are one list
         ("10.0.0.1", ["192.0.2.7", "10.1.2.3"], "192.0.2.7"),
-        ("10.0.0.1", ["10.1.2.3"], "10.1.2.3"),  # a proxy that asks for itself
+        ("10.0.0.1", ["10.1.2.3"], "10.1.2.3"),  # a request of the proxy itself
         ("10.0.0.1", [], "10.0.0.1"),
         ("10.0.0.1", ["192.0.2.7:51234"], "192.0.2.7"),
         ("10.0.0.1", ["[2001:db8::7]:51234"], "2001:db8::7"),
@@ -43,7 +43,7 @@ def seen(peer: tuple[str, int] | None, *forwarded: str, scheme: str = "", truste
         ("::ffff:10.0.0.1", ["192.0.2.7"], "192.0.2.7"),
         ("2001:db8:1::5", ["192.0.2.7"], "192.0.2.7"),
         ("10.0.0.1", ["192.0.2.7, ::ffff:10.1.2.3"], "192.0.2.7"),
-        ("192.0.2.66", ["203.0.113.9"], "192.0.2.66"),  # nobody's proxy
+        ("192.0.2.66", ["203.0.113.9"], "192.0.2.66"),  # not a trusted proxy
         ("::ffff:192.0.2.66", ["203.0.113.9"], "192.0.2.66"),
         ("2001:db8:2::5", ["203.0.113.9"], "2001:db8:2::5"),
         ("fe80::1%eth0", ["203.0.113.9"], "fe80::1%eth0"),
@@ -62,7 +62,7 @@ def test_the_client_is_the_last_address_that_no_proxy_has(peer: str, forwarded: 
     ],
 )  # fmt: skip
 def test_what_is_no_address_ends_the_walk(entry: str) -> None:
-    """Whoever wrote it, nothing to the left of it can be believed."""
+    """Nothing to the left of an invalid entry is believed."""
     assert seen(("10.0.0.1", 1), f"203.0.113.9, {entry}")[0] == "10.0.0.1"
     assert seen(("10.0.0.1", 1), f"203.0.113.9, {entry}, 10.1.2.3")[0] == "10.1.2.3"
 

@@ -1,4 +1,4 @@
-"""What a client should not send gets 4xx in JSON, changes nothing, and never reaches the provider."""
+"""Invalid requests get 4xx in JSON, change nothing, and never reach the provider."""
 
 import gzip
 import json
@@ -61,7 +61,7 @@ def test_what_opens_the_database_is_seen(caller: Inside) -> None:
 
 
 def raw(value: str) -> bytes:
-    """A body whose `message` is good and that has further JSON as it stands."""
+    """A body with a valid `message` and further raw JSON."""
     return b'{"message": "Oi", ' + value.encode("utf-8", "surrogatepass") + b"}"
 
 
@@ -184,7 +184,7 @@ def test_another_content_type_is_refused(caller: Inside, path: str, content_type
 
 @pytest.mark.parametrize("charset", ["zlib", "utf-7", "latin-1", "base64", "rot13", "nada", "idna"])
 def test_a_charset_is_not_believed(caller: Inside, charset: str) -> None:
-    """JSON is UTF-8. Some of Python's codecs would unpack a small body into a large one."""
+    """JSON is UTF-8. Some of Python's codecs would expand a small body into a large one."""
     body = zlib.compress(b'{"message": "' + b"x" * 5_000_000 + b'"}')
     assert len(body) < 10_000
     problem(caller.post_raw("/chat", body, Content_Type=f"application/json; charset={charset}"), 400, "invalid_request")
@@ -233,7 +233,7 @@ def test_a_chunked_change_is_made(service: Service) -> None:
 
 
 def test_the_rest_of_a_refused_body_is_no_request(front: Service, upstream: Upstream) -> None:
-    """What is left of a body that was refused must not be read as the next request."""
+    """The rest of a refused body must not be read as the next request."""
     inner = b'{"message": "escondida"}'
     hidden = (
         b"POST /chat HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n"

@@ -1,4 +1,4 @@
-"""Pages of other origins: the configured ones may call the API, all others may not, and nobody gets a cookie."""
+"""Pages of other origins: only the configured ones may call the API, and nobody gets a cookie."""
 
 import subprocess
 import sys
@@ -37,7 +37,7 @@ def key(guarded: Service) -> str:
 
 
 def placed(origin: str) -> str:
-    """SITE's port is another one in every process, which the tests' names must not be."""
+    """SITE's port differs in every process, but tests' names must not."""
     return origin.format(site=SITE)
 
 
@@ -77,7 +77,7 @@ def test_a_named_origin_may(guarded: Service, origin: str, method: str, path: st
     [("GET", "/sessions"), ("POST", "/chat"), ("GET", "/health"), ("GET", "/docs"), ("GET", "/schema")],
 )
 def test_every_other_origin_may_not(guarded: Service, origin: str, method: str, path: str) -> None:
-    """Pages on this machine are no exception where a key is asked for."""
+    """If keys are required, pages on this machine must be named too."""
     origin = placed(origin)
     for answer in both_answers(guarded, origin, method, path):
         assert "access-control-allow-origin" not in answer.headers

@@ -1,4 +1,4 @@
-"""What is logged: one line of JSON a request, with what an operator needs, and nothing that people wrote."""
+"""The log: one line of JSON per request, with what an operator needs, and nothing that people wrote."""
 
 import json
 import re
@@ -21,7 +21,7 @@ JSON_LOG = {"LOG_FORMAT": "json", "LOG_LEVEL": "DEBUG"}
 
 
 def lines(service: Service) -> list[dict[str, Any]]:
-    """Every line of the log, each of which has to be JSON."""
+    """All lines of the log; each must be JSON."""
     return [json.loads(line) for line in service.log().split("\n") if line]
 
 
@@ -107,7 +107,7 @@ def test_nothing_that_people_wrote_is_in_the_log_with_debug_on(make_service: Mak
 
 
 def write_canaries(service: Service, upstream: Upstream) -> None:
-    """A word in everything that a person, a client or a provider can say, with failures of all kinds."""
+    """A word in every text of a person, a client or a provider, with failures of all kinds."""
     canary = CANARY
     caller = Caller(service, key=f"sk-{canary}-do-cliente")
     body: dict[str, Any] = {"session_id": "s", "system_prompt": f"{canary} no prompt"}

@@ -1,4 +1,4 @@
-"""What parsers and readers promise for any input, tried with generated ones: the same ones in every run."""
+"""Promises of parsers and readers for any input, tested with generated input that is the same in every run."""
 
 import json
 import math
@@ -41,7 +41,7 @@ values = st.recursive(
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(texts, inner, max_size=4),
     max_leaves=12,
 )
-# JSON as somebody might write it who looks for trouble; some of it is none.
+# JSON from an attacker; some of it is invalid.
 written = st.recursive(
     st.sampled_from(
         [
@@ -113,7 +113,7 @@ def test_a_body_is_a_storable_value_or_a_refusal(body: bytes) -> None:
 @tried
 @given(written)
 def test_json_is_refused_for_one_of_four_reasons_alone(text: str) -> None:
-    """What Python's own parser takes is taken, but for what the refusals are there for."""
+    """Everything that Python's own parser accepts is accepted, except what the refusals exist for."""
     try:
         value = json.loads(text, parse_constant=lambda name: math.nan)
     except ValueError:
@@ -149,7 +149,7 @@ def test_what_is_accepted_can_be_stored(text: str) -> None:
 
 
 def numbers_as_stored(value: Any) -> Any:
-    """PostgreSQL keeps numbers as decimals: what was written as 1e308 is read as a whole number."""
+    """PostgreSQL stores numbers as decimals: 1e308 comes back as a whole number."""
 
     class Close(float):
         def __eq__(self, other: object) -> bool:
@@ -349,7 +349,7 @@ statuses = st.sampled_from(["completed", "failed", "cancelled", "interrupted"])
 
 @st.composite
 def histories(draw: st.DrawFn) -> list[PastMessage]:
-    """Turns as the store reads them; the first one's question may lie beyond what was read."""
+    """Turns as the store reads them; the first one's question may not have been read."""
     past = []
     for number in range(draw(st.integers(0, 6))):
         past.append(PastMessage(f"t{number}", "user", draw(contents), "completed"))

@@ -1,4 +1,4 @@
-"""Secrets stay where they are: a canary is sent through every failure, and then looked for everywhere."""
+"""Secrets do not leak: a canary goes through every failure, and is then searched everywhere."""
 
 import json
 import logging
@@ -37,7 +37,7 @@ SECRETS = {
     "OWNER_HASH_KEY": "CANARIO-dos-donos-" + "y" * 40,
 }
 HASTY = {"UPSTREAM_READ_SECONDS": "0.3", "TURN_DEADLINE_SECONDS": "2", "UPSTREAM_CONNECT_SECONDS": "1"}
-WORDS = f"{CALLERS_KEY} {SECRETS['OPENROUTER_API_KEY']} {OTHER_KEY} {TEXT}"  # a provider may say back all that it got
+WORDS = f"{CALLERS_KEY} {SECRETS['OPENROUTER_API_KEY']} {OTHER_KEY} {TEXT}"  # a provider may repeat all that it got
 
 
 async def not_http(exchange: Exchange) -> None:
@@ -46,7 +46,7 @@ async def not_http(exchange: Exchange) -> None:
 
 
 def failures() -> list[Scenario]:
-    """Every way in which the scripted upstream can fail, with as much of the request in it as there is room."""
+    """Every failure of the scripted upstream, with as much of the request in it as fits."""
     said = {"error": {"code": 400, "message": WORDS, "metadata": {"raw": WORDS, "reasons": [WORDS]}}}
     codes = (302, 400, 401, 402, 403, 404, 408, 413, 422, 429, 500, 502, 503, 524, 529)
     headers = {"Location": f"http://127.0.0.1:9/{TEXT}", "Retry-After": "30", "X-Said": WORDS}
@@ -73,7 +73,7 @@ def failures() -> list[Scenario]:
 
 
 class Watched:
-    """A service with canaries for secrets, and all that it has answered."""
+    """A service with canaries as secrets, and all its answers."""
 
     def __init__(self, service: Service, upstream: Upstream) -> None:
         self.service = service
@@ -88,7 +88,7 @@ class Watched:
         return answer
 
     def secrets(self) -> set[str]:
-        """What must be nowhere; of keys of ours the secret part."""
+        """The texts that must be nowhere; of BancoBot's keys, the secret part."""
         ours = {key.split("_", 2)[2] for key in (self.key.whole, *self.refused) if key.count("_") > 1}
         password = urlsplit(self.service.database_url).password
         return {*SECRETS.values(), CALLERS_KEY, OTHER_KEY, *ours, *([password] if password else [])}
@@ -127,8 +127,8 @@ def test_no_failure_lets_out_a_secret_or_what_people_wrote(watched: Watched, ups
 
 
 def drive_the_provider_s_failures(watched: Watched) -> None:
-    """Each failure with a key of ours and with the caller's, as JSON and as a stream."""
-    for number, failure in enumerate([*failures(), scenarios.trickle()]):  # which a turn's deadline ends
+    """Each failure with a BancoBot key and with the caller's own, as JSON and as a stream."""
+    for number, failure in enumerate([*failures(), scenarios.trickle()]):  # the turn's deadline ends it
         key = (watched.key.whole, CALLERS_KEY, OTHER_KEY)[number % 3]
         for stream in (False, True):
             watched.upstream.otherwise = failure
@@ -332,7 +332,7 @@ def test_a_start_that_fails_does_not_quote_a_password(tmp_path: Any, name: str, 
     ("/cookie", "\\", ""), ("/cookie", " ", ""),
 ])  # fmt: skip
 def test_a_long_line_takes_as_much_longer_as_it_is_long(begin: str, again: str, end: str) -> None:
-    """Were it looked through once from each of its letters, ten times the line would take a hundred times as long."""
+    """If the filter scanned from each letter, a line ten times as long would take a hundred times the time."""
 
     def cpu_seconds(length: int) -> float:
         line = begin + again * (length // len(again)) + end

@@ -1,4 +1,4 @@
-"""The Portuguese texts: complete, compiled, and what people really get."""
+"""The Portuguese texts: complete, compiled, and shown."""
 
 import ast
 import gettext

@@ -59,7 +59,7 @@ def parse_arguments() -> argparse.Namespace:
 
 
 def plans(arguments: argparse.Namespace) -> list[tuple[Plan, int]]:
-    """What to put load on with, and how many rounds of it."""
+    """The load's clients, and the number of rounds."""
     rounds = 1 if arguments.quick else 2
     short, long = (3.0, 6.0) if arguments.quick else (8.0, 10.0)
     every = [
@@ -78,7 +78,7 @@ def plans(arguments: argparse.Namespace) -> list[tuple[Plan, int]]:
 def contestants(
     wanted: str, scratch: Path, stack: contextlib.ExitStack
 ) -> tuple[list[Contestant], str | None, list[str]]:
-    """Who takes part, PostgreSQL's version, and remarks for the report."""
+    """The contestants, PostgreSQL's version, and remarks for the report."""
     found = [BASELINE]
     if wanted in ("sqlite", "both"):
         found.append(Contestant("BancoBot on SQLite", functools.partial(databases.sqlite, scratch)))
@@ -93,7 +93,7 @@ def contestants(
 
 
 def guarded(entrants: list[Contestant]) -> list[Contestant]:
-    """BancoBot without keys, with keys, and with limits that nobody reaches."""
+    """BancoBot without keys, with keys, and with limits that are never reached."""
     return [
         dataclasses.replace(one, name=f"{one.name}{kind}", access=access)
         for one in entrants

@@ -70,7 +70,7 @@ async def health() -> dict[str, object]:
 
 @app.post("/fill")
 async def fill(wanted: Fill) -> dict[str, object]:
-    """For the benchmark alone: sessions that have had a conversation already."""
+    """Only for the benchmark: sessions with earlier conversations."""
     for session_id in wanted.session_ids:
         sessions[session_id] = list(wanted.conversation)
     return {}

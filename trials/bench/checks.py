@@ -1,4 +1,4 @@
-"""What was told, asked and stored, compared: every turn once, nowhere more and nowhere less."""
+"""Compares answers, upstream requests and stored rows: every turn exactly once in each."""
 
 import re
 from collections import Counter
@@ -22,7 +22,7 @@ def total(tallies: Iterable[CallCounts]) -> CallCounts:
 
 
 def told_problems(tally: CallCounts, calls: int, messages: int) -> list[str]:
-    """What the clients were told, against what the upstream saw."""
+    """The clients' answers against the upstream's requests."""
     problems = []
     if tally.failures:
         problems.append(f"{len(tally.failures)} turns failed, the first with: {tally.failures[0][:300]}")
@@ -36,7 +36,7 @@ def told_problems(tally: CallCounts, calls: int, messages: int) -> list[str]:
 
 
 def logged_problems(log: str) -> list[str]:
-    """A service that answers well and complains in its log is not well."""
+    """A good answer with a complaint in the log is a problem too."""
     lines = log.splitlines()
     errors = [line for line in lines if "ERROR" in line or line.startswith("Traceback")]
     if not errors:
@@ -46,7 +46,7 @@ def logged_problems(log: str) -> list[str]:
 
 
 def stored_problems(before: Counts, after: Counts, acknowledged: int) -> list[str]:
-    """What the clients were told, against what the database has gained."""
+    """The clients' answers against the database's new rows."""
     expected = Counter({("user", "completed"): acknowledged, ("assistant", "completed"): acknowledged})
     gained = Counter(after)
     gained.subtract(before)

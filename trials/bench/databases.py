@@ -1,4 +1,4 @@
-"""The databases that BancoBot is measured on, and what they hold after a run."""
+"""The databases of the measurements, and their rows after a run."""
 
 import contextlib
 import os
@@ -22,13 +22,13 @@ COUNT = "SELECT role, status, count(*) FROM sessions_api_message GROUP BY role, 
 
 @dataclass(frozen=True)
 class Database:
-    """Where one run stores. `server` is the process id of the database server, if there is one."""
+    """The database of one run. `server` is the process id of the database server, if there is one."""
 
     url: str
     server: int | None = None
 
     def counts(self) -> dict[tuple[str, str], int]:
-        """Messages by role and status, read past the service."""
+        """Messages by role and status, read without the service."""
         rows = _sqlite_rows(self.url) if self.server is None else _postgres_rows(self.url)
         return {(str(role), str(status)): int(count) for role, status, count in rows}
 
@@ -76,7 +76,7 @@ def postgresql(server: postgres.Server) -> Iterator[Database]:
 
 @contextlib.contextmanager
 def postgres_server() -> Iterator[postgres.Server]:
-    """Raises `postgres.Missing` where there are no binaries. Unlike the tests', this server waits for the disk."""
+    """Raises `postgres.Missing` without binaries. Unlike the tests' server, this one waits for the disk."""
     with postgres.Server(fsync="on", full_page_writes="on") as server:
         with psycopg.connect(server.url) as connection:
             for name in ("fsync", "full_page_writes", "synchronous_commit"):
@@ -87,7 +87,7 @@ def postgres_server() -> Iterator[postgres.Server]:
 
 
 def each(wanted: str, scratch: Path) -> Iterator[Database]:
-    """A new database of each kind that is wanted: sqlite, postgres or both."""
+    """A new database of each requested kind: sqlite, postgres or both."""
     if wanted != "postgres":
         with sqlite(scratch) as database:
             yield database
@@ -97,7 +97,7 @@ def each(wanted: str, scratch: Path) -> Iterator[Database]:
 
 
 def run_inside(code: str, database: Database, scratch: Path) -> None:
-    """Run Python in a process of its own, in which Django is set up for this database."""
+    """Run Python in a separate process, with Django set up for this database."""
     own = {
         "DJANGO_SETTINGS_MODULE": "bancobot_project.settings",
         "DATABASE_URL": database.url,

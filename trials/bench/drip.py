@@ -30,7 +30,7 @@ class Drip:
         self.next_at = 0.0
 
     def add(self, transport: asyncio.Transport) -> None:
-        """The first piece goes out in PAUSE seconds, and each further one PAUSE seconds after the one before it."""
+        """The first piece is sent in PAUSE seconds, and each further one PAUSE seconds after the last."""
         self.slots[self.current - 1].append((transport, 0))
         self.streams += 1
         if self.streams == 1:
@@ -41,7 +41,7 @@ class Drip:
         asyncio.get_running_loop().call_at(self.next_at, self._turn)
 
     def _turn(self) -> None:
-        """Serves the slots whose time has come. One that comes late does not put off those after it."""
+        """Serves the slots that are due. A late slot does not delay the next ones."""
         now = time.monotonic()
         due = self.next_at
         while due <= now:

@@ -34,7 +34,7 @@ FROM sessions_api_session CROSS JOIN numbers WHERE session_id LIKE '{name}-%'
 
 @dataclass(frozen=True)
 class Filling:
-    """So many sessions of so many messages each: questions and replies in turn."""
+    """So many sessions with so many messages each, alternating questions and replies."""
 
     name: str
     sessions: int
@@ -70,7 +70,7 @@ def fill_sqlite(connection: sqlite3.Connection, fillings: list[Filling]) -> None
 
 
 def fill_postgresql(connection: psycopg.Connection, fillings: list[Filling]) -> None:
-    """The connection commits by itself. What autovacuum would do some time, in the middle of a run, is done at once."""
+    """The connection commits by itself. Does autovacuum's work now, not in the middle of a run."""
     connection.execute("SET session_replication_role = replica")  # no look at the foreign key for each row
     for filling in fillings:
         for statement in filling.statements("postgresql"):

@@ -23,11 +23,11 @@ ENDLESS = 1_000_000  # turns
 
 
 class TurnFailed(Exception):
-    """A turn that was not answered as it must be; the message says how."""
+    """A turn with a wrong answer; the message says why."""
 
 
 class Connection(asyncio.Protocol):
-    """One keep-alive connection with at most one request under way."""
+    """One keep-alive connection with at most one running request."""
 
     def __init__(self) -> None:
         self.transport: asyncio.Transport | None = None
@@ -81,7 +81,7 @@ async def ask_once(port: int, method: str, path: str, body: object = None) -> di
 
 @dataclass
 class CallCounts:
-    """What the clients were told. `messages` is what the upstream must have been sent for the acknowledged turns."""
+    """The clients' answers. `messages`: what the upstream must have received for the acknowledged turns."""
 
     acknowledged: int = 0
     messages: int = 0
@@ -100,7 +100,7 @@ class CallCounts:
 
 @dataclass
 class Window:
-    """The turns that were answered, and the pieces that arrived, while the clock ran. Seconds, ascending."""
+    """The answered turns and arrived pieces while the clock ran. Seconds, ascending."""
 
     seconds: float
     latencies: list[float]
@@ -151,7 +151,7 @@ class Client:
         return json.dumps(body, ensure_ascii=False).encode()
 
     def read(self, message: HttpMessage) -> None:
-        """Checks the answer: the status, the text to the letter, and that the conversation is the same."""
+        """Checks the answer: the status, the exact text, and the conversation's id."""
         if b" 200 " not in message.first_line:
             raise TurnFailed(f"{message.first_line.decode()}: {message.body[:200].decode(errors='replace')}")
         answer = json.loads(message.body)
@@ -193,19 +193,19 @@ class Client:
         self.connection = None
 
     def take_up(self, session_id: str, held: int) -> None:
-        """Goes on, without an end, in a session that holds so many messages."""
+        """Continues without an end in a session with so many messages."""
         self.session_id, self.held, self.conversation_turns = session_id, held, ENDLESS
 
 
 def direct_request() -> bytes:
-    """What a service asks the upstream, with the average history."""
+    """A service's request upstream, with the average history."""
     question = {"role": "user", "content": QUESTION}
     messages = [question, {"role": "assistant", "content": REPLY}] * 10 + [question]
     return request("POST", "/v1/chat/completions", json.dumps({"model": MODEL, "messages": messages}).encode())
 
 
 class DirectClient(Client):
-    """Asks the upstream itself: what the load generator and the upstream can do."""
+    """Asks the upstream directly: the limit of load generator and upstream."""
 
     def raw_request(self) -> bytes:
         return direct_request()
@@ -216,13 +216,13 @@ class DirectClient(Client):
 
 
 def stagger(clients: Sequence[Client]) -> None:
-    """First conversations that differ in length, so that they don't all begin the next one at the same moment."""
+    """First conversations of different lengths, so that the next ones don't all begin at the same moment."""
     for number, client in enumerate(clients):
         client.conversation_turns = 1 + number % CONVERSATION_TURNS
 
 
 async def finish(clients: Sequence[Client], tasks: Sequence[asyncio.Task[None]], seconds: float) -> None:
-    """Lets the turns under way end; those that don't within `seconds` are given up and counted as unanswered."""
+    """Waits for running turns to end; after `seconds` the others count as unanswered."""
     for client in clients:
         client.stopping = True
     _, unfinished = await asyncio.wait(tasks, timeout=seconds)

@@ -1,4 +1,4 @@
-"""What `trials.bench.console` runs in a process of its own, in which Django is set up for the database to measure."""
+"""Runs for `trials.bench.console` in a separate process, with Django set up for the measured database."""
 
 import statistics as averages
 import sys
@@ -61,7 +61,7 @@ def fill(sessions: int) -> None:
 
 
 def milliseconds(client: Client, page: str) -> list[float]:
-    """Of each round, the first one left out: it compiles templates and fills caches."""
+    """The times of each round but the first, which compiles templates and fills caches."""
     taken = []
     for _ in range(ROUNDS + 1):
         began = time.perf_counter()

@@ -1,4 +1,4 @@
-"""All that was measured, and how it is summed up."""
+"""All measurements, and their summaries."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -12,7 +12,7 @@ Rounds = list[list[Run]]
 
 @dataclass
 class Results:
-    """All runs by plan, in rounds of one run per contestant; and what the harness can do without a service."""
+    """All runs by plan, in rounds of one run per contestant; and the harness's own limit without a service."""
 
     rounds: dict[Plan, Rounds] = field(default_factory=dict)
     direct: dict[Plan, Window] = field(default_factory=dict)
@@ -28,7 +28,7 @@ class Results:
                 yield f"{plan.name}, {plan.clients:,} at once, {run.contestant}", run
 
     def problems(self) -> list[tuple[str, str]]:
-        """The contestant, and what is wrong with one of its runs."""
+        """The contestant, and the problems of one of its runs."""
         found = [
             (run.contestant, f"{name} ({run.window.turns_per_second:,.0f} turns/s answered meanwhile): {all_of(run)}")
             for name, run in self.runs()
@@ -46,7 +46,7 @@ def all_of(run: Run | Histories | Tables) -> str:
 
 
 def by_contestant(rounds: Rounds) -> list[tuple[str, list[Run]]]:
-    """The runs that count, by contestant, in the order in which they ran."""
+    """The valid runs by contestant, in their order."""
     names = dict.fromkeys(run.contestant for runs in rounds for run in runs)
     return [
         (name, [run for runs in rounds for run in runs if run.contestant == name and not run.problems])
@@ -55,7 +55,7 @@ def by_contestant(rounds: Rounds) -> list[tuple[str, list[Run]]]:
 
 
 def stored(rounds: Rounds) -> list[tuple[str, list[Run]]]:
-    """Those of BancoBot, which stores what it is told."""
+    """The runs of BancoBot, which stores messages."""
     return [(name, runs) for name, runs in by_contestant(rounds) if name != BASELINE.name]
 
 

@@ -45,7 +45,7 @@ def end(pid: int) -> None:
 
 
 def read(path: Path) -> Profile:
-    """What the worker wrote; FileNotFoundError if it never did."""
+    """The worker's samples; FileNotFoundError if it wrote none."""
     deadline = time.monotonic() + WAIT_SECONDS
     while not path.exists() and time.monotonic() < deadline:
         time.sleep(0.05)
@@ -55,7 +55,7 @@ def read(path: Path) -> Profile:
 
 
 def package(filename: str) -> str | None:
-    """Whose code that is; None for the standard library's, which works for whoever called it."""
+    """The package of that code; None for the standard library, which counts for its caller."""
     if PACKAGES in filename:
         return filename.partition(PACKAGES)[2].partition("/")[0].removesuffix(".py")
     if filename.startswith(f"{ROOT}/"):
@@ -65,7 +65,7 @@ def package(filename: str) -> str | None:
 
 
 def label(frame: FrameType | None) -> str:
-    """The innermost package on the stack. What lies below the event loop only started it."""
+    """The innermost package on the stack. Frames below the event loop only started it."""
     while frame is not None and frame.f_code.co_name != "_run_once":
         if (name := package(frame.f_code.co_filename)) and name != __package__:
             return name

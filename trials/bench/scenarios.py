@@ -1,4 +1,4 @@
-"""What is measured under load: the contestants, the plans, and the runs with the check after each of them."""
+"""Measurements under load: the contestants, the plans, and the runs, each with a check at its end."""
 
 import asyncio
 import contextlib
@@ -47,7 +47,7 @@ BASELINE = Contestant("FastAPI baseline", stream_path="/chat/stream")
 
 @dataclass(frozen=True)
 class Plan:
-    """One load: clients, for how long (seconds), how slow the upstream is, and what the sessions hold at the start."""
+    """One load: clients, duration (seconds), the upstream's delay, and the sessions' messages at the start."""
 
     name: str
     clients: int
@@ -59,13 +59,13 @@ class Plan:
 
     @property
     def ideal(self) -> float:
-        """Turns per second, if a turn took no longer than its upstream."""
+        """Turns per second if a turn took only its upstream's time."""
         return self.clients / self.delay
 
 
 @dataclass
 class Run:
-    """What one run gave. `problems` is empty where every turn was answered, stored and asked for exactly once."""
+    """The result of one run. `problems` is empty if every turn was answered, stored and sent exactly once."""
 
     contestant: str
     window: load.Window
@@ -84,7 +84,7 @@ class Run:
 
     @property
     def disturbance(self) -> float:
-        """The share of the service's core that others used meanwhile."""
+        """The share of the service's core that other processes used."""
         return max(0.0, self.usage.core - self.usage.service) / self.window.seconds
 
 
@@ -102,7 +102,7 @@ class Served:
 
 
 class Meter:
-    """Reads what was used while the clock ran; this one measures nothing."""
+    """Reads the usage while the clock ran; this one measures nothing."""
 
     def begin(self) -> None:
         pass
@@ -138,7 +138,7 @@ class ServiceMeter(Meter):
 
 @dataclass(frozen=True)
 class Bench:
-    """What all runs have in common."""
+    """Shared by all runs."""
 
     cores: services.Cores
     scratch: Path
@@ -161,7 +161,7 @@ class Bench:
         return run
 
     def prepare(self, database: Database, *fillings: Filling) -> checks.Counts:
-        """Tables, and in them what a scenario begins with; answers what the database then holds."""
+        """Create the tables and a scenario's first rows; return the counts in the database."""
         services.migrate(services.bancobot_settings(self.upstream_port, database.url))
         database.fill(*fillings)
         return database.counts()
@@ -173,7 +173,7 @@ class Bench:
         return services.create_client(settings, options)
 
     def gains(self, database: Database, before: checks.Counts, told: Sequence[load.CallCounts]) -> list[str]:
-        """What is wrong with what the database gained."""
+        """The problems of the database's new rows."""
         return checks.stored_problems(before, database.counts(), checks.total(told).acknowledged)
 
     @contextlib.contextmanager
@@ -193,7 +193,7 @@ class Bench:
 
     @contextlib.asynccontextmanager
     async def accounted(self, tallies: Sequence[load.CallCounts], problems: list[str]) -> AsyncIterator[None]:
-        """What the clients are told inside of it has to agree with what the upstream sees meanwhile."""
+        """Within the block, the clients' answers must agree with the upstream's requests."""
         before = await load.ask_once(self.upstream_port, "GET", "/tally")
         yield
         after = await load.ask_once(self.upstream_port, "GET", "/tally")
@@ -249,7 +249,7 @@ def open_bench() -> Iterator[Bench]:
 
 
 def allow_many_connections() -> None:
-    """A turn in flight holds two file descriptors of the service; many systems allow 1,024 unless asked."""
+    """A turn in flight holds two file descriptors of the service; many systems allow 1,024 by default."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 

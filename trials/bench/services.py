@@ -1,4 +1,4 @@
-"""The processes of a run: how each is started, on which core, and that each is stopped again."""
+"""The processes of a run: starting each on its core, and stopping it."""
 
 import contextlib
 import os
@@ -25,7 +25,7 @@ class ServiceFailed(Exception):
 
 @dataclass(frozen=True)
 class Cores:
-    """The service has a core for itself; the upstream, the load generator and the database server share the others."""
+    """The service has its own core; the upstream, the load generator and the database server share the others."""
 
     service: frozenset[int]
     others: frozenset[int]
@@ -45,7 +45,7 @@ def environment(more: Mapping[str, str]) -> dict[str, str]:
 
 
 def provider_settings(upstream_port: int) -> dict[str, str]:
-    """What both contestants are told about the upstream."""
+    """The settings of the upstream for both contestants."""
     return {
         "LLM_PROVIDER": "openrouter",
         "OPENROUTER_BASE_URL": f"http://127.0.0.1:{upstream_port}/v1",
@@ -91,7 +91,7 @@ def create_client(env: Mapping[str, str], options: Sequence[str]) -> str:
 def running(
     command: list[str], env: Mapping[str, str], cores: frozenset[int], ready_url: str, log: Path, cwd: Path = ROOT
 ) -> Iterator[subprocess.Popen[bytes]]:
-    """The process, once `ready_url` answers 200; it and its children are gone afterwards, whatever happens."""
+    """The process, once `ready_url` answers 200; it and its children always end afterwards."""
     with log.open("wb") as output:
         process = subprocess.Popen(
             command,
@@ -127,7 +127,7 @@ def _direct() -> urllib.request.OpenerDirector:
 
 
 def stop(process: subprocess.Popen[bytes]) -> None:
-    """Asks the process to end, then kills what is left of the session that it began."""
+    """Asks the process to end, then kills the rest of its process session."""
     if process.poll() is None:
         process.terminate()
         with contextlib.suppress(subprocess.TimeoutExpired):

@@ -35,7 +35,7 @@ T = TypeVar("T")
 
 @dataclass
 class Histories:
-    """Seconds of each turn by the length of its session. `window`: HISTORY_MAX_MESSAGES, if there is such a thing."""
+    """Seconds of each turn by the length of its session. `window`: HISTORY_MAX_MESSAGES, if the service has it."""
 
     contestant: str
     window: int | None
@@ -47,7 +47,7 @@ class Histories:
 
     @property
     def growth(self) -> float:
-        """The longest session's turn over the shortest one's; 0 where that is unknown."""
+        """The longest session's turn over the shortest one's; 0 if unknown."""
         shortest = self.middle(LENGTHS[0].messages)
         return self.middle(LENGTHS[-1].messages) / shortest if shortest else 0.0
 
@@ -99,7 +99,7 @@ async def _talk_in_turns(bench: Bench, served: Served, result: Histories, second
 
 
 def orders(each: Sequence[T], seconds: float) -> Iterator[Sequence[T]]:
-    """In which order to take them, round after round: to and fro, so that nobody always comes after the same one."""
+    """The order in each round: forwards and backwards, so that none always comes after the same one."""
     end = time.monotonic() + seconds
     for number in itertools.count():
         if number >= MIN_ROUNDS and time.monotonic() >= end:
@@ -108,7 +108,7 @@ def orders(each: Sequence[T], seconds: float) -> Iterator[Sequence[T]]:
 
 
 class Talker:
-    """One client that takes its turns in prefilled sessions, one after the other, so that none grows much."""
+    """One client that goes round prefilled sessions, so that none grows much."""
 
     def __init__(self, port: int, filling: Filling, window: int | None) -> None:
         self.client = load.Client(port, load.CallCounts(), most_sent=window)
@@ -127,7 +127,7 @@ class Talker:
 
 
 def tables(bench: Bench, contestant: Contestant, seconds: float) -> Tables:
-    """Everyday calls on tables of each size in TABLES: a service for each, all of them up at the same time."""
+    """Common calls on tables of each size in TABLES: a service for each, all up at the same time."""
     result = Tables(contestant.name)
     with contextlib.ExitStack() as stack:
         stored = [stack.enter_context(_filled(bench, contestant, size)) for size in TABLES]
@@ -193,7 +193,7 @@ async def _talk(service: Served, tally: load.CallCounts) -> float:
 
 
 class Visitor:
-    """Takes a turn in a session, then looks at the list, at that session and at its messages."""
+    """Takes a turn in a session, then reads the list, that session and its messages."""
 
     def __init__(self, port: int, tally: load.CallCounts) -> None:
         self.port = port

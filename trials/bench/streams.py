@@ -1,4 +1,4 @@
-"""Clients that take their replies as event streams, and see how long each piece was on its way."""
+"""Clients that read event streams and measure the delay of each piece."""
 
 import json
 import time
@@ -12,7 +12,7 @@ DATA = b"\ndata: "
 
 
 class StreamConnection(load.Connection):
-    """Notes when each part of the answer arrived, and nothing more while it runs: others' parts are waiting."""
+    """Records only the arrival times of the parts while it runs, because other parts are waiting."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -41,12 +41,12 @@ def events(parts: list[tuple[float, bytes]]) -> list[tuple[float, bytes]]:
 
 
 def stamps(event: bytes) -> list[tuple[int, float]]:
-    """Number and moment of sending of each piece that the event brings."""
+    """The number and sending time of each piece in the event."""
     return [(int(number), float(sent)) for number, sent in STAMP.findall(event)]
 
 
 class StreamClient(load.Client):
-    """Somebody who asks for a stream, reads it to its end, and asks again."""
+    """A client that asks for a stream, reads it to its end, and asks again."""
 
     connection_class = StreamConnection
 
@@ -54,7 +54,7 @@ class StreamClient(load.Client):
         return request("POST", self.path, self.body(stream=True))
 
     def read(self, message: HttpMessage) -> None:
-        """Checks that every piece came once and in order, and that the whole reply is what the pieces were."""
+        """Checks that every piece came once and in order, and that the reply equals the joined pieces."""
         if b" 200 " not in message.first_line:
             raise load.TurnFailed(f"{message.first_line.decode()}: {message.body[:200].decode(errors='replace')}")
         assert isinstance(self.connection, StreamConnection)
@@ -83,7 +83,7 @@ class StreamClient(load.Client):
 
 
 class DirectStreamClient(StreamClient):
-    """Asks the upstream itself: what the load generator and the upstream can do."""
+    """Asks the upstream directly: the limit of load generator and upstream."""
 
     def raw_request(self) -> bytes:
         return load.direct_request()

@@ -19,7 +19,7 @@ class HttpMessage(NamedTuple):
 
 
 class Reader:
-    """Cuts what a connection delivers into whole messages."""
+    """Splits a connection's bytes into whole messages."""
 
     def __init__(self) -> None:
         self._waiting = b""

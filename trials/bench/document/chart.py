@@ -67,7 +67,7 @@ class Chart:
 
 @dataclass(frozen=True)
 class Scale:
-    """Where a value lies on the vertical axis, and where the lines across are."""
+    """The vertical axis: positions of values and of grid lines."""
 
     lowest: float
     highest: float

@@ -1,4 +1,4 @@
-"""What BancoBot is to reach, against what was measured."""
+"""BancoBot's goals against the measured figures."""
 
 from trials.bench.results import Results, Rounds, delay, memory, ratios, stored, turns_per_second
 from trials.bench.scenarios import Plan, median

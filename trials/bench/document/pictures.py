@@ -11,7 +11,7 @@ Figure = Callable[[list[Run]], float]
 
 
 def draw(results: Results) -> dict[str, Chart]:
-    """By the name of the file, the charts for which there are figures."""
+    """The charts with figures, by file name."""
     charts = {
         "at-once.svg": turns(results, "single", "throughput"),
         "in-flight.svg": turns(results, "in-flight"),

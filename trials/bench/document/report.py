@@ -1,4 +1,4 @@
-"""Writes the figures as Markdown, between two markers, so that prose around them stays; and the pictures beside it."""
+"""Writes the figures as Markdown between two markers, so that the prose around them stays; and the pictures."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -42,7 +42,7 @@ PARTS = (
 
 
 def write(path: Path, text: str, results: Results) -> None:
-    """Replaces what stands between the markers; a file without them gets the figures at its end."""
+    """Replaces the text between the markers; a file without them gets the figures at its end."""
     old = path.read_text() if path.exists() else "# Performance\n"
     before, begin, rest = old.partition(BEGIN)
     after = rest.partition(END)[2] if begin else "\n"

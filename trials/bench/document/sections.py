@@ -196,7 +196,7 @@ def profile_head(runs: Sequence[tuple[str, Run]]) -> list[str]:
 
 
 def milliseconds(run: Run) -> dict[str, float]:
-    """CPU milliseconds per turn by package; what is below SMALL_SHARE is put together."""
+    """CPU milliseconds per turn by package; shares below SMALL_SHARE are added up."""
     assert run.profile is not None
     profile: Profile = run.profile
     turns, samples = max(1, len(run.window.latencies)), max(1, sum(profile.samples.values()))
@@ -241,7 +241,7 @@ def ms(runs: Sequence[Run], share: float, less: float = 0.0, digits: int = 1) ->
 
 
 def answered(runs: Sequence[Run]) -> bool:
-    """Whether there is anything to say; an overloaded service may answer too late for every clock."""
+    """Whether there are figures; an overloaded service may answer too late for all of them."""
     return any(run.window.latencies for run in runs)
 
 

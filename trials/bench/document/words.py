@@ -1,4 +1,4 @@
-"""What `trials.bench.search` runs in a process of its own, in which Django is set up for the database to measure."""
+"""Runs for `trials.bench.search` in a separate process, with Django set up for the measured database."""
 
 import itertools
 import random
@@ -54,7 +54,7 @@ def main(sessions: int) -> None:
 
 
 def fill(sessions: int) -> list[str]:
-    """Answers the words, the one that is in most texts first."""
+    """Returns the words, the most frequent one first."""
     chance = random.Random(5)
     texts = make_texts(chance)
     own = {"big": BIG, "medium": MEDIUM, "messages": MESSAGES, "texts": TEXTS, "gone": GONE, "old": sessions * 4 // 5}
@@ -83,7 +83,7 @@ def plain(text: str) -> str:
 
 
 def settle() -> None:
-    """What autovacuum would do some time, in the middle of the measurement."""
+    """Does autovacuum's work now, not in the middle of the measurement."""
     with connection.cursor() as cursor:
         cursor.execute("VACUUM ANALYZE" if connection.vendor == "postgresql" else "PRAGMA wal_checkpoint(TRUNCATE)")
 
