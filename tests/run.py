@@ -167,8 +167,10 @@ def perform(stages: list[Stage]) -> None:
 
 
 def show(stage: Stage) -> None:
+    if stage.output is None:  # it has printed already
+        return
     print(f"\n=== {stage.name}: {stage.result} after {stage.seconds:.1f} s ===", flush=True)
-    if stage.output and stage.output.exists():
+    if stage.output.exists():
         sys.stdout.buffer.write(stage.output.read_bytes())
         sys.stdout.flush()
 

@@ -8,6 +8,7 @@ import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ from testing.environment import clean_environment
 from testing.exchange import Request
 from testing.service import Service
 from testing.upstream import Upstream
-from tests.conftest import MakeService
+from tests.support.services import Services
 
 CLIENTS = Path(__file__).parent / "seed_clients"
 KEY = "Bearer sua_chave_openrouter"
@@ -30,10 +31,18 @@ needs_node = pytest.mark.skipif(not shutil.which("node"), reason="NO NODE: the J
 needs_curl = pytest.mark.skipif(not shutil.which("curl"), reason="NO CURL: the curl lines did not run")
 
 
+@pytest.fixture(scope="module")
+def _own(services: Services) -> Iterator[Service]:
+    with services.own() as service:
+        yield service
+
+
 @pytest.fixture
-def own(make_service: MakeService) -> Service:
+def own(_own: Service, upstream: Upstream) -> Service:
     """A service without any session."""
-    return make_service()
+    for table in ("feedback", "idempotencykey", "message", "session"):
+        _own.sql(f"DELETE FROM sessions_api_{table}")
+    return _own
 
 
 def text_for(service: Service, name: str) -> str:
