@@ -47,7 +47,7 @@ class BrowserYaml(OpenApiYamlRenderer):
 
 
 class SchemaView(APIView):
-    """The OpenAPI document as JSON or YAML: what ?format= or the Accept header says, and JSON for who doesn't mind."""
+    """The OpenAPI document as JSON or YAML, by ?format= or the Accept header; JSON by default."""
 
     authentication_classes = ()
     permission_classes = (AllowAny,)

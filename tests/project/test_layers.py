@@ -20,7 +20,7 @@ LAYERS = ("web", "access", "sessions_api", "chat", "bancobot_project")  # the le
 BESIDE = ("testing", "trials", "tests")
 PACKAGES = (*LAYERS, *BESIDE)
 
-MOST_FILES = dict.fromkeys(LAYERS, 12) | dict.fromkeys(BESIDE, 20)
+MAX_FILES = dict.fromkeys(LAYERS, 12) | dict.fromkeys(BESIDE, 20)
 SETTINGS_MODULE = {
     ("manage.py", "bancobot_project.settings"),
     ("bancobot_project/asgi.py", "bancobot_project.settings"),
@@ -202,7 +202,7 @@ def test_a_provider_knows_no_django_and_nothing_of_ours() -> None:
 
 @pytest.mark.parametrize("package", PACKAGES)
 def test_no_folder_is_crowded(package: str) -> None:
-    assert crowded(sources(package), MOST_FILES[package]) == {}
+    assert crowded(sources(package), MAX_FILES[package]) == {}
 
 
 def test_nothing_of_ours_is_imported_inside_a_function() -> None:
