@@ -85,9 +85,9 @@ class Stage:
                 return
             order()
 
-    def pytest(self, database_url: str, marked: str, dist: str = "worksteal") -> str:
-        command = ("-m", "pytest", "--numprocesses=3", f"--dist={dist}", "-m", marked, *self.pytest_arguments)
-        code = self.exit_code(*command, DATABASE_URL=database_url)
+    def pytest(self, database_url: str, marked: str, *options: str) -> str:
+        command = ("-m", "pytest", "--numprocesses=3", "--dist=worksteal", "-m", marked, *options)
+        code = self.exit_code(*command, *self.pytest_arguments, DATABASE_URL=database_url)
         if code == pytest.ExitCode.NO_TESTS_COLLECTED and self.pytest_arguments:
             return NO_TESTS
         return PASSED if code == 0 else FAILED
@@ -133,7 +133,9 @@ def postgresql(stage: Stage) -> str:
 def in_browser(stage: Stage) -> str:
     if not browser.PROGRAM:
         return stage.cannot("IN A BROWSER", browser.MISSING)
-    return stage.pytest(f"sqlite:///{stage.directory}/browser.sqlite3", "browser", "loadfile")
+    named = any(Path(argument.partition("::")[0]).exists() for argument in stage.pytest_arguments)
+    folder = [] if named else ["tests/browser"]  # so that pytest reads no other test
+    return stage.pytest(f"sqlite:///{stage.directory}/browser.sqlite3", "browser", "--dist=loadfile", *folder)
 
 
 # In the order in which they begin: the longest first, the checks beside it.
