@@ -18,10 +18,11 @@ from testing.environment import ROOT
 
 # What takes long to import and asks for no settings.
 LIBRARIES = [
-    "aiohttp", "asyncio", "django.contrib.admin.options", "django.contrib.auth.hashers",
+    "aiohttp", "asyncio", "corsheaders.middleware", "django.contrib.admin.views.main", "django.contrib.auth.hashers",
     "django.contrib.postgres.fields", "django.core.handlers.asgi", "django.core.management.commands.migrate",
-    "django.db.models", "django.forms", "django.template.engine", "gunicorn.workers.gasgi", "inflection", "jsonschema",
-    "psycopg", "psycopg_pool", "uritemplate", "yaml",
+    "django.db.backends.postgresql.base", "django.db.backends.sqlite3.base", "django.template.engine", "environ",
+    "gunicorn.app.base", "gunicorn.workers.gasgi", "inflection", "jsonschema", "psycopg_pool",
+    "pygments.formatters.html", "pygments.lexers", "requests", "uritemplate", "yaml",
 ]  # fmt: skip
 
 _server = multiprocessing.get_context("forkserver")
