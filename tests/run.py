@@ -86,7 +86,7 @@ class Stage:
             order()
 
     def pytest(self, database_url: str, marked: str, *options: str) -> str:
-        command = ("-m", "pytest", "--numprocesses=3", "--dist=worksteal", "-m", marked, *options)
+        command = ("-m", "pytest", "--numprocesses=2", "--dist=worksteal", "-m", marked, *options)
         code = self.exit_code(*command, *self.pytest_arguments, DATABASE_URL=database_url)
         if code == pytest.ExitCode.NO_TESTS_COLLECTED and self.pytest_arguments:
             return NO_TESTS

@@ -11,7 +11,7 @@ ACROSS, DOWN = WIDTH - LEFT - RIGHT, HEIGHT - TOP - BOTTOM
 FLOOR = TOP + DOWN
 MAX_LABELS = 8  # below the axis
 
-Shown = Callable[[float], str]
+FormatValue = Callable[[float], str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +73,7 @@ def nice_top(most: float) -> float:
     return next(factor * power for factor in (1, 2, 4, 5, 10) if factor * power >= most * (1 - 1e-9))
 
 
-def frame(title: Any, names: Sequence[str], series: Sequence[Series], top: float, shown: Shown) -> Chart:
+def frame(title: Any, names: Sequence[str], series: Sequence[Series], top: float, format_value: FormatValue) -> Chart:
     """A chart without its marks. `names` are those of the steps, from left to right."""
     step, every = ACROSS / len(names), math.ceil(len(names) / MAX_LABELS)
     newest = len(names) - 1  # it always has a label, because readers look for it
@@ -82,23 +82,23 @@ def frame(title: Any, names: Sequence[str], series: Sequence[Series], top: float
         for number, name in enumerate(names)
         if (newest - number) % every == 0
     ]
-    rows = [Label(shown(top * share), FLOOR - DOWN * share) for share in (0.0, 0.5, 1.0)]
+    rows = [Label(format_value(top * share), FLOOR - DOWN * share) for share in (0.0, 0.5, 1.0)]
     steps = [
-        Label(f"{name}: {said(series, number, shown)}", round(LEFT + step * number, 2))
+        Label(f"{name}: {tooltip(series, number, format_value)}", round(LEFT + step * number, 2))
         for number, name in enumerate(names)
     ]
     return Chart(title, series, rows, columns, steps)
 
 
-def said(series: Iterable[Series], number: int, shown: Shown) -> str:
+def tooltip(series: Iterable[Series], number: int, format_value: FormatValue) -> str:
     values = [(one.label, one.values[number]) for one in series]
-    return ", ".join(f"{label} {shown(value)}" for label, value in values if value is not None) or "–"
+    return ", ".join(f"{label} {format_value(value)}" for label, value in values if value is not None) or "–"
 
 
-def bars(title: Any, names: Sequence[str], series: Sequence[Series], shown: Shown) -> Chart:
+def bars(title: Any, names: Sequence[str], series: Sequence[Series], format_value: FormatValue) -> Chart:
     """A bar for each step, with all series stacked."""
     top = nice_top(max(sum(one.values[number] or 0 for one in series) for number in range(len(names))))
-    chart = frame(title, names, series, top, shown)
+    chart = frame(title, names, series, top, format_value)
     step = ACROSS / len(names)
     below = [float(FLOOR)] * len(names)
     for one in series:
@@ -112,10 +112,10 @@ def bars(title: Any, names: Sequence[str], series: Sequence[Series], shown: Show
     return chart
 
 
-def lines(title: Any, names: Sequence[str], series: Sequence[Series], shown: Shown) -> Chart:
+def lines(title: Any, names: Sequence[str], series: Sequence[Series], format_value: FormatValue) -> Chart:
     """A line for each series, with gaps for unknown values, and a dot for each value. The axis begins at zero."""
     top = nice_top(max(value or 0 for one in series for value in one.values))
-    chart = frame(title, names, series, top, shown)
+    chart = frame(title, names, series, top, format_value)
     step = ACROSS / len(names)
     for one in series:
         line, dots, before = [], [], None

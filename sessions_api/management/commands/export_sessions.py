@@ -82,7 +82,7 @@ class Command(BaseCommand):
         read = conversations(sessions, superseded=options["include_superseded"] or chosen.superseded)
         pieces = in_pieces(chosen.write(read, export_options))
         keep_little_cached()
-        write_to(output, shown(pieces, export_options.counts, sessions))
+        write_to(output, with_progress(pieces, export_options.counts, sessions))
         said = summary(export_options.counts, chosen.reason(export_options))
         (self.stderr if output == STANDARD_OUTPUT else self.stdout).write(said)
 
@@ -94,7 +94,7 @@ def selected(options: dict[str, Any]) -> Selection:
     return Selection(**{field.name: options[field.name] for field in fields(Selection)})
 
 
-def shown(pieces: Iterable[bytes], counts: ExportCounts, sessions: QuerySet[Session]) -> Iterator[bytes]:
+def with_progress(pieces: Iterable[bytes], counts: ExportCounts, sessions: QuerySet[Session]) -> Iterator[bytes]:
     """The pieces; a terminal shows how far the export is."""
     total = sessions.aggregate(messages=Sum("message_count", default=0))["messages"] if sys.stderr.isatty() else 0
     with tqdm(total=total, unit=" messages", leave=False, disable=None) as bar:
