@@ -14,7 +14,7 @@ from . import errors
 from .base import ChatMessage, Options, Piece, Provider, ProviderError
 from .circuit import Circuit, Ticket
 from .connection import Connection
-from .reply import Reply
+from .replies.reply import Reply
 
 SENDABLE_KEY = re.compile(r"[\x21-\x7e]+")
 MAX_WAIT = 5.0  # seconds; where the provider asks for a longer pause, the turn fails and says so

@@ -78,7 +78,7 @@ def test_a_turn_that_left_its_reply_pending_is_a_problem() -> None:
     [
         ("/venv/lib/python3.11/site-packages/httpx/_client.py", "httpx"),
         ("/usr/lib/python3.11/json/decoder.py", None),  # works for whoever called it
-        (f"{ROOT}/chat/providers/sse.py", "chat.providers"),
+        (f"{ROOT}/chat/providers/replies/sse.py", "chat.providers"),
         (f"{ROOT}/manage.py", None),
     ],
 )

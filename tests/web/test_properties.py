@@ -18,7 +18,7 @@ from rest_framework.test import APIRequestFactory
 
 from bancobot_project.environment import Environment
 from chat.engine.context import fit
-from chat.providers.sse import EventParser
+from chat.providers.replies.sse import EventParser
 from chat.serializers import ChatRequestSerializer, MessageRequestSerializer
 from sessions_api.api import pagination
 from sessions_api.api.queries import EraseQuery, FilterQuery, RangeQuery, SessionsQuery

@@ -6,8 +6,9 @@ from collections.abc import Mapping, Sequence
 from decimal import Decimal, InvalidOperation
 from typing import Any
 
-from . import errors
-from .base import ChatMessage, Piece, ProviderError, Usage, estimate_tokens
+from chat.providers import errors
+from chat.providers.base import ChatMessage, Piece, ProviderError, Usage, estimate_tokens
+
 from .sse import MAX_EVENT_BYTES, EventParser
 
 MAX_COUNT = 2**31 - 1  # tokens

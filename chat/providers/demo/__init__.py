@@ -1,4 +1,4 @@
-"""The embedded default: a bank's FAQ in Portuguese, answered from demo_answers.py. No model and no test double."""
+"""The embedded default: a bank's FAQ in Portuguese, answered from answers.py. No model and no test double."""
 
 import asyncio
 import re
@@ -7,8 +7,9 @@ from collections.abc import AsyncGenerator, Sequence
 from decimal import Decimal
 from typing import Any
 
-from .base import ChatMessage, Options, Piece, Provider, Usage
-from .demo_answers import (
+from chat.providers.base import ChatMessage, Options, Piece, Provider, Usage
+
+from .answers import (
     DEMONSTRATION,
     ENGLISH_WORDS,
     FACET_TOPICS,

@@ -12,7 +12,7 @@ from typing import Any
 import aiohttp
 import httpx
 
-from .base import ProviderError
+from chat.providers.base import ProviderError
 
 TRANSPORT_ERRORS = (httpx.HTTPError, httpx.StreamError, aiohttp.ClientError, OSError)
 MAX_RETRY_AFTER = 24 * 3600.0  # seconds

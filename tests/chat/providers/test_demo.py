@@ -6,7 +6,7 @@ from decimal import Decimal
 import pytest
 
 from chat.providers import ChatMessage, Options, make_provider
-from chat.providers.demo_answers import DEMONSTRATION, TOPICS
+from chat.providers.demo.answers import DEMONSTRATION, TOPICS
 from tests.support.replies import Answer, ask, collect, list_models
 
 
