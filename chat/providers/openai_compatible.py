@@ -1,12 +1,11 @@
 """Any server that speaks OpenAI's chat completions: OpenAI, Ollama, vLLM, llama.cpp, LM Studio."""
 
 import asyncio
-import contextlib
 import json
 import random
 import re
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
-from typing import Any, cast
+from typing import Any
 
 import httpx
 
@@ -14,6 +13,7 @@ from . import errors
 from .base import ChatMessage, Options, Piece, Provider, ProviderError
 from .circuit import Circuit, Ticket
 from .connection import Connection
+from .replies.body import chunks_of, close, drain, read_whole
 from .replies.reply import Reply
 
 SENDABLE_KEY = re.compile(r"[\x21-\x7e]+")
@@ -22,7 +22,6 @@ MIN_PAUSE = 0.1  # seconds between two attempts
 MAX_ERROR_BYTES = 64 * 1024  # bytes
 MAX_LIST_BYTES = 16 * 1024 * 1024
 ERROR_PATIENCE = 5.0  # seconds for the body of an error, whose status is known
-DRAIN_PATIENCE = 0.2  # seconds from the end mark to the end of the body; then the connection can be used again
 
 _encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 
@@ -84,7 +83,7 @@ class OpenAICompatible(Provider):
         with ticket:
             whole = "json" in response.headers.get("content-type", "")  # some servers send no stream
             reply = Reply(response.headers.get("x-generation-id"), whole=whole)
-            source = _chunks(response)
+            source = chunks_of(response)
             try:
                 async for data in source:
                     text = reply.take(data)
@@ -102,13 +101,13 @@ class OpenAICompatible(Provider):
                 if reply.finish_reason is not None and reply.failure is None:
                     ticket.succeeded()  # even for an empty reply, which a small max_tokens brings about
                 yield reply.last_piece(messages)
-                await _drain(source)
+                await drain(source)
             except errors.TRANSPORT_ERRORS as exc:
                 if reply.finish_reason is None:
                     raise errors.from_transport(exc, answering=True) from exc
                 yield reply.last_piece(messages)  # only the counts are missing
             finally:
-                await _close(source, response)
+                await close(source, response)
 
     async def models(self, api_key: str | None = None) -> list[dict[str, Any]]:
         headers = self._headers if "Authorization" in self._headers else self._headers_for(api_key)
@@ -203,7 +202,7 @@ async def _attempt(send: Callable[[], Awaitable[httpx.Response]]) -> httpx.Respo
         return response
     try:
         async with asyncio.timeout(ERROR_PATIENCE):
-            body = await _read(response, MAX_ERROR_BYTES)
+            body = await read_whole(response, MAX_ERROR_BYTES)
     except (*errors.TRANSPORT_ERRORS, ProviderError):
         body = b""  # the status is enough
     if response.status_code == 200:
@@ -213,7 +212,7 @@ async def _attempt(send: Callable[[], Awaitable[httpx.Response]]) -> httpx.Respo
 
 async def _listed(response: httpx.Response) -> list[Any]:
     try:
-        listed = _parsed(await _read(response, MAX_LIST_BYTES))
+        listed = _parsed(await read_whole(response, MAX_LIST_BYTES))
     except (ValueError, RecursionError) as exc:
         raise errors.invalid_response("a list of models that is no JSON") from exc
     except errors.TRANSPORT_ERRORS as exc:
@@ -222,44 +221,6 @@ async def _listed(response: httpx.Response) -> list[Any]:
     if not isinstance(found, list):
         raise errors.invalid_response("no list of models")
     return found
-
-
-def _chunks(response: httpx.Response) -> AsyncGenerator[bytes, None]:
-    """The body as it comes in: straight from the transport, unless the server compressed it all the same."""
-    compressed = response.headers.get("content-encoding", "identity") != "identity"
-    chunks = response.aiter_bytes() if compressed else aiter(cast(httpx.AsyncByteStream, response.stream))
-    return cast(AsyncGenerator[bytes, None], chunks)
-
-
-async def _read(response: httpx.Response, limit: int) -> bytes:
-    """The whole body, of at most `limit` bytes. Closes the response."""
-    source = _chunks(response)
-    body = bytearray()
-    try:
-        async for data in source:
-            body += data
-            if len(body) > limit:
-                raise errors.invalid_response(f"more than {limit} bytes")
-    finally:
-        await _close(source, response)
-    return bytes(body)
-
-
-async def _drain(source: AsyncGenerator[bytes, None]) -> None:
-    """Read the end of the body, which comes with the end mark or right after it."""
-    try:
-        async with asyncio.timeout(DRAIN_PATIENCE):
-            async for _ in source:
-                pass
-    except errors.TRANSPORT_ERRORS:
-        pass  # the reply is complete, and the connection is not used again
-
-
-async def _close(source: AsyncGenerator[bytes, None], response: httpx.Response) -> None:
-    with contextlib.suppress(*errors.TRANSPORT_ERRORS):
-        await source.aclose()
-    with contextlib.suppress(*errors.TRANSPORT_ERRORS):
-        await response.aclose()
 
 
 def _parsed(body: bytes) -> Any:

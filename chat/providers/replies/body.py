@@ -1,0 +1,50 @@
+"""The bytes of an answer: in pieces as they come, whole up to a bound, and closed."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncGenerator
+from typing import cast
+
+import httpx
+
+from chat.providers import errors
+
+DRAIN_PATIENCE = 0.2  # seconds from the end mark to the end of the body; then the connection can be used again
+
+
+def chunks_of(response: httpx.Response) -> AsyncGenerator[bytes, None]:
+    """The body as it comes in: straight from the transport, unless the server compressed it all the same."""
+    compressed = response.headers.get("content-encoding", "identity") != "identity"
+    chunks = response.aiter_bytes() if compressed else aiter(cast(httpx.AsyncByteStream, response.stream))
+    return cast(AsyncGenerator[bytes, None], chunks)
+
+
+async def read_whole(response: httpx.Response, limit: int) -> bytes:
+    """The whole body, of at most `limit` bytes. Closes the response."""
+    source = chunks_of(response)
+    body = bytearray()
+    try:
+        async for data in source:
+            body += data
+            if len(body) > limit:
+                raise errors.invalid_response(f"more than {limit} bytes")
+    finally:
+        await close(source, response)
+    return bytes(body)
+
+
+async def drain(source: AsyncGenerator[bytes, None]) -> None:
+    """Read the end of the body, which comes with the end mark or right after it."""
+    try:
+        async with asyncio.timeout(DRAIN_PATIENCE):
+            async for _ in source:
+                pass
+    except errors.TRANSPORT_ERRORS:
+        pass  # the reply is complete, and the connection is not used again
+
+
+async def close(source: AsyncGenerator[bytes, None], response: httpx.Response) -> None:
+    with contextlib.suppress(*errors.TRANSPORT_ERRORS):
+        await source.aclose()
+    with contextlib.suppress(*errors.TRANSPORT_ERRORS):
+        await response.aclose()
