@@ -4,7 +4,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from sessions_api.api.usage import stored_error, usage_of
-from sessions_api.models import Message, Outcome
+from sessions_api.models import NOTES, Message, Outcome
 
 
 def timestamp(moment: datetime) -> str:
@@ -23,12 +23,18 @@ def chat_answer(reply: Outcome | Message, turn_id: str, session_id: str) -> dict
         "turn_id": turn_id,
         "finish_reason": reply.finish_reason or None,
         "usage": usage,
+        **notes_of(reply),
     }
 
 
 def message_answer(reply: Outcome | Message, turn_id: str, session_id: str) -> dict[str, Any]:
     """The answer of POST /api/message."""
-    return {"response": reply.content, "session_id": session_id, "turn_id": turn_id}
+    return {"response": reply.content, "session_id": session_id, "turn_id": turn_id, **notes_of(reply)}
+
+
+def notes_of(reply: Outcome | Message) -> dict[str, Any]:
+    """Extra keys of an answer, where there is something to say of how the reply came about."""
+    return {name: reply.metadata[name] for name in NOTES if name in reply.metadata} if reply.metadata else {}
 
 
 def turn_state(reply: Message) -> dict[str, Any]:

@@ -98,13 +98,31 @@ class EventsQuery(QuerySerializer):
 # Answers are made in answers.py: DRF would take its time in each turn.
 
 
-class MessageAnswerSerializer(serializers.Serializer[Any]):
+class FallbackSerializer(serializers.Serializer[Any]):
+    model = serializers.CharField(help_text="A model that was asked before.")
+    code = serializers.CharField(help_text="The error because of which the next one was asked.")
+
+
+class NotesSerializer(serializers.Serializer[Any]):
+    """How the reply came about, where that was not the usual way."""
+
+    parameters_left_out = serializers.ListField(
+        child=serializers.CharField(),
+        required=False,
+        help_text="Parameters that the model refused, so that it was asked without them.",
+    )
+    fallbacks = FallbackSerializer(
+        many=True, required=False, help_text="Models that were asked before, and did not accept the request."
+    )
+
+
+class MessageAnswerSerializer(NotesSerializer):
     response = serializers.CharField(help_text="The reply.")
     session_id = serializers.CharField(help_text="Send it with the next message to go on with the conversation.")
     turn_id = serializers.CharField()
 
 
-class ChatAnswerSerializer(serializers.Serializer[Any]):
+class ChatAnswerSerializer(NotesSerializer):
     response = serializers.CharField(help_text="The reply.")
     model_used = serializers.CharField(help_text="The model that wrote it, as the provider says.")
     session_id = serializers.CharField(help_text="Send it with the next message to go on with the conversation.")

@@ -11,7 +11,8 @@ from decimal import Decimal
 from django.conf import settings
 
 from access.budgets import Settlement
-from chat.engine.turn import CENT_FRACTION, Turn
+from chat.engine.draft import CENT_FRACTION
+from chat.engine.turn import Turn
 from chat.providers.base import ChatMessage, Options, Piece, Provider, ProviderError, Usage, estimate_tokens
 from sessions_api.store.messages import Title
 from sessions_api.store.titles import title_of

@@ -9,19 +9,17 @@ import time
 from collections.abc import Awaitable, Callable
 from contextlib import aclosing
 from dataclasses import dataclass, field
-from decimal import Decimal
 from functools import lru_cache
-from typing import Any
 
 from django.conf import settings
 from django.db import Error as DatabaseProblem
 from django.utils.crypto import salted_hmac
 
-from access.budgets import Settlement
 from access.callers import Limits
 from chat.engine.catalogue import Catalogue
 from chat.engine.context import fit
-from chat.providers.base import ChatMessage, Options, Piece, Provider, ProviderError, Usage, estimate_tokens
+from chat.engine.draft import CANCELLED, Draft
+from chat.providers.base import ChatMessage, Options, Piece, Provider, ProviderError
 from sessions_api.models import Outcome
 from sessions_api.store.messages import BegunTurn, NewTurn, UsedIdempotencyKey
 from sessions_api.store.turns import as_cancelled, finish_turns
@@ -30,9 +28,6 @@ from web.errors import ApiError, as_api_error, record
 
 logger = logging.getLogger(__name__)
 
-NOTHING = Piece()
-CENT_FRACTION = Decimal("1e-12")  # USD; the precision of a stored cost
-CANCELLED = "cancelled"
 QUIET_SECONDS = 15.0  # after so long without news, listeners wake all the same
 RECORD_PAUSES = (0.1, 0.2, 0.5, 1, 2, 2, 5, 5, 5, 10)  # seconds between the attempts to store an outcome
 
@@ -76,23 +71,34 @@ class Turn:
         self.options = options
         self.provider = provider
         self.catalogue = catalogue
-        self.text = ""
-        self.model = ""
-        self.omitted = 0
+        self.draft = Draft(new.turn_id, provider.name)
         self.outcome: Outcome | None = None
         self.error: ApiError | None = None
         self.session_id = new.session_id
         self.begun: BegunTurn | None = None
         self.started: asyncio.Future[BegunTurn] = asyncio.get_running_loop().create_future()
         self.task: asyncio.Task[None] | None = None
-        self.began_at = time.monotonic()
         self._recording = False
         self._end_as: str | None = None  # the code of an end that came from outside
-        self._first_text_at: float | None = None
-        self._woken_at = self.began_at
-        self._known = NOTHING
+        self._woken_at = self.draft.began_at
         self._readers: list[asyncio.Future[None]] = []  # every piece wakes them
         self._waiters: list[asyncio.Future[None]] = []  # no piece wakes them
+
+    @property
+    def text(self) -> str:
+        return self.draft.text
+
+    @property
+    def model(self) -> str:
+        return self.draft.model
+
+    @property
+    def omitted(self) -> int:
+        return self.draft.omitted
+
+    @property
+    def began_at(self) -> float:
+        return self.draft.began_at
 
     @property
     def ended(self) -> bool:
@@ -111,7 +117,7 @@ class Turn:
         except Exception as problem:
             self._refuse(as_api_error(problem))
             return
-        self.model = self.begun.model or self.provider.default_model
+        self.draft.model = self.begun.model or self.provider.default_model
         self.started.set_result(self.begun)
         failure = await self._ask(self.begun)
         try:
@@ -133,10 +139,7 @@ class Turn:
             return ProviderError(self._end_code)
         try:
             async with asyncio.timeout(self.options.deadline_seconds):
-                messages, options = await self._request(begun)
-                async with aclosing(self.provider.stream(messages, options)) as pieces:
-                    async for piece in pieces:
-                        self._take(piece)
+                await self._ask_models(begun)
         except ProviderError as failure:
             return failure
         except TimeoutError:
@@ -148,24 +151,32 @@ class Turn:
             return ProviderError("internal_error", may_have_been_billed=True)
         return None
 
-    async def _request(self, begun: BegunTurn) -> tuple[list[ChatMessage], Options]:
-        context, most = await self.catalogue.limits(self.model, self.options.default_context_length)
-        max_tokens = min(self.options.max_tokens or self.options.default_max_tokens, most)
-        messages, omitted = fit(begun.history, begun.system_prompt, self.new.question, context, max_tokens)
-        self.omitted = begun.unread + omitted
+    async def _ask_models(self, begun: BegunTurn) -> None:
+        """Ask the model, and take its reply. Raises `ProviderError`."""
+        await self._ask_model(self.model, begun)
+
+    async def _ask_model(self, model: str, begun: BegunTurn) -> None:
+        """Ask one model with as much of the history as fits."""
+        await self._stream(*await self._request(model, begun))
+
+    async def _stream(self, messages: list[ChatMessage], options: Options) -> None:
+        async with aclosing(self.provider.stream(messages, options)) as pieces:
+            async for piece in pieces:
+                self._take(piece)
+
+    async def _request(self, model: str, begun: BegunTurn) -> tuple[list[ChatMessage], Options]:
         options = self.options
+        context, most = await self.catalogue.limits(model, options.default_context_length)
+        max_tokens = min(options.max_tokens or options.default_max_tokens, most)
+        messages, omitted = fit(begun.history, begun.system_prompt, self.new.question, context, max_tokens)
+        self.draft.omitted = begun.unread + omitted
         name = name_upstream(self.new.owner, begun.session_id)
-        return messages, Options(self.model, options.temperature, max_tokens, name, options.api_key)
+        return messages, Options(model, options.temperature, max_tokens, name, options.api_key)
 
     def _take(self, piece: Piece) -> None:
-        if piece[1:] != NOTHING[1:]:  # more than text
-            merged: list[Any] = [new or old for new, old in zip(piece, self._known, strict=True)]
-            self._known = Piece(*merged)
+        self.draft.take(piece)
         if piece.text:
-            self.text += piece.text
             self._wake_readers(time.monotonic())
-            if self._first_text_at is None:
-                self._first_text_at = self._woken_at
 
     def interrupt(self, code: str = "turn_interrupted") -> None:
         """End the turn with the text it has, unless its outcome is already being stored."""
@@ -183,7 +194,7 @@ class Turn:
 
     async def _record(self, begun: BegunTurn, failure: ProviderError | None) -> None:
         self._recording = True
-        outcome = self._outcome(begun, failure)
+        outcome = self.draft.outcome(begun, self.new.question, failure, self.new.quote)
         for pause in (*RECORD_PAUSES, 0):
             try:
                 status = await writer.run(finish_turns, outcome)
@@ -213,57 +224,6 @@ class Turn:
         logger.warning(
             "turn failed", extra={"turn": self.turn_id, "code": code, "reason": failure.detail if failure else ""}
         )
-
-    def _outcome(self, begun: BegunTurn, failure: ProviderError | None) -> Outcome:
-        now, last = time.monotonic(), self._known
-        usage = last.usage or self._estimate(begun, failure)
-        status = _status(failure)
-        return Outcome(
-            session_pk=begun.session_pk,
-            position=begun.position,
-            content=self.text,
-            status=status,
-            model=(last.model or self.model)[:200],
-            provider=(last.provider or self.provider.name)[:100],
-            generation_id=(last.generation_id or "")[:200],
-            finish_reason=_finish_reason(status, last),
-            prompt_tokens=usage.prompt_tokens,
-            completion_tokens=usage.completion_tokens,
-            cached_tokens=usage.cached_tokens,
-            reasoning_tokens=usage.reasoning_tokens,
-            usage_estimated=usage.estimated,
-            cost=None if usage.cost is None else usage.cost.quantize(CENT_FRACTION),
-            first_token_ms=_milliseconds(self.began_at, self._first_text_at),
-            latency_ms=_milliseconds(self.began_at, now),
-            history_omitted=self.omitted,
-            error_code=failure.code if failure and status != CANCELLED else "",
-            may_have_been_billed=_maybe_billed(failure),
-            settlement=self._settlement(usage, unknown=last.usage is None and not self.text and _maybe_billed(failure)),
-        )
-
-    def _settlement(self, usage: Usage, *, unknown: bool) -> Settlement | None:
-        """What counts against the owner's limits: the recorded usage, with a price where the provider named none.
-
-        `unknown`: the provider had the request and did not say what it used. All that was held then counts. Otherwise
-        somebody could have prompts read for nothing.
-        """
-        quote = self.new.quote
-        if quote is None:
-            return None
-        if unknown:
-            return Settlement(self.turn_id)
-        tokens = usage.prompt_tokens + usage.completion_tokens
-        cost = usage.cost
-        if cost is None:
-            cost = quote.cost(usage.prompt_tokens, usage.completion_tokens) if tokens else Decimal(0)
-        return Settlement(self.turn_id, tokens, cost.quantize(CENT_FRACTION))
-
-    def _estimate(self, begun: BegunTurn, failure: ProviderError | None) -> Usage:
-        """The usage of a reply that the provider did not count. Zero where the turn failed without text."""
-        if failure and not self.text:
-            return Usage(estimated=failure.may_have_been_billed)
-        texts = [begun.system_prompt, self.new.question, *(message.content for message in begun.history)]
-        return Usage(sum(map(estimate_tokens, texts)), estimate_tokens(self.text), estimated=True)
 
     async def wait(self) -> None:
         """Wait for the end. A waiting task may be cancelled; the turn goes on."""
@@ -304,21 +264,3 @@ def name_upstream(owner: str, session_id: str) -> str:
     """A conversation's id for the provider. A keyed hash: clients may put customers' numbers into their ids."""
     name = f"{owner} {session_id}"
     return salted_hmac("chat.conversation", name, secret=settings.OWNER_HASH_KEY, algorithm="sha256").hexdigest()[:32]
-
-
-def _maybe_billed(failure: ProviderError | None) -> bool:
-    return failure is not None and failure.may_have_been_billed
-
-
-def _status(failure: ProviderError | None) -> str:
-    if failure is None:
-        return "completed"
-    return {"turn_interrupted": "interrupted", CANCELLED: CANCELLED}.get(failure.code, "failed")
-
-
-def _finish_reason(status: str, last: Piece) -> str:
-    return (last.finish_reason or "")[:50] if status == "completed" else CANCELLED if status == CANCELLED else "error"
-
-
-def _milliseconds(start: float, end: float | None) -> int | None:
-    return None if end is None else round((end - start) * 1000)

@@ -55,7 +55,7 @@ class Piece(NamedTuple):
     """A part of a reply. Any field may be empty. Text arrives in order, the rest as soon as it is known.
 
     A reply is complete when a piece had a `finish_reason` and the stream has ended. `usage` comes once, with the last
-    piece at the latest.
+    piece at the latest. `left_out`: parameters that the model refused, so that it was asked without them.
     """
 
     text: str = ""
@@ -64,6 +64,7 @@ class Piece(NamedTuple):
     model: str | None = None
     provider: str | None = None
     generation_id: str | None = None
+    left_out: tuple[str, ...] = ()
 
 
 class ProviderError(Exception):
@@ -72,6 +73,8 @@ class ProviderError(Exception):
     `code` is one of the API's error codes. `detail` tells the log what happened; it holds no keys, no message text and
     none of the provider's own words. `retryable`: the same request may work later. `retry_after`: seconds, where the
     provider named them. `may_have_been_billed`: the request had been sent.
+    `parameters`: the request's own, where the provider refused them by name. `finish_reason`: where the reply has one
+    although it failed.
     """
 
     def __init__(
@@ -82,6 +85,8 @@ class ProviderError(Exception):
         retryable: bool = False,
         retry_after: float | None = None,
         may_have_been_billed: bool = False,
+        parameters: tuple[str, ...] = (),
+        finish_reason: str | None = None,
     ) -> None:
         super().__init__(f"{code}: {detail}" if detail else code)
         self.code = code
@@ -89,6 +94,8 @@ class ProviderError(Exception):
         self.retryable = retryable
         self.retry_after = retry_after
         self.may_have_been_billed = may_have_been_billed
+        self.parameters = parameters
+        self.finish_reason = finish_reason
 
 
 class Provider(ABC):

@@ -1,6 +1,7 @@
 """The tables of the record."""
 
 from .record import (
+    NOTES,
     Cancellation,
     Feedback,
     IdempotencyKey,
@@ -13,6 +14,7 @@ from .record import (
 from .statistics import CountedUntil, SessionCost, Tally
 
 __all__ = [
+    "NOTES",
     "Cancellation",
     "CountedUntil",
     "Feedback",

@@ -4,6 +4,7 @@ import secrets
 from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
+from typing import Any
 
 from django.db import models
 from django.db.models import Q
@@ -155,6 +156,16 @@ class Message(models.Model):
         return f"{self.turn_id}.{self.position}"
 
 
+# What a reply's metadata, and the answer, say of how it came about: parameters that the model refused, and models that
+# were asked before ({"model", "code"} each) with the error that sent the turn on.
+NOTES = ("parameters_left_out", "fallbacks")
+
+
+# What a reply's metadata, and the answer, say of how it came about: parameters that the model refused, and models that
+# were asked before (each a "model" and the "code" of the error that sent the turn on).
+NOTES = ("parameters_left_out", "fallbacks")
+
+
 @dataclass(frozen=True, slots=True)
 class Outcome:
     """How a turn ended. The fields are Message's, and update its pending reply."""
@@ -180,6 +191,7 @@ class Outcome:
     error_code: str = ""
     may_have_been_billed: bool = False
     settlement: Settlement | None = None  # if the turn began with a quote
+    metadata: dict[str, Any] = field(default_factory=dict)  # the `NOTES` that apply
 
 
 class Feedback(models.Model):

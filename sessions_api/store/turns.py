@@ -49,10 +49,11 @@ class RunSeparately(Error):
     """One item of a set needs special care, or a retry. The writer then runs each item alone, and retries it."""
 
 
-NOT_OUTCOME_COLUMNS = ("session_pk", "position", "completed_at", "cost", "settlement")
+NOT_OUTCOME_COLUMNS = ("session_pk", "position", "completed_at", "cost", "metadata", "settlement")
 OUTCOME_COLUMNS = [name for name in Outcome.__slots__ if name not in NOT_OUTCOME_COLUMNS]
 RECORD_OUTCOME = (
-    f"UPDATE {MESSAGES} SET {', '.join(f'{name} = %s' for name in OUTCOME_COLUMNS)}, cost = %s, completed_at = %s, "
+    f"UPDATE {MESSAGES} SET {', '.join(f'{name} = %s' for name in OUTCOME_COLUMNS)}, cost = %s, metadata = %s, "
+    "completed_at = %s, "
     "heartbeat_at = NULL WHERE session_id = %s AND position = %s AND "
 )
 # After a long database outage a living turn may have been marked as interrupted: its outcome replaces that mark. The
@@ -336,7 +337,17 @@ def _supersede(begun: BegunTurn, now: datetime) -> int:
 def _outcome_row(outcome: Outcome) -> tuple[Any, ...]:
     values = (getattr(outcome, name) for name in OUTCOME_COLUMNS)
     ended_at = connection.ops.adapt_datetimefield_value(outcome.completed_at)
-    return (*values, _decimal(outcome.cost), ended_at, outcome.session_pk, outcome.position, this_process(), ended_at)
+    metadata = json.dumps(outcome.metadata) if outcome.metadata else "{}"
+    return (
+        *values,
+        _decimal(outcome.cost),
+        metadata,
+        ended_at,
+        outcome.session_pk,
+        outcome.position,
+        this_process(),
+        ended_at,
+    )
 
 
 def _status(session_pk: int, position: int) -> str | None:
