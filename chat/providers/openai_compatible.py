@@ -1,15 +1,14 @@
 """Any server that speaks OpenAI's chat completions: OpenAI, Ollama, vLLM, llama.cpp, LM Studio."""
 
-import asyncio
 import json
-import random
 import re
-from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from typing import Any
 
 import httpx
 
 from . import errors
+from .attempts import Attempts
 from .base import ChatMessage, Options, Piece, Provider, ProviderError
 from .circuit import Circuit, Ticket
 from .connection import Connection
@@ -17,11 +16,7 @@ from .replies.body import chunks_of, close, drain, read_whole
 from .replies.reply import Reply
 
 SENDABLE_KEY = re.compile(r"[\x21-\x7e]+")
-MAX_WAIT = 5.0  # seconds; where the provider asks for a longer pause, the turn fails and says so
-MIN_PAUSE = 0.1  # seconds between two attempts
-MAX_ERROR_BYTES = 64 * 1024  # bytes
 MAX_LIST_BYTES = 16 * 1024 * 1024
-ERROR_PATIENCE = 5.0  # seconds for the body of an error, whose status is known
 
 _encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 
@@ -52,8 +47,6 @@ class OpenAICompatible(Provider):
         circuit: Circuit | None = None,
     ) -> None:
         self.default_model = default_model
-        self.retries = retries
-        self.pause = pause
         url = _checked_url(base_url or self.base_url)
         self._chat_url = httpx.URL(f"{url}/chat/completions")
         self._models_url = httpx.URL(f"{url}/models")
@@ -62,6 +55,7 @@ class OpenAICompatible(Provider):
         self.max_tokens_parameter = max_tokens_parameter or ("max_completion_tokens" if own else "max_tokens")
         self._headers = self._all_headers(api_key.strip())
         self._circuit = circuit or Circuit(self.name)
+        self._attempts = Attempts(self._circuit, retries=retries, pause=pause)
         self._connection = Connection(
             connect_timeout=connect_timeout,
             write_timeout=write_timeout,
@@ -77,9 +71,7 @@ class OpenAICompatible(Provider):
         return {}
 
     async def stream(self, messages: Sequence[ChatMessage], options: Options) -> AsyncGenerator[Piece]:
-        headers = self._headers_for(options.api_key)
-        body = self._body(messages, options)
-        response, ticket = await self._accepted(lambda: self._connection.post(self._chat_url, headers, body))
+        response, ticket = await self._begin(messages, options)
         with ticket:
             whole = "json" in response.headers.get("content-type", "")  # some servers send no stream
             reply = Reply(response.headers.get("x-generation-id"), whole=whole)
@@ -109,9 +101,14 @@ class OpenAICompatible(Provider):
             finally:
                 await close(source, response)
 
+    async def _begin(self, messages: Sequence[ChatMessage], options: Options) -> tuple[httpx.Response, Ticket]:
+        headers = self._headers_for(options.api_key)
+        body = self._body(messages, options)
+        return await self._attempts.accepted(lambda: self._connection.post(self._chat_url, headers, body))
+
     async def models(self, api_key: str | None = None) -> list[dict[str, Any]]:
         headers = self._headers if "Authorization" in self._headers else self._headers_for(api_key)
-        response, ticket = await self._accepted(lambda: self._connection.get(self._models_url, headers))
+        response, ticket = await self._attempts.accepted(lambda: self._connection.get(self._models_url, headers))
         with ticket:
             found = await _listed(response)
         return [model for model in found if isinstance(model, dict) and _is_name(model.get("id"))]
@@ -165,49 +162,6 @@ class OpenAICompatible(Provider):
                 raise ValueError("the provider's key has characters that can't be sent in a header")
             headers["Authorization"] = f"Bearer {api_key}"
         return httpx.Headers(headers)
-
-    async def _accepted(self, send: Callable[[], Awaitable[httpx.Response]]) -> tuple[httpx.Response, Ticket]:
-        """The answer, which has status 200, and the ticket that ends with it.
-
-        Tries again only where the provider did not accept the request and the circuit is closed.
-        """
-        attempt = 0
-        while True:
-            ticket = self._circuit.enter()
-            try:
-                return await _attempt(send), ticket
-            except errors.NotAcceptedError as refusal:
-                ticket.end(refusal)
-                asked = refusal.retry_after or 0.0
-                if attempt >= self.retries or asked > MAX_WAIT or self._circuit.wait_seconds():
-                    raise
-            except BaseException as exc:  # the circuit has to know of a cancelled request too
-                ticket.end(exc)
-                raise
-            await asyncio.sleep(max(asked, self._backoff(attempt)))
-            attempt += 1
-
-    def _backoff(self, attempt: int) -> float:
-        doubled: float = self.pause * 2**attempt
-        return max(MIN_PAUSE, doubled * random.uniform(0.5, 1.0))
-
-
-async def _attempt(send: Callable[[], Awaitable[httpx.Response]]) -> httpx.Response:
-    try:
-        response = await send()
-    except errors.TRANSPORT_ERRORS as exc:
-        raise errors.from_transport(exc) from exc
-    html = "html" in response.headers.get("content-type", "")
-    if response.status_code == 200 and not html:
-        return response
-    try:
-        async with asyncio.timeout(ERROR_PATIENCE):
-            body = await read_whole(response, MAX_ERROR_BYTES)
-    except (*errors.TRANSPORT_ERRORS, ProviderError):
-        body = b""  # the status is enough
-    if response.status_code == 200:
-        raise ProviderError("provider_error", "HTTP 200 with an HTML page", retryable=True, may_have_been_billed=True)
-    raise errors.from_status(response.status_code, body, response.headers)
 
 
 async def _listed(response: httpx.Response) -> list[Any]:

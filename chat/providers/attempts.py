@@ -1,0 +1,71 @@
+"""Sends a request until the provider accepts it: through the circuit, and again only where nothing was accepted."""
+
+import asyncio
+import random
+from collections.abc import Awaitable, Callable
+
+import httpx
+
+from . import errors
+from .base import ProviderError
+from .circuit import Circuit, Ticket
+from .replies.body import read_whole
+
+MAX_WAIT = 5.0  # seconds; where the provider asks for a longer pause, the turn fails and says so
+MIN_PAUSE = 0.1  # seconds between two attempts
+MAX_ERROR_BYTES = 64 * 1024  # bytes
+ERROR_PATIENCE = 5.0  # seconds for the body of an error, whose status is known
+
+Send = Callable[[], Awaitable[httpx.Response]]
+
+
+class Attempts:
+    """`retries`: how often a request may be sent again. `pause`: seconds before the first of these."""
+
+    def __init__(self, circuit: Circuit, *, retries: int, pause: float) -> None:
+        self._circuit = circuit
+        self._retries = retries
+        self._pause = pause
+
+    async def accepted(self, send: Send) -> tuple[httpx.Response, Ticket]:
+        """The answer, which has status 200, and the ticket that ends with it.
+
+        Tries again only where the provider did not accept the request and the circuit is closed.
+        """
+        attempt = 0
+        while True:
+            ticket = self._circuit.enter()
+            try:
+                return await _attempt(send), ticket
+            except errors.NotAcceptedError as refusal:
+                ticket.end(refusal)
+                asked = refusal.retry_after or 0.0
+                if attempt >= self._retries or asked > MAX_WAIT or self._circuit.wait_seconds():
+                    raise
+            except BaseException as exc:  # the circuit has to know of a cancelled request too
+                ticket.end(exc)
+                raise
+            await asyncio.sleep(max(asked, self._backoff(attempt)))
+            attempt += 1
+
+    def _backoff(self, attempt: int) -> float:
+        doubled: float = self._pause * 2**attempt
+        return max(MIN_PAUSE, doubled * random.uniform(0.5, 1.0))
+
+
+async def _attempt(send: Send) -> httpx.Response:
+    try:
+        response = await send()
+    except errors.TRANSPORT_ERRORS as exc:
+        raise errors.from_transport(exc) from exc
+    html = "html" in response.headers.get("content-type", "")
+    if response.status_code == 200 and not html:
+        return response
+    try:
+        async with asyncio.timeout(ERROR_PATIENCE):
+            body = await read_whole(response, MAX_ERROR_BYTES)
+    except (*errors.TRANSPORT_ERRORS, ProviderError):
+        body = b""  # the status is enough
+    if response.status_code == 200:
+        raise ProviderError("provider_error", "HTTP 200 with an HTML page", retryable=True, may_have_been_billed=True)
+    raise errors.from_status(response.status_code, body, response.headers)
