@@ -11,6 +11,8 @@ from chat.engine.turn import Turn
 from chat.providers.base import Provider
 from sessions_api.console.facts import Fact
 
+MAX_NAMED = 5  # models
+
 
 class Running(Protocol):
     """The part of the process's service that the facts need."""
@@ -21,7 +23,7 @@ class Running(Protocol):
 
 def service_facts(service: Running) -> list[Fact]:
     """Called outside of the event loop, while turns begin and end."""
-    down = service.provider.is_down
+    down, failing = service.provider.is_down, sorted(service.provider.failing_models)
     said = _("fails: its turns are refused at once") if down else _("answers")
     waiting = sum(turn.begun is None for turn in list(service.running.values()))
     turns = {"running": len(service.running) - waiting, "waiting": waiting}
@@ -30,6 +32,9 @@ def service_facts(service: Running) -> list[Fact]:
         Fact(_("provider, for this process"), said, down),
         Fact(_("turns of this process"), _("%(running)d running, %(waiting)d in line") % turns),
     ]
+    if failing:  # callers choose models, so this alone is nothing that the operator should act on
+        named = ", ".join(failing[:MAX_NAMED]) + (", …" if len(failing) > MAX_NAMED else "")
+        facts.append(Fact(_("models that fail, for this process"), f"{len(failing)}: {named}"))
     return facts + ([Fact(_("worker processes"), str(workers))] if (workers := processes()) else [])
 
 

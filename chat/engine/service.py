@@ -37,7 +37,7 @@ from sessions_api.store.messages import (
 )
 from sessions_api.store.turns import BeginResult, begin_turns, cancel_turns, request_cancellations
 from sessions_api.store.writer import writer
-from web.errors import ApiError, record
+from web.errors import ApiError
 
 logger = logging.getLogger(__name__)
 
@@ -87,7 +87,7 @@ class Service:
         return turn, False
 
     def _refusal(self) -> ApiError | None:
-        """Why no turn may begin now; `None` where one may."""
+        """Why no turn may begin now, whatever its model; `None` where one may."""
         if self.stopping or len(self.running) >= settings.MAX_TURNS_IN_FLIGHT:
             return ApiError("overloaded", retry_after=1)
         wait = self.provider.try_acquire()
@@ -114,7 +114,7 @@ class Service:
 
     def _forget(self, turn: Turn) -> None:
         if is_wanted(turn) and not self.stopping:
-            task = asyncio.create_task(self._ask_for_title(turn))
+            task = asyncio.create_task(ask_for_title(turn))
             self._titles.add(task)
             task.add_done_callback(self._titles.discard)
         self.running.pop(turn.turn_id, None)
@@ -123,12 +123,6 @@ class Service:
             del self._owners[turn.new.owner]
         if turn.new.owned_key:
             self._keyed.pop(turn.new.owned_key, None)
-
-    async def _ask_for_title(self, turn: Turn) -> None:
-        try:
-            await ask_for_title(turn)
-        except Exception as problem:
-            record(problem)
 
     async def follow(self, owner: str, turn_id: str) -> FollowedTurn:
         """The owner's turn, to listen to. Raises `ApiError` where there is none."""
@@ -159,7 +153,20 @@ class Service:
     async def _begin_turn(self, turn: Turn) -> BegunTurn:
         """Store the question as soon as the session has no unfinished turn. A revoked key stops it before."""
         with keyring.watching(turn.options.key_id):
+            begin = self._begin_unless_failing if self.provider.failing_models else self._begin_in_line
+            return await begin(turn)
+
+    async def _begin_unless_failing(self, turn: Turn) -> BegunTurn:
+        """Store nothing while the turn's own model fails with its key. A repetition is answered all the same."""
+        model, api_key = await self._model_of(turn.new), turn.options.api_key
+        if wait := self.provider.try_acquire(model, api_key):
+            await self._refuse_used_key(turn.new)
+            raise ApiError("provider_unavailable", retry_after=wait)
+        try:
             return await self._begin_in_line(turn)
+        except BaseException:
+            self.provider.release(model, api_key)
+            raise
 
     async def _begin_in_line(self, turn: Turn) -> BegunTurn:
         """Turns of a session begin in the order in which they came."""
@@ -186,8 +193,7 @@ class Service:
 
     async def _check_max_tokens(self, new: NewTurn, wanted: int) -> None:
         """Refuse more tokens than the model can write."""
-        model = new.model or await writer.run(find_models, new.session_key) or self.provider.default_model
-        _context, most = await self.catalogue.limits(model, MAX_TOKENS)
+        _context, most = await self.catalogue.limits(await self._model_of(new), MAX_TOKENS)
         if wanted > most:
             problem = _("This model writes at most %d tokens.") % most
             raise ApiError("invalid_request", errors={"max_tokens": [problem]})
@@ -234,10 +240,13 @@ class Service:
         new, options = turn.new, turn.options
         if not options.limits.limit_turns:
             return new
-        model = new.model or await writer.run(find_models, new.session_key) or self.provider.default_model
+        model = await self._model_of(new)
         max_tokens = options.max_tokens or options.default_max_tokens
         quote = await self.catalogue.quote(model, options.limits, options.default_context_length, max_tokens)
         return replace(new, quote=quote)
+
+    async def _model_of(self, new: NewTurn) -> str:
+        return new.model or await writer.run(find_models, new.session_key) or self.provider.default_model
 
     async def _wait_for_turn(self, busy: SessionBusy, pause: float, patience: float) -> None:
         local = self.running.get(busy.turn_id)

@@ -18,6 +18,7 @@ from sessions_api.store.messages import Title
 from sessions_api.store.titles import title_of
 from sessions_api.store.turns import store_titles
 from sessions_api.store.writer import writer
+from web.errors import record
 
 logger = logging.getLogger(__name__)
 
@@ -40,10 +41,15 @@ def is_wanted(turn: Turn) -> bool:
 
 
 async def ask_for_title(turn: Turn) -> None:
-    """Ask for a title, and store it with its usage. The old title stays where anything fails.
+    """Ask for a title, and store it with its usage. The old title stays where anything fails: nobody waits for it."""
+    try:
+        await _ask_once(turn)
+    except Exception as problem:
+        record(problem)
 
-    Nobody waits for it. It asks once, and only while the provider works.
-    """
+
+async def _ask_once(turn: Turn) -> None:
+    """Only while the provider works."""
     if turn.provider.try_acquire() > 0:
         return
     messages, options = _request(turn)

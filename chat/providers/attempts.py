@@ -1,4 +1,4 @@
-"""Sends a request until the provider accepts it: through the circuit, and again only where nothing was accepted."""
+"""Sends a request until the provider accepts it: through its circuits, and again only where nothing was accepted."""
 
 import asyncio
 import random
@@ -8,7 +8,7 @@ import httpx
 
 from . import errors
 from .base import ProviderError
-from .circuit import Circuit, Ticket
+from .circuits import Circuits, Pair, Tickets
 from .replies.body import read_whole
 
 MAX_WAIT = 5.0  # seconds; where the provider asks for a longer pause, the turn fails and says so
@@ -22,28 +22,30 @@ Send = Callable[[], Awaitable[httpx.Response]]
 class Attempts:
     """`retries`: how often a request may be sent again. `pause`: seconds before the first of these."""
 
-    def __init__(self, circuit: Circuit, *, retries: int, pause: float) -> None:
-        self._circuit = circuit
+    def __init__(self, circuits: Circuits, *, retries: int, pause: float) -> None:
+        self._circuits = circuits
         self._retries = retries
         self._pause = pause
 
-    async def accepted(self, send: Send) -> tuple[httpx.Response, Ticket]:
-        """The answer, which has status 200, and the ticket that ends with it.
+    async def accepted(self, send: Send, pair: Pair) -> tuple[httpx.Response, Tickets]:
+        """The answer, which has status 200, and the tickets that end with it. `pair`: see `Circuits.pair`.
 
-        Tries again only where the provider did not accept the request and the circuit is closed.
+        Tries again only where the provider did not accept the request and the circuits are closed.
         """
         attempt = 0
         while True:
-            ticket = self._circuit.enter()
+            tickets = self._circuits.enter(pair)
             try:
-                return await _attempt(send), ticket
+                response = await _attempt(send)
+                tickets.connected()
+                return response, tickets
             except errors.NotAcceptedError as refusal:
-                ticket.end(refusal)
+                tickets.end(refusal)
                 asked = refusal.retry_after or 0.0
-                if attempt >= self._retries or asked > MAX_WAIT or self._circuit.wait_seconds():
+                if attempt >= self._retries or asked > MAX_WAIT or self._circuits.wait_seconds(pair):
                     raise
-            except BaseException as exc:  # the circuit has to know of a cancelled request too
-                ticket.end(exc)
+            except BaseException as exc:  # the circuits have to know of a cancelled request too
+                tickets.end(exc)
                 raise
             await asyncio.sleep(max(asked, self._backoff(attempt)))
             attempt += 1

@@ -74,7 +74,7 @@ class ProviderError(Exception):
     none of the provider's own words. `retryable`: the same request may work later. `retry_after`: seconds, where the
     provider named them. `may_have_been_billed`: the request had been sent.
     `parameters`: the request's own, where the provider refused them by name. `finish_reason`: where the reply has one
-    although it failed.
+    although it failed. `connected` is false where no connection came about, so that the provider as a whole is down.
     """
 
     def __init__(
@@ -87,6 +87,7 @@ class ProviderError(Exception):
         may_have_been_billed: bool = False,
         parameters: tuple[str, ...] = (),
         finish_reason: str | None = None,
+        connected: bool = True,
     ) -> None:
         super().__init__(f"{code}: {detail}" if detail else code)
         self.code = code
@@ -96,6 +97,7 @@ class ProviderError(Exception):
         self.may_have_been_billed = may_have_been_billed
         self.parameters = parameters
         self.finish_reason = finish_reason
+        self.connected = connected
 
 
 class Provider(ABC):
@@ -119,20 +121,26 @@ class Provider(ABC):
         `api_key` is the caller's own, for a server that has none.
         """
 
-    def try_acquire(self) -> float:
+    def try_acquire(self, model: str = "", api_key: str | None = None) -> float:
         """Seconds until the provider may be asked again after too many failures; 0.0 where it may be asked now.
 
-        For callers that want to refuse a turn before it begins. `stream` and `models` check by themselves.
+        Without a model: whether anybody can reach it. With one: whether this model answers to this key; `None` is the
+        server's. For callers that want to refuse a turn before it begins. `stream` and `models` check by themselves.
         """
         return 0.0
 
-    def release(self) -> None:
-        """After `try_acquire`: the turn did not begin."""
+    def release(self, model: str = "", api_key: str | None = None) -> None:
+        """After `try_acquire` with the same arguments: the turn did not begin."""
 
     @property
     def is_down(self) -> bool:
-        """Whether it failed too often, and has not answered since."""
+        """Whether it could not be reached too often, and has not been since."""
         return False
+
+    @property
+    def failing_models(self) -> frozenset[str]:
+        """Models that failed too often with some key, and have not answered to it since."""
+        return frozenset()
 
     async def aclose(self) -> None:
         """Close the connections."""

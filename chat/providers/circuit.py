@@ -1,9 +1,8 @@
-"""A circuit breaker: while the provider is down, requests fail at once, and a single one tries it now and then."""
+"""A circuit breaker: while something is down, requests fail at once, and a single one tries it now and then."""
 
 import logging
 import time
 from collections.abc import Callable
-from types import TracebackType
 
 from .base import ProviderError
 
@@ -30,7 +29,8 @@ class Circuit:
     A probe whose key is refused shows that the provider answers, and no more. The circuit is then half-open: all
     requests may go, and the first failure opens it again.
 
-    `clock` gives seconds. A circuit belongs to one event loop and never waits, so it needs no lock.
+    `name` tells the log what is behind the circuit. `clock` gives seconds. A circuit belongs to one event loop and
+    never waits, so it needs no lock.
     """
 
     def __init__(
@@ -50,11 +50,16 @@ class Circuit:
         self._next_try: float | None = None  # `None` unless the circuit is open
         self._probe: Ticket | None = None
         self._next_turn = 0.0  # when `try_acquire` may let a turn begin, while the circuit is open
+        self.news_at = clock()  # for the owner of many circuits, which sets it
         self._period = 0  # counts the changes of state: a request sent before the last one says nothing about now
 
     @property
     def is_open(self) -> bool:
         return self._next_try is not None
+
+    @property
+    def never_opened(self) -> bool:
+        return self._period == 0
 
     def wait_seconds(self) -> float:
         """Seconds until a request may go; 0.0 where it may go now. Only `enter` lets it go."""
@@ -78,13 +83,16 @@ class Circuit:
         """The turn of the last `try_acquire` did not begin, so the next one may."""
         self._next_turn = 0.0
 
+    def check(self) -> None:
+        """Raise `ProviderError` while no request may go. Nothing was sent, so nothing was billed."""
+        if self._next_try is not None and (wait := self.wait_seconds()) > 0:
+            raise ProviderError("provider_unavailable", "the circuit is open", retryable=True, retry_after=wait)
+
     def enter(self) -> "Ticket":
         """A ticket for one request, which has to end it. Raises `ProviderError` while the circuit is open."""
         if self._next_try is None:
             return Ticket(self, self._period)
-        wait = self.wait_seconds()
-        if wait > 0:
-            raise ProviderError("provider_unavailable", "the circuit is open", retryable=True, retry_after=wait)
+        self.check()
         self._next_try = self._clock() + self._cool_down  # for another probe, in case this one hangs
         self._probe = Ticket(self, self._period, is_probe=True)
         return self._probe
@@ -95,7 +103,7 @@ class Circuit:
         self._failures = 0
         if self._next_try is not None or self._half_open:
             self._close(half_open=False)
-            logger.warning("the provider %s answers again", self._name)
+            logger.warning("%s answers again", self._name)
 
     def key_refused(self, ticket: "Ticket") -> None:
         """Half-open an open circuit. Otherwise made-up keys could use up all probes, and keep good keys out."""
@@ -126,7 +134,7 @@ class Circuit:
             self._half_open = False
             return
         reason = {"code": failure.code, "reason": failure.detail}
-        logger.warning("the provider %s is down: requests fail at once until it answers", self._name, extra=reason)
+        logger.warning("%s is down: requests fail at once until it answers", self._name, extra=reason)
 
     def _close(self, *, half_open: bool) -> None:
         self._next_try, self._probe = None, None
@@ -136,7 +144,7 @@ class Circuit:
 
 
 class Ticket:
-    """A request's pass through the circuit. Only its first end counts. As a context manager it ends with its block."""
+    """A request's pass through one circuit. Only its first end counts."""
 
     __slots__ = ("_circuit", "_ended", "is_probe", "period")
 
@@ -146,11 +154,8 @@ class Ticket:
         self._circuit = circuit
         self._ended = False
 
-    def succeeded(self) -> None:
-        self.end(None)
-
     def end(self, problem: BaseException | None) -> None:
-        """The provider's own failure counts against it. A caller's failure or a cancellation counts as nothing."""
+        """What failed behind the circuit counts against it. A caller's failure or a cancellation counts as nothing."""
         if self._ended:
             return
         self._ended = True
@@ -163,8 +168,8 @@ class Ticket:
         else:
             self._circuit.ended_without_news(self)
 
-    def __enter__(self) -> "Ticket":
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None) -> None:
-        self.end(exc)
+    def give_back(self) -> None:
+        """The request came not so far as to tell anything."""
+        if not self._ended:
+            self._ended = True
+            self._circuit.ended_without_news(self)

@@ -10,7 +10,7 @@ import httpx
 from . import errors
 from .attempts import Attempts
 from .base import ChatMessage, Options, Piece, Provider, ProviderError
-from .circuit import Circuit, Ticket
+from .circuits import LIST, Circuits, Tickets
 from .connection import Connection
 from .replies.body import chunks_of, close, drain, read_whole
 from .replies.reply import Reply
@@ -24,7 +24,7 @@ _encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 class OpenAICompatible(Provider):
     """`base_url` ends before `/chat/completions`. Time-outs and `pause` (before the first retry) are in seconds.
 
-    All callers and keys share one circuit, which only the provider's own failures open.
+    All callers share the circuit that failed connections open. What is answered counts for a model and a key alone.
     """
 
     name = "openai"
@@ -44,7 +44,7 @@ class OpenAICompatible(Provider):
         pause: float = 0.5,
         proxy: str = "",
         max_tokens_parameter: str = "",
-        circuit: Circuit | None = None,
+        circuits: Circuits | None = None,
     ) -> None:
         self.default_model = default_model
         url = _checked_url(base_url or self.base_url)
@@ -54,8 +54,8 @@ class OpenAICompatible(Provider):
         own = self._chat_url.host == "api.openai.com"
         self.max_tokens_parameter = max_tokens_parameter or ("max_completion_tokens" if own else "max_tokens")
         self._headers = self._all_headers(api_key.strip())
-        self._circuit = circuit or Circuit(self.name)
-        self._attempts = Attempts(self._circuit, retries=retries, pause=pause)
+        self._circuits = circuits or Circuits(self.name)
+        self._attempts = Attempts(self._circuits, retries=retries, pause=pause)
         self._connection = Connection(
             connect_timeout=connect_timeout,
             write_timeout=write_timeout,
@@ -101,27 +101,33 @@ class OpenAICompatible(Provider):
             finally:
                 await close(source, response)
 
-    async def _begin(self, messages: Sequence[ChatMessage], options: Options) -> tuple[httpx.Response, Ticket]:
+    async def _begin(self, messages: Sequence[ChatMessage], options: Options) -> tuple[httpx.Response, Tickets]:
         headers = self._headers_for(options.api_key)
         body = self._body(messages, options)
-        return await self._attempts.accepted(lambda: self._connection.post(self._chat_url, headers, body))
+        pair = self._circuits.pair(options.model or self.default_model, options.api_key)
+        return await self._attempts.accepted(lambda: self._connection.post(self._chat_url, headers, body), pair)
 
     async def models(self, api_key: str | None = None) -> list[dict[str, Any]]:
-        headers = self._headers if "Authorization" in self._headers else self._headers_for(api_key)
-        response, ticket = await self._attempts.accepted(lambda: self._connection.get(self._models_url, headers))
-        with ticket:
+        api_key = None if "Authorization" in self._headers else api_key
+        headers, pair = self._headers_for(api_key), self._circuits.pair(LIST, api_key)
+        response, tickets = await self._attempts.accepted(lambda: self._connection.get(self._models_url, headers), pair)
+        with tickets:
             found = await _listed(response)
         return [model for model in found if isinstance(model, dict) and _is_name(model.get("id"))]
 
-    def try_acquire(self) -> float:
-        return self._circuit.try_acquire()
+    def try_acquire(self, model: str = "", api_key: str | None = None) -> float:
+        return self._circuits.try_acquire(model, api_key)
 
-    def release(self) -> None:
-        self._circuit.release()
+    def release(self, model: str = "", api_key: str | None = None) -> None:
+        self._circuits.release(model, api_key)
 
     @property
     def is_down(self) -> bool:
-        return self._circuit.is_open
+        return self._circuits.is_down
+
+    @property
+    def failing_models(self) -> frozenset[str]:
+        return self._circuits.failing_models
 
     async def aclose(self) -> None:
         await self._connection.aclose()

@@ -26,6 +26,7 @@ PROMISES = {
     "14": "A database restart, a held lock or a full disk costs errors in JSON, and no acknowledged message",
     "15": "Disconnects leave no trace",
     "22": "Erasing a session leaves no trace of its text",
+    "23": "One caller's failing model or key harms nobody else",
 }
 
 

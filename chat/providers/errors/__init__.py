@@ -89,11 +89,11 @@ def from_transport(exc: Exception, *, answering: bool = False) -> ProviderError:
     cause = exc.__cause__ if isinstance(exc, httpx.HTTPError) and exc.__cause__ else exc
     detail = type(cause).__name__
     if isinstance(cause, aiohttp.ClientSSLError):
-        return ProviderError("provider_unreachable", detail)
+        return ProviderError("provider_unreachable", detail, connected=False)
     if isinstance(cause, aiohttp.ConnectionTimeoutError):
-        return NotAcceptedError("provider_timeout", detail, retryable=True)
+        return NotAcceptedError("provider_timeout", detail, retryable=True, connected=False)
     if isinstance(cause, aiohttp.ClientConnectorError | aiohttp.ClientHttpProxyError):
-        return NotAcceptedError("provider_unreachable", detail, retryable=True)
+        return NotAcceptedError("provider_unreachable", detail, retryable=True, connected=False)
     if isinstance(cause, asyncio.TimeoutError) or getattr(cause, "errno", None) == errno.ETIMEDOUT:
         code = "provider_timeout"
     elif answering or isinstance(cause, aiohttp.ClientResponseError | aiohttp.ClientPayloadError):

@@ -21,7 +21,7 @@ def clock() -> Clock:
 
 @pytest.fixture
 def circuit(clock: Clock) -> Circuit:
-    return Circuit("scripted", clock=clock)
+    return Circuit("the provider scripted", clock=clock)
 
 
 def fail(circuit: Circuit, times: int = 1) -> None:
@@ -56,7 +56,7 @@ def test_one_turn_begins_per_cool_down(circuit: Circuit, clock: Clock) -> None:
     assert [circuit.try_acquire() for _ in range(3)] == [0, COOL_DOWN, COOL_DOWN]
     clock.now += COOL_DOWN
     assert circuit.try_acquire() == 0
-    circuit.enter().succeeded()
+    circuit.enter().end(None)
     assert [circuit.try_acquire() for _ in range(3)] == [0, 0, 0]
 
 
@@ -74,7 +74,7 @@ def test_a_release_lets_the_next_turn_begin_at_once(circuit: Circuit, clock: Clo
 
 def test_a_success_begins_the_count_again(circuit: Circuit) -> None:
     fail(circuit, THRESHOLD - 1)
-    circuit.enter().succeeded()
+    circuit.enter().end(None)
     fail(circuit, THRESHOLD - 1)
     assert circuit.wait_seconds() == 0
 
@@ -109,7 +109,7 @@ def test_one_probe_goes_after_the_cool_down(circuit: Circuit, clock: Clock) -> N
 
 
 def test_a_probe_that_succeeds_closes_it_for_all(circuit: Circuit, clock: Clock) -> None:
-    probing(opened(circuit), clock).succeeded()
+    probing(opened(circuit), clock).end(None)
     assert circuit.wait_seconds() == 0
     assert not circuit.enter().is_probe
     fail(circuit, THRESHOLD - 1)
@@ -138,7 +138,7 @@ def test_a_probe_whose_key_is_refused_lets_all_others_in(circuit: Circuit, clock
     probing(opened(circuit), clock).end(ProviderError(code))
     assert [circuit.try_acquire() for _ in range(3)] == [0, 0, 0]
     assert not any(circuit.enter().is_probe for _ in range(3))
-    circuit.enter().succeeded()
+    circuit.enter().end(None)
     fail(circuit, THRESHOLD - 1)
     assert circuit.wait_seconds() == 0
 
@@ -173,7 +173,7 @@ def test_a_hanging_probe_that_leaves_does_not_let_in_more_than_one(circuit: Circ
 
 def test_a_hanging_probe_that_fails_after_another_succeeded_does_not_count(circuit: Circuit, clock: Clock) -> None:
     hanging = probing(opened(circuit), clock)
-    probing(circuit, clock).succeeded()
+    probing(circuit, clock).end(None)
     hanging.end(DOWN)
     fail(circuit, THRESHOLD - 1)
     assert circuit.wait_seconds() == 0
@@ -183,7 +183,7 @@ def test_a_slow_probe_that_succeeds_closes_it_whatever_those_after_it_do(circuit
     slow = probing(opened(circuit), clock)
     probing(circuit, clock).end(DOWN)
     third = probing(circuit, clock)
-    slow.succeeded()
+    slow.end(None)
     third.end(asyncio.CancelledError())
     assert not circuit.enter().is_probe
 
@@ -195,7 +195,7 @@ def test_what_was_sent_before_it_opened_and_fails_later_changes_nothing(circuit:
     for ticket in late[:THRESHOLD]:
         ticket.end(DOWN)
     assert circuit.wait_seconds() == COOL_DOWN - 1
-    probing(circuit, clock).succeeded()
+    probing(circuit, clock).end(None)
     for ticket in late[THRESHOLD:]:
         ticket.end(DOWN)
     fail(circuit, THRESHOLD - 1)
@@ -205,7 +205,7 @@ def test_what_was_sent_before_it_opened_and_fails_later_changes_nothing(circuit:
 def test_what_was_sent_before_it_opened_and_succeeds_later_does_not_close_it(circuit: Circuit) -> None:
     early = circuit.enter()
     opened(circuit)
-    early.succeeded()
+    early.end(None)
     assert circuit.wait_seconds() > 0
 
 
@@ -228,8 +228,8 @@ def test_it_says_in_the_log_when_it_opens_and_when_it_closes(
             probing(circuit, clock).end(REFUSED)
             fail(circuit)
         probing(circuit, clock).end(REFUSED)
-        circuit.enter().succeeded()
-        circuit.enter().succeeded()
+        circuit.enter().end(None)
+        circuit.enter().end(None)
     assert [record.getMessage() for record in caplog.records] == [
         "the provider scripted is down: requests fail at once until it answers",
         "the provider scripted answers again",

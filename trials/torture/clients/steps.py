@@ -4,6 +4,7 @@ from trials.torture.base import Step
 from trials.torture.clients.circuit import circuit
 from trials.torture.clients.erasure import erasure
 from trials.torture.clients.keys import keys
+from trials.torture.clients.misuse import misuse
 from trials.torture.clients.order import pairs
 from trials.torture.clients.streams import cuts, drops
 from trials.torture.clients.traces import disconnects, in_flight
@@ -16,6 +17,7 @@ STEPS: dict[str, Step] = {
     "cuts": cuts,
     "faults": faults,
     "circuit": circuit,
+    "misuse": misuse,
     "in_flight": in_flight,
     "disconnects": disconnects,
     "erasure": erasure,
