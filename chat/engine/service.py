@@ -153,7 +153,7 @@ class Service:
     async def _begin_turn(self, turn: Turn) -> BegunTurn:
         """Store the question as soon as the session has no unfinished turn. A revoked key stops it before."""
         with keyring.watching(turn.options.key_id):
-            begin = self._begin_unless_failing if self.provider.failing_models else self._begin_in_line
+            begin = self._begin_unless_failing if self.provider.refuses_models else self._begin_in_line
             return await begin(turn)
 
     async def _begin_unless_failing(self, turn: Turn) -> BegunTurn:

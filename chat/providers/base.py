@@ -138,6 +138,11 @@ class Provider(ABC):
         return False
 
     @property
+    def refuses_models(self) -> bool:
+        """Whether `try_acquire` may refuse a model now: otherwise nobody need find out which one it is."""
+        return False
+
+    @property
     def failing_models(self) -> frozenset[str]:
         """Models that failed too often with some key, and have not answered to it since."""
         return frozenset()

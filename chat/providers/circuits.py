@@ -28,6 +28,7 @@ class Circuits:
         self._clock = clock
         self._way = Circuit(f"the provider {name}", clock=clock)
         self._pairs: OrderedDict[Pair, Circuit] = OrderedDict()  # those with the latest news at the end
+        self._open: set[Pair] = set()  # of these, the models that fail
         self._secret = secrets.token_bytes(32)
 
     def pair(self, model: str, api_key: str | None) -> Pair:
@@ -65,11 +66,15 @@ class Circuits:
         return self._way.is_open
 
     @property
+    def refuses_models(self) -> bool:
+        self._forget_old()
+        return bool(self._open)
+
+    @property
     def failing_models(self) -> frozenset[str]:
         """The models with an open circuit that somebody has asked for lately."""
-        pairs = list(self._pairs.items())  # the console asks from another thread
-        failing = (pair for pair, circuit in pairs if circuit.is_open and not self._is_stale(circuit))
-        return frozenset(model for model, _ in failing if model != LIST)
+        found = [(pair[0], self._pairs.get(pair)) for pair in list(self._open)]  # the console asks from another thread
+        return frozenset(model for model, circuit in found if circuit and not self._is_old(circuit))
 
     def answered(self, pair: Pair, ticket: Ticket | None, problem: ProviderError | None) -> None:
         """What the provider answered to a request of this pair."""
@@ -80,7 +85,13 @@ class Circuits:
             ticket = Ticket(circuit, 0)  # sent before the first failure: it counts unless the circuit has opened since
         if ticket is not None:
             ticket.end(problem)
-        if problem is None and circuit is not None and circuit.never_opened:
+        if circuit is None:
+            return
+        if circuit.is_open and pair[0] != LIST:
+            self._open.add(pair)
+        else:
+            self._open.discard(pair)
+        if problem is None and circuit.never_opened:
             del self._pairs[pair]
 
     def _circuit(self, model: str, api_key: str | None) -> Circuit | None:
@@ -94,10 +105,13 @@ class Circuits:
             circuit = self._pairs[pair] = Circuit(name, clock=self._clock)
         circuit.news_at = self._clock()
         self._pairs.move_to_end(pair)
-        while len(self._pairs) > MAX_PAIRS or self._is_stale(next(iter(self._pairs.values()))):
-            self._pairs.popitem(last=False)
+        self._forget_old()
 
-    def _is_stale(self, circuit: Circuit) -> bool:
+    def _forget_old(self) -> None:
+        while self._pairs and (len(self._pairs) > MAX_PAIRS or self._is_old(next(iter(self._pairs.values())))):
+            self._open.discard(self._pairs.popitem(last=False)[0])
+
+    def _is_old(self, circuit: Circuit) -> bool:
         return circuit.news_at < self._clock() - IDLE_SECONDS
 
 

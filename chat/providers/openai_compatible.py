@@ -126,6 +126,10 @@ class OpenAICompatible(Provider):
         return self._circuits.is_down
 
     @property
+    def refuses_models(self) -> bool:
+        return self._circuits.refuses_models
+
+    @property
     def failing_models(self) -> frozenset[str]:
         return self._circuits.failing_models
 

@@ -62,6 +62,7 @@ def test_a_failing_model_is_closed_to_its_own_key_alone(circuits: Circuits, othe
     enter(circuits, *other).end(None)
     assert circuits.try_acquire("", None) == circuits.try_acquire(*other) == 0
     assert circuits.failing_models == {"bad"}
+    assert circuits.refuses_models
 
 
 def test_a_connection_that_fails_counts_for_all(circuits: Circuits) -> None:
@@ -103,7 +104,7 @@ def test_a_cancelled_probe_gives_both_places_back(circuits: Circuits, clock: Clo
     assert circuits.is_down
     assert waits(circuits) == 0
     enter(circuits).end(None)
-    assert (circuits.is_down, circuits.failing_models) == (False, frozenset())
+    assert (circuits.is_down, circuits.failing_models, circuits.refuses_models) == (False, frozenset(), False)
 
 
 def test_no_place_is_taken_in_one_circuit_while_the_other_is_open(circuits: Circuits, clock: Clock) -> None:
@@ -166,7 +167,10 @@ def test_one_turn_begins_per_cool_down_and_model(circuits: Circuits, clock: Cloc
 def test_invented_models_take_bounded_memory(circuits: Circuits) -> None:
     for number in range(3 * MAX_PAIRS):
         fail(circuits, times=1, model=f"invented-{number}", key=f"sk-{number % 7}")
-    assert len(circuits._pairs) == MAX_PAIRS
+        assert not circuits.refuses_models
+    for number in range(3 * MAX_PAIRS):
+        fail(circuits, model=f"invented-{number}")
+    assert len(circuits._pairs) == len(circuits.failing_models) == MAX_PAIRS
     assert waits(circuits, "good") == 0
 
 
@@ -185,8 +189,8 @@ def test_what_nobody_asks_for_any_more_is_forgotten(circuits: Circuits, clock: C
     assert len(circuits.failing_models) == 50
     clock.now += IDLE_SECONDS + 1
     assert circuits.failing_models == frozenset()
-    fail(circuits, times=1, model="another")
-    assert [model for model, _ in circuits._pairs] == ["another"]
+    assert not circuits.refuses_models
+    assert not circuits._pairs
 
 
 def test_it_keeps_no_key(circuits: Circuits, caplog: pytest.LogCaptureFixture) -> None:
@@ -368,5 +372,5 @@ def test_a_list_that_fails_is_not_asked_for_and_keeps_no_turn_out(
     assert len(upstream.model_requests) in (THRESHOLD, 2 * THRESHOLD)  # aiohttp asks again after a reset: a GET may be
     with pytest.raises(ProviderError, match="the circuit is open"):
         list_models(provider)
-    assert (provider.is_down, provider.failing_models) == (False, frozenset())
+    assert (provider.is_down, provider.refuses_models, provider.failing_models) == (False, False, frozenset())
     assert ask(provider).text == "Eco (1): Oi"
