@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncGenerator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing
 from typing import Any
 
@@ -18,6 +19,7 @@ from testing.upstream import Upstream
 from tests.conftest import MakeService
 from tests.support.clock import Clock
 from tests.support.replies import Answer, ask, collect, provider_for
+from tests.support.services import Services
 
 MODEL = "scripted/small"  # the default of `provider_for`
 
@@ -189,3 +191,18 @@ def test_callers_are_refused_at_once_and_served_again_as_soon_as_it_is_back(
     assert good(caller.call("POST", "/chat", json={"message": "Oi"}, headers=again))["response"] == "De volta"
     log = service.log()
     assert (log.count("the model test/model is down"), log.count("the model test/model answers again")) == (1, 1)
+
+
+def test_a_provider_that_cannot_be_reached_is_closed_to_everybody(fronts: Services) -> None:
+    with Upstream() as gone:
+        service = fronts.shared(OPENROUTER_BASE_URL=gone.url)
+        Caller(service).chat("Oi")
+    callers = [Caller(service) for _ in range(2 * THRESHOLD)]
+    with ThreadPoolExecutor(len(callers)) as pool:
+        list(pool.map(lambda caller: caller.post("/chat", message="Oi", model=new_id()), callers))
+    for body in ({}, {"model": new_id()}, {"stream": True}):
+        other = Caller(service)
+        asked = (other.post("/chat", message="Oi", session_id=new_id(), **body) for _ in range(20))
+        refused = next(answer for answer in asked if answer.status_code != 502)  # which may be the one that tries it
+        assert "turn_id" not in problem(refused, 503, "provider_unavailable")
+    assert service.log().count("the provider openrouter is down") == 1
