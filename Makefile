@@ -52,6 +52,7 @@ requirements: $(VENV)/.dev-stamp ## compile the .in files to exact versions with
 	$(COMPILE) $(ARGS) requirements-dev.in --output-file requirements-dev.txt
 	$(COMPILE) $(ARGS) -c requirements.txt trials/bench/requirements.in --output-file trials/bench/requirements.txt
 	$(COMPILE) $(ARGS) trials/mining/requirements.in --output-file trials/mining/requirements.txt
+	$(COMPILE) $(ARGS) --no-deps testing/llama/requirements.in --output-file testing/llama/requirements.txt
 
 messages: $(VENV)/.run-stamp ## collect the texts to translate in locale/, and compile their translations (needs gettext)
 	@command -v xgettext > /dev/null && command -v msgfmt > /dev/null || { \
@@ -83,6 +84,13 @@ $(VENV)/.bench-stamp: trials/bench/requirements.txt $(VENV)/.run-stamp
 $(VENV)/.pm4py-stamp: trials/mining/requirements.txt $(VENV)/.run-stamp
 	$(BIN)/python -m venv --clear $(VENV)/pm4py
 	$(VENV)/pm4py/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r trials/mining/requirements.txt
+	@touch $@
+
+# The stage and the step that need it make it by themselves: testing/llama/server.py.
+$(VENV)/.llama-stamp: testing/llama/requirements.txt $(VENV)/.run-stamp
+	$(BIN)/python -m venv --clear $(VENV)/llama
+	$(VENV)/llama/bin/python -m pip install --quiet --disable-pip-version-check --only-binary :all: --no-deps --require-hashes \
+		-r testing/llama/requirements.txt
 	@touch $@
 
 # Where the Python behind the venv is gone (an upgrade of the system), what was installed counts for nothing.

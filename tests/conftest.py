@@ -23,7 +23,7 @@ from tests.support.services import Services
 pytest_plugins = ["tests.support.browser_fixtures"]
 MakeService = Callable[..., Service]
 
-BROWSER = Path(__file__).parent / "browser"
+MARKS = ("browser", "model")  # of the tests in the folders of these names
 DATABASE = {"db", "transactional_db", "services", "database_url"}  # fixtures by which a test meets a database
 
 # Of `tuned_service`: the settings that tests want otherwise than they are, and that are in no other test's way.
@@ -46,10 +46,11 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Says which tests a database can change, `-m database`, and which open a browser, `-m browser`."""
+    """Says which tests a database can change, `-m database`, and which open a browser or ask a real model."""
     for item in items:
-        if item.path.is_relative_to(BROWSER):
-            item.add_marker("browser")
+        for mark in MARKS:
+            if item.path.is_relative_to(Path(__file__).parent / mark):
+                item.add_marker(mark)
         if item.get_closest_marker("django_db") or DATABASE & set(getattr(item, "fixturenames", ())):
             item.add_marker("database")
     # Last, since playwright's event loop runs in the main thread for as long as there is a browser: no other can.

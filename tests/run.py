@@ -18,16 +18,19 @@ import pytest
 
 from testing import postgres
 from testing.environment import ROOT, clean_environment
+from testing.llama import server as llama
 from tests.support import browser
 
-HELP = """Without arguments every stage runs, two at a time, and a table at the end tells how each one ended.
-What this program does not know goes to pytest, and only the three pytest stages run then:
+HELP = """Without arguments every stage but model runs, two at a time, and a table at the end tells how each one ended.
+The stage model asks a real model on a llama.cpp server, which it installs first.
+What this program does not know goes to pytest, and only sqlite, postgresql and browser run then:
   make test ARGS="-k name"
   make test ARGS="--stage sqlite tests/web/test_logs.py -x"
   make test ARGS="--stage lint --stage types"
 POSTGRES_BINDIR names the folder of the PostgreSQL binaries where they are not found by themselves."""
 PASSED, FAILED, NOT_RUN, INTERRUPTED = "passed", "FAILED", "NOT RUN", "interrupted"
 NO_TESTS = "no tests"  # none that the arguments name; another stage may have them
+NO_STAGE_OF_THEIR_OWN = "not browser and not model"
 AT_ONCE = 2  # stages: one alone leaves processors idle while its tests wait
 PATIENCE = 20  # seconds for a program to clean up after an interrupt
 
@@ -92,6 +95,12 @@ class Stage:
             return NO_TESTS
         return PASSED if code == 0 else FAILED
 
+    def folder(self, name: str) -> str:
+        """The tests of a folder, which are marked with its name."""
+        named = any(Path(argument.partition("::")[0]).exists() for argument in self.pytest_arguments)
+        paths = [] if named else [f"tests/{name}"]  # so that pytest reads no other test
+        return self.pytest(f"sqlite:///{self.directory}/{name}.sqlite3", name, "--dist=loadfile", *paths)
+
     def cannot(self, what: str, reason: str) -> str:
         self.hints += [f"THE TESTS DID NOT RUN {what}.", reason]
         return NOT_RUN
@@ -119,13 +128,13 @@ def deploy(stage: Stage) -> str:
 
 
 def sqlite(stage: Stage) -> str:
-    return stage.pytest(f"sqlite:///{stage.directory}/bancobot.sqlite3", "not browser")
+    return stage.pytest(f"sqlite:///{stage.directory}/bancobot.sqlite3", NO_STAGE_OF_THEIR_OWN)
 
 
 def postgresql(stage: Stage) -> str:
     try:
         with postgres.Server() as server:
-            return stage.pytest(postgres.create_database(server.url), "database and not browser")
+            return stage.pytest(postgres.create_database(server.url), f"database and {NO_STAGE_OF_THEIR_OWN}")
     except postgres.Missing as missing:
         return stage.cannot("ON POSTGRESQL", str(missing))
 
@@ -133,9 +142,15 @@ def postgresql(stage: Stage) -> str:
 def in_browser(stage: Stage) -> str:
     if not browser.PROGRAM:
         return stage.cannot("IN A BROWSER", browser.MISSING)
-    named = any(Path(argument.partition("::")[0]).exists() for argument in stage.pytest_arguments)
-    folder = [] if named else ["tests/browser"]  # so that pytest reads no other test
-    return stage.pytest(f"sqlite:///{stage.directory}/browser.sqlite3", "browser", "--dist=loadfile", *folder)
+    return stage.folder("browser")
+
+
+def model(stage: Stage) -> str:
+    try:
+        llama.install()
+    except llama.Missing as missing:
+        return stage.cannot("WITH A REAL MODEL", str(missing))
+    return stage.folder("model")
 
 
 # In the order in which they begin: the longest first, the checks beside it.
@@ -148,7 +163,9 @@ STAGES: dict[str, Callable[[Stage], str]] = {
     "deploy": deploy,
     "postgresql": postgresql,
     "browser": in_browser,
+    "model": model,
 }
+OPTIONAL = {"model"}  # for what it installs
 PYTEST_STAGES = ["sqlite", "postgresql", "browser"]
 
 
@@ -200,7 +217,7 @@ def main() -> int:
     parser = argparse.ArgumentParser("make test", epilog=HELP, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--stage", action="append", choices=STAGES, help="run this one only; may be repeated")
     options, pytest_arguments = parser.parse_known_args()
-    names = options.stage or (PYTEST_STAGES if pytest_arguments else list(STAGES))
+    names = options.stage or (PYTEST_STAGES if pytest_arguments else [name for name in STAGES if name not in OPTIONAL])
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.default_int_handler)
     began = time.monotonic()

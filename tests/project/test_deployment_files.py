@@ -17,8 +17,10 @@ from django.core.management import get_commands, load_command_class
 from bancobot_project import settings as project_settings
 from testing.environment import ROOT, clean_environment, free_port
 from testing.service import Service
+from tests.run import OPTIONAL
 
-LOCK_FILES = ["requirements.txt", "requirements-dev.txt"]
+# The entries that each has at least.
+LOCK_FILES = {"requirements.txt": 20, "requirements-dev.txt": 20, "testing/llama/requirements.txt": 2}
 COMPOSE_ONLY = {"POSTGRES_PASSWORD"}  # the database's container reads it, the service does not
 
 
@@ -153,7 +155,7 @@ def test_docker_itself_accepts_the_compose_file() -> None:
 @pytest.mark.parametrize("name", LOCK_FILES)
 def test_every_requirement_is_pinned_and_hashed(name: str) -> None:
     entries = re.split(r"\n(?=\S)", re.sub(r"(?m)^\s*#.*\n?", "", (ROOT / name).read_text()).strip())
-    assert len(entries) > 20
+    assert len(entries) >= LOCK_FILES[name]
     assert [entry for entry in entries if not re.match(r"[\w.\[\]-]+==[\w.]+.*--hash=sha256:", entry, re.DOTALL)] == []
 
 
@@ -167,6 +169,15 @@ def test_the_workflow_runs_what_anybody_can_run() -> None:
     (job,) = yaml.safe_load((ROOT / ".github/workflows/ci.yml").read_text())["jobs"].values()
     assert [step["run"] for step in job["steps"] if "run" in step] == [".ci/run"]
     assert os.access(ROOT / ".ci" / "run", os.X_OK)
+
+
+def test_continuous_integration_runs_every_stage() -> None:
+    """A stage that fails ends the script with its exit code: `set -e`, and `exec` for the last one."""
+    script = (ROOT / ".ci" / "run").read_text()
+    assert "set -euo pipefail" in script
+    asked = re.findall(r"(?m)^(?:exec )?make test(?: ARGS=\"--stage (\w+)\")? < /dev/null$", script)
+    assert asked == ["", *OPTIONAL]
+    assert script.splitlines()[-1].startswith("exec make test")
 
 
 def hooks() -> list[dict[str, Any]]:

@@ -24,7 +24,14 @@ from web.errors import CODES
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
 OUR_FOLDERS = ("web", "access", "sessions_api", "chat", "bancobot_project", "testing", "tests", "trials")
 OUR_APPS = {"access", "sessions_api", "chat", "bancobot_project"}
-IN_FILES = ("requirements.in", "requirements-dev.in", "trials/bench/requirements.in", "trials/mining/requirements.in")
+IN_FILES = (
+    "requirements.in",
+    "requirements-dev.in",
+    "trials/bench/requirements.in",
+    "trials/mining/requirements.in",
+    "testing/llama/requirements.in",
+)
+OF_SERVERS = {"OLLAMA_CONTEXT_LENGTH", "OLLAMA_NUM_PARALLEL"}  # settings of model servers
 COMPOSE_ONLY = {"POSTGRES_PASSWORD"}
 WRITTEN_IN_WORDS = {"DATA_DIR", "DATABASE_URL", "BANCOBOT_SYSTEM_PROMPT"}  # defaults that are no plain value
 DERIVED = {"SECRET_KEY", "OWNER_HASH_KEY", "LLM_PROVIDER"}  # empty means that something else decides
@@ -117,7 +124,7 @@ def test_what_is_read_beside_the_settings_is_documented() -> None:
 
 def test_no_page_names_a_variable_that_does_not_exist() -> None:
     beside = set(re.findall(r"(?m)^- `([A-Z_]+)`", page("docs/settings.md")))
-    known = {*project_settings.env.names, *beside, *EVENT_COLUMNS, "CI", "POSTGRES_BINDIR"}
+    known = {*project_settings.env.names, *beside, *EVENT_COLUMNS, "CI", "POSTGRES_BINDIR", *OF_SERVERS}
     for path in PAGES:
         named = set(re.findall(r"`([A-Z]+(?:_[A-Z]+)+)(?:=[^`]*)?`", path.read_text()))
         assert named - known == set(), path.name
