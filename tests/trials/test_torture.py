@@ -54,6 +54,12 @@ def test_what_went_well_is_no_problem() -> None:
     assert problems(two_turns()) == []
 
 
+def test_without_a_record_of_requests_the_rows_are_checked_all_the_same() -> None:
+    ledger, rows, _ = two_turns()
+    assert check_rows(ledger, rows, None) == []
+    assert check_rows(ledger, rows[:2], None) == ["s [q2] was acknowledged and is lost"]
+
+
 def lose_a_turn(ledger: Ledger, rows: list[Row], requests: list[Request]) -> None:
     del rows[2:]
 

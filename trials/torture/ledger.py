@@ -135,15 +135,16 @@ class Stored:
 Reply = Callable[[str], str]
 
 
-def check(ledger: Ledger, upstream: Upstream, service: Service, reply: Reply | None = None) -> list[str]:
+def check(ledger: Ledger, upstream: Upstream | None, service: Service, reply: Reply | None = None) -> list[str]:
     """Every difference between the answers, the upstream requests, and the stored rows. The service may run.
 
+    `upstream`: none where it keeps no record of its requests, as a real model does.
     `reply` says what the upstream answers a question in full, if that is known: then the texts are compared with it.
     """
     return [
         *(problem for asked in ledger.asked for problem in asked.contradictions),
         *check_database(service),
-        *check_rows(ledger, read_rows(service), list(upstream.requests), reply),
+        *check_rows(ledger, read_rows(service), None if upstream is None else list(upstream.requests), reply),
     ]
 
 
@@ -171,7 +172,7 @@ def sent_again(requests: Sequence[Request]) -> int:
 
 
 def check_rows(
-    ledger: Ledger, rows: Sequence[Row], requests: Sequence[Request], reply: Reply | None = None
+    ledger: Ledger, rows: Sequence[Row], requests: Sequence[Request] | None, reply: Reply | None = None
 ) -> list[str]:
     """The comparison itself, on plain data."""
     turns, problems = _pair(rows)
@@ -179,11 +180,12 @@ def check_rows(
     for turn in turns:
         stored[_marker(turn.question.content)].append(turn)
     sent: dict[str, list[Request]] = defaultdict(list)
-    for request in requests:
+    for request in requests or ():
         sent[_marker(request.messages[-1]["content"])].append(request)
     for asked in ledger.asked:
         problems += _check_stored(asked, stored[asked.marker], reply)
-        problems += _check_sent(asked, sent[asked.marker], stored[asked.marker])
+        if requests is not None:
+            problems += _check_sent(asked, sent[asked.marker], stored[asked.marker])
     return problems + _check_order(ledger, stored) + _check_histories(turns, sent)
 
 

@@ -5,6 +5,7 @@ from trials.torture.clients.circuit import circuit
 from trials.torture.clients.erasure import erasure
 from trials.torture.clients.keys import keys
 from trials.torture.clients.misuse import misuse
+from trials.torture.clients.model import model
 from trials.torture.clients.order import pairs
 from trials.torture.clients.streams import cuts, drops
 from trials.torture.clients.traces import disconnects, in_flight
@@ -18,6 +19,7 @@ STEPS: dict[str, Step] = {
     "faults": faults,
     "circuit": circuit,
     "misuse": misuse,
+    "model": model,
     "in_flight": in_flight,
     "disconnects": disconnects,
     "erasure": erasure,
