@@ -193,7 +193,7 @@ class Service:
 
     async def _check_max_tokens(self, new: NewTurn, wanted: int) -> None:
         """Refuse more tokens than the model can write."""
-        _context, most = await self.catalogue.limits(await self._model_of(new), MAX_TOKENS)
+        most = (await self.catalogue.limits(await self._model_of(new), MAX_TOKENS)).reply
         if wanted > most:
             problem = _("This model writes at most %d tokens.") % most
             raise ApiError("invalid_request", errors={"max_tokens": [problem]})

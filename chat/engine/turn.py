@@ -166,7 +166,7 @@ class Turn:
 
     async def _request(self, model: str, begun: BegunTurn) -> tuple[list[ChatMessage], Options]:
         options = self.options
-        context, most = await self.catalogue.limits(model, options.default_context_length)
+        context, most, _ = await self.catalogue.limits(model, options.default_context_length)
         max_tokens = min(options.max_tokens or options.default_max_tokens, most)
         messages, omitted = fit(begun.history, begun.system_prompt, self.new.question, context, max_tokens)
         self.draft.omitted = begun.unread + omitted

@@ -118,7 +118,7 @@ class Provider(ABC):
     async def models(self, api_key: str | None = None) -> list[dict[str, Any]]:
         """The models as the provider lists them; each has at least `id`. Raises nothing but `ProviderError`.
 
-        `api_key` is the caller's own, for a server that has none.
+        `api_key` is the caller's own; without it the server's goes, if there is one.
         """
 
     def try_acquire(self, model: str = "", api_key: str | None = None) -> float:

@@ -108,7 +108,6 @@ class OpenAICompatible(Provider):
         return await self._attempts.accepted(lambda: self._connection.post(self._chat_url, headers, body), pair)
 
     async def models(self, api_key: str | None = None) -> list[dict[str, Any]]:
-        api_key = None if "Authorization" in self._headers else api_key
         headers, pair = self._headers_for(api_key), self._circuits.pair(LIST, api_key)
         response, tickets = await self._attempts.accepted(lambda: self._connection.get(self._models_url, headers), pair)
         with tickets:
