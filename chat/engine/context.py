@@ -1,40 +1,178 @@
-"""Chooses the part of the history that the provider gets."""
+"""Chooses the part of the history that the provider gets: what can be sent at all, and as much of it as fits."""
 
-from collections.abc import Sequence
-from itertools import groupby
+import re
+import time
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
+from chat.engine.catalogue import ModelLimits
 from chat.providers.base import ChatMessage
 from sessions_api.store.messages import PastMessage, token_bound
 
+LEAST_REPLY = 16  # tokens, where the question alone seems to fill the context: the count is only an estimate
+LEARNED_SECONDS = 3600.0
+MAX_LEARNED = 10_000  # sessions
+
+# Letters, digits, signs: what is neither white space nor invisible (formats, fillers, joiners, variation selectors).
+VISIBLE = re.compile(
+    r"[^\s\x00-\x1f\x7f-\x9f\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f\u202a-\u202e"
+    r"\u2060-\u206f\u2800\u3164\ufe00-\ufe0f\ufeff\uffa0\ufff9-\ufffb\U000e0000-\U000e0fff]"
+)
+THOUGHTS = re.compile(r"\s*<(think(?:ing)?)>(?:.*?</\1>|.*)", re.DOTALL | re.IGNORECASE)
+# As providers call a reply that a filter ended: OpenAI, Anthropic, Gemini, Bedrock, Zhipu, Cohere and others.
+FILTERED = {
+    "blocked", "blocklist", "content_filter", "content_filtered", "content_moderated", "content_moderation",
+    "error_toxic", "guardrail_intervened", "image_safety", "model_armor", "moderated", "moderation",
+    "prohibited_content", "recitation", "refusal", "safety", "sensitive", "spii",
+}  # fmt: skip
+
+
+class Pair(NamedTuple):
+    """A question and its reply, as the provider gets them. They were so many `messages` of the history."""
+
+    question: str
+    reply: str
+    messages: int
+
+
+class Fitted(NamedTuple):
+    """What is sent, and a reply's most tokens. `omitted`: how many messages of the history had no room.
+
+    `past`: the tokens of the history that is sent; `fixed`: those of the system prompt and the question.
+    """
+
+    messages: list[ChatMessage]
+    max_tokens: int
+    omitted: int
+    past: int
+    fixed: int
+
 
 def fit(
-    history: Sequence[PastMessage], system_prompt: str, question: str, context_length: int, max_tokens: int
-) -> tuple[list[ChatMessage], int]:
-    """The messages for the model, and how many messages of `history` had no room.
+    history: Sequence[PastMessage],
+    system_prompt: str,
+    question: str,
+    limits: ModelLimits,
+    max_tokens: int,
+    most_past: int | None = None,
+) -> Fitted:
+    """The messages for a model.
 
-    The system prompt and the question always go. Of the history, as many of the newest whole turns go as fit beside a
-    reply of `max_tokens`.
+    The system prompt and the question always go. Of the history, as many of the newest questions with their replies go
+    as fit beside a reply of `max_tokens`, or of half the context if that is less, and have no more than `most_past`
+    tokens. The reply may then have `max_tokens`, or what is left.
     """
-    budget = context_length - min(max_tokens, context_length // 2) - token_bound(system_prompt) - token_bound(question)
-    kept: list[list[PastMessage]] = []
-    omitted = 0
-    turns = _sendable_turns(history)
-    if turns and turns[0][0].role == "assistant":  # its question is older than what was read
-        omitted += len(turns.pop(0))
-    for turn in reversed(turns):
-        budget -= sum(token_bound(message.content) for message in turn)
+    pairs, omitted = sendable(history)
+    system = [ChatMessage("system", system_prompt)] if VISIBLE.search(system_prompt) else []
+    fixed = token_bound(system_prompt) + token_bound(question)
+    room = limits.context - fixed - min(max_tokens, limits.context // 2)
+    budget = room if most_past is None else min(room, most_past)
+    past = 0
+    kept: list[Pair] = []
+    for pair in reversed(pairs):
+        cost = token_bound(pair.question) + token_bound(pair.reply)
+        budget -= cost
         if budget < 0:
-            omitted += len(turn)
+            omitted += pair.messages
         else:
-            kept.append(turn)
-    past = [ChatMessage(message.role, message.content) for turn in reversed(kept) for message in turn]
-    system = [ChatMessage("system", system_prompt)] if system_prompt else []
-    return [*system, *past, ChatMessage("user", question)], omitted
+            kept.append(pair)
+            past += cost
+    messages = [*system]
+    for pair in reversed(kept):
+        messages += (ChatMessage("user", pair.question), ChatMessage("assistant", pair.reply))
+    messages.append(ChatMessage("user", question))
+    return Fitted(messages, min(max_tokens, _room_for_reply(limits, fixed, past)), omitted, past, fixed)
 
 
-def _sendable_turns(history: Sequence[PastMessage]) -> list[list[PastMessage]]:
-    """The turns, oldest first. A reply that failed without text is left out, with its question."""
-    turns = [list(turn) for _, turn in groupby(history, key=lambda message: message.turn_id)]
-    return [
-        turn for turn in turns if turn[-1].role != "assistant" or turn[-1].content or turn[-1].status == "completed"
-    ]
+def _room_for_reply(limits: ModelLimits, fixed: int, past: int) -> int:
+    """The tokens that the context leaves.
+
+    Texts are counted high. So where a question seems to leave nothing, half of what it leaves at four bytes a token
+    counts; and a context that is only assumed leaves a quarter of it whatever the question.
+    """
+    at_least = LEAST_REPLY if limits.is_listed else max(LEAST_REPLY, limits.context // 4)
+    return max(limits.context - fixed - past, (limits.context - fixed * 3 // 4) // 2, at_least)
+
+
+def fit_less(before: Fitted, history: Sequence[PastMessage], system_prompt: str, question: str) -> tuple[Fitted, int]:
+    """What to send after `before` was too long, with half of its history, and the context that this would need.
+
+    The reply gets less only where it was a large part of what was too long.
+    """
+    most_past = before.past // 2
+    reply = min(before.max_tokens, max(most_past, before.max_tokens // 2))
+    context = before.fixed + most_past + reply
+    less = ModelLimits(context, reply, is_listed=False)
+    return fit(history, system_prompt, question, less, reply, most_past), context
+
+
+def sendable(history: Sequence[PastMessage]) -> tuple[list[Pair], int]:
+    """Questions with their replies, oldest first, and how many replies stand before the first question.
+
+    What a provider would refuse is left out, and the question with its reply: replies that are blank, that a filter
+    ended, or that failed without text. In a history of another origin, messages of one role in a row become one, and
+    those of the roles system and tool are left out.
+    """
+    turns: list[tuple[list[PastMessage], list[PastMessage]]] = [([], [])]
+    questions, replies = turns[0]
+    for message in history:
+        if message.role == "assistant":
+            replies.append(message)
+        elif message.role == "user":
+            if replies:
+                questions, replies = [], []
+                turns.append((questions, replies))
+            questions.append(message)
+    early = 0
+    if not turns[0][0]:  # the question was not read, or there was none
+        early = len(turns.pop(0)[1])
+    return [pair for asked, answers in turns if (pair := _pair(asked, answers))], early
+
+
+def _pair(questions: Sequence[PastMessage], replies: Sequence[PastMessage]) -> Pair | None:
+    if any(map(is_filtered, replies)):
+        return None
+    asked = [message.content for message in questions if VISIBLE.search(message.content)]
+    said = [message.content for message in replies if not is_blank(message.content)]
+    return Pair("\n\n".join(asked), "\n\n".join(said), len(questions) + len(replies)) if asked and said else None
+
+
+def is_blank(reply: str) -> bool:
+    """Whether a reply has nothing to read: no text, only invisible characters, or only what the model thought."""
+    start = 0
+    if "<" in reply[:64]:
+        while thought := THOUGHTS.match(reply, start):
+            start = thought.end()
+    return VISIBLE.search(reply, start) is None
+
+
+def is_filtered(message: PastMessage) -> bool:
+    """Whether a filter ended the reply. It would refuse the question again, and all that follows it."""
+    if message.finish_reason == "stop":
+        return False
+    filtered = message.finish_reason.casefold().replace("-", "_") in FILTERED
+    return filtered or message.error_code == "content_moderated"
+
+
+class LearnedContexts:
+    """What the histories of this process's sessions may have, in tokens as counted here, after one was too long.
+
+    The texts of a session decide how far the count is off. So what one session brought about concerns no other.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._known: dict[tuple[int, str], tuple[int, float]] = {}
+
+    def learn(self, session_pk: int, model: str, context: int) -> None:
+        self._known.pop((session_pk, model), None)
+        if len(self._known) >= MAX_LEARNED:
+            del self._known[next(iter(self._known))]
+        self._known[session_pk, model] = context, self._clock() + LEARNED_SECONDS
+
+    def limit(self, session_pk: int, model: str, limits: ModelLimits) -> ModelLimits:
+        """The model's limits for this session."""
+        context, until = self._known.get((session_pk, model), (0, 0.0))
+        if not context or context >= limits.context or self._clock() >= until:
+            return limits
+        return ModelLimits(context, min(limits.reply, context), is_listed=False)

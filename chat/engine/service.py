@@ -17,6 +17,7 @@ from django.utils.translation import gettext as _
 from access.keyring import keyring
 from access.limits import LimitStatus
 from chat.engine.catalogue import Catalogue
+from chat.engine.context import LearnedContexts
 from chat.engine.facts import service_facts
 from chat.engine.following import FollowedTurn, StoredTurn, find_reply
 from chat.engine.titles import ask_for_title, is_wanted
@@ -53,6 +54,7 @@ class Service:
         self.loop = asyncio.get_running_loop()
         self.provider = get_provider()
         self.catalogue = Catalogue(self.provider, settings.MODELS_CACHE_SECONDS)
+        self.learned = LearnedContexts()
         self.running: dict[str, Turn] = {}
         self.stopping = False
         self._unsure: set[str] = set()  # turns that may be stored although the database did not confirm it
@@ -103,7 +105,7 @@ class Service:
         return turn, turn.ended
 
     def _start(self, new: NewTurn, options: TurnOptions) -> Turn:
-        turn = Turn(new, options, self.provider, self.catalogue)
+        turn = Turn(new, options, self.provider, self.catalogue, self.learned)
         self.running[turn.turn_id] = turn
         self._owners[new.owner] += 1
         if new.owned_key:

@@ -17,9 +17,9 @@ from django.utils.crypto import salted_hmac
 
 from access.callers import Limits
 from chat.engine.catalogue import Catalogue
-from chat.engine.context import fit
+from chat.engine.context import Fitted, LearnedContexts, fit, fit_less
 from chat.engine.draft import CANCELLED, Draft
-from chat.providers.base import ChatMessage, Options, Piece, Provider, ProviderError
+from chat.providers.base import Options, Piece, Provider, ProviderError
 from sessions_api.models import Outcome
 from sessions_api.store.messages import BegunTurn, NewTurn, UsedIdempotencyKey
 from sessions_api.store.turns import as_cancelled, finish_turns
@@ -28,6 +28,7 @@ from web.errors import ApiError, as_api_error, record
 
 logger = logging.getLogger(__name__)
 
+TOO_LONG = "context_length_exceeded"
 QUIET_SECONDS = 15.0  # after so long without news, listeners wake all the same
 RECORD_PAUSES = (0.1, 0.2, 0.5, 1, 2, 2, 5, 5, 5, 10)  # seconds between the attempts to store an outcome
 
@@ -65,12 +66,20 @@ class Turn:
     question is stored; it holds the exception where the turn does not begin.
     """
 
-    def __init__(self, new: NewTurn, options: TurnOptions, provider: Provider, catalogue: Catalogue) -> None:
+    def __init__(
+        self,
+        new: NewTurn,
+        options: TurnOptions,
+        provider: Provider,
+        catalogue: Catalogue,
+        learned: LearnedContexts,
+    ) -> None:
         self.turn_id = new.turn_id
         self.new = new
         self.options = options
         self.provider = provider
         self.catalogue = catalogue
+        self.learned = learned
         self.draft = Draft(new.turn_id, provider.name)
         self.outcome: Outcome | None = None
         self.error: ApiError | None = None
@@ -156,22 +165,41 @@ class Turn:
         await self._ask_model(self.model, begun)
 
     async def _ask_model(self, model: str, begun: BegunTurn) -> None:
-        """Ask one model with as much of the history as fits."""
-        await self._stream(*await self._request(model, begun))
+        """Ask one model with as much of the history as fits; where that is too long all the same, with half of it.
 
-    async def _stream(self, messages: list[ChatMessage], options: Options) -> None:
-        async with aclosing(self.provider.stream(messages, options)) as pieces:
+        Not where the provider may have billed the first request. The next turn of the session then sends less.
+        """
+        told = begun.history, begun.system_prompt, self.new.question
+        limits = await self.catalogue.limits(model, self.options.default_context_length)
+        limits = self.learned.limit(begun.session_pk, model, limits)
+        wanted = min(self.options.max_tokens or self.options.default_max_tokens, limits.reply)
+        fitted = fit(*told, limits, wanted)
+        try:
+            await self._send(model, begun, fitted)
+        except ProviderError as failure:
+            if failure.code != TOO_LONG or not fitted.past:
+                raise
+            fitted, context = fit_less(fitted, *told)
+            self.learned.learn(begun.session_pk, model, context)
+            if failure.may_have_been_billed or self.text:
+                raise
+        else:
+            return
+        logger.info("the history was too long", extra={"turn": self.turn_id, "left_out": self.draft.omitted})
+        try:
+            await self._send(model, begun, fitted)
+        except ProviderError as failure:
+            if failure.code == TOO_LONG:
+                self.learned.learn(begun.session_pk, model, (context + fitted.fixed) // 2)
+            raise
+
+    async def _send(self, model: str, begun: BegunTurn, fitted: Fitted) -> None:
+        self.draft.omitted = begun.unread + fitted.omitted
+        name = name_upstream(self.new.owner, begun.session_id)
+        options = Options(model, self.options.temperature, fitted.max_tokens, name, self.options.api_key)
+        async with aclosing(self.provider.stream(fitted.messages, options)) as pieces:
             async for piece in pieces:
                 self._take(piece)
-
-    async def _request(self, model: str, begun: BegunTurn) -> tuple[list[ChatMessage], Options]:
-        options = self.options
-        context, most, _ = await self.catalogue.limits(model, options.default_context_length)
-        max_tokens = min(options.max_tokens or options.default_max_tokens, most)
-        messages, omitted = fit(begun.history, begun.system_prompt, self.new.question, context, max_tokens)
-        self.draft.omitted = begun.unread + omitted
-        name = name_upstream(self.new.owner, begun.session_id)
-        return messages, Options(model, options.temperature, max_tokens, name, options.api_key)
 
     def _take(self, piece: Piece) -> None:
         self.draft.take(piece)

@@ -99,8 +99,8 @@ def _end_of(session_pk: int, turn_id: str) -> int | None:
 def read_histories(turns: Sequence[tuple[NewTurn, BegunTurn]]) -> None:
     """Read the history before each question."""
     by_pk = {begun.session_pk: begun for _, begun in turns}
-    for pk, position, turn_id, role, content, status in _select_per_pair(
-        "m.session_id, m.position, m.turn_id, m.role, m.content, m.status",
+    for pk, position, *message in _select_per_pair(
+        "m.session_id, m.position, m.turn_id, m.role, m.content, m.status, m.finish_reason, m.error_code",
         f"JOIN {MESSAGES} m ON m.session_id = v.column1 AND m.position >= v.column2 AND m.superseded_at IS NULL "
         "ORDER BY m.session_id, m.position",
         {
@@ -110,7 +110,7 @@ def read_histories(turns: Sequence[tuple[NewTurn, BegunTurn]]) -> None:
         },
     ):
         if position < by_pk[pk].history_end:
-            by_pk[pk].history.append(PastMessage(turn_id, role, content, status))
+            by_pk[pk].history.append(PastMessage(*message))
     for turn, begun in turns:
         del begun.history[: -turn.history_limit]  # few are superseded, so more were read than needed
         begun.unread = begun.history_end - begun.superseded - len(begun.history)

@@ -59,6 +59,8 @@ class PastMessage(NamedTuple):
     role: str
     content: str
     status: str
+    finish_reason: str = ""
+    error_code: str = ""
 
 
 @dataclass(slots=True)

@@ -4,7 +4,6 @@ import json
 import math
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime, timedelta
-from itertools import pairwise
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
@@ -17,13 +16,11 @@ from rest_framework.request import Request
 from rest_framework.test import APIRequestFactory
 
 from bancobot_project.environment import Environment
-from chat.engine.context import fit
 from chat.providers.replies.sse import EventParser
 from chat.serializers import ChatRequestSerializer, MessageRequestSerializer
 from sessions_api.api import pagination
 from sessions_api.api.queries import EraseQuery, FilterQuery, RangeQuery, SessionsQuery
 from sessions_api.models import Message, Session
-from sessions_api.store.messages import PastMessage, token_bound
 from testing.environment import ROOT
 from tests.support.records import add_turns, make_session
 from web.addresses import Proxies, address, networks
@@ -339,51 +336,6 @@ def test_the_short_way_of_validating_finds_what_the_library_s_finds(serializer: 
 
     library = serializers.Serializer.to_internal_value
     assert found(serializer.to_internal_value) == found(lambda given: library(serializer, given))
-
-
-# What goes upstream
-
-contents = st.text(max_size=60)
-statuses = st.sampled_from(["completed", "failed", "cancelled", "interrupted"])
-
-
-@st.composite
-def histories(draw: st.DrawFn) -> list[PastMessage]:
-    """Turns as the store reads them; the first one's question may not have been read."""
-    past = []
-    for number in range(draw(st.integers(0, 6))):
-        past.append(PastMessage(f"t{number}", "user", draw(contents), "completed"))
-        past.append(PastMessage(f"t{number}", "assistant", draw(contents), draw(statuses)))
-    return past[draw(st.integers(0, 1)) :]
-
-
-@tried
-@given(histories(), contents, contents, st.integers(1, 200), st.integers(1, 300))
-def test_the_newest_whole_turns_that_fit_are_sent(
-    history: list[PastMessage], prompt: str, question: str, context: int, reply: int
-) -> None:
-    messages, omitted = fit(history, prompt, question, context, reply)
-    system, past = messages[: bool(prompt)], messages[bool(prompt) : -1]
-    assert [(message.role, message.content) for message in system] == ([("system", prompt)] if prompt else [])
-    assert (messages[-1].role, messages[-1].content) == ("user", question)
-    assert [message.role for message in past] == ["user", "assistant"] * (len(past) // 2)
-    whole = [
-        pair
-        for pair in pairwise(history)
-        if pair[0].turn_id == pair[1].turn_id and (pair[1].content or pair[1].status == "completed")
-    ]
-    newest = [part for pair in whole for part in pair][2 * len(whole) - len(past) :]
-    assert [(message.role, message.content) for message in past] == [(part.role, part.content) for part in newest]
-    assert_as_many_as_fit(
-        whole, len(past) // 2, context - min(reply, context // 2) - sum(map(token_bound, (prompt, question)))
-    )
-    assert len(past) + omitted <= len(history)
-
-
-def assert_as_many_as_fit(turns: list[tuple[PastMessage, PastMessage]], taken: int, room: int) -> None:
-    costs = [sum(token_bound(part.content) for part in turn) for turn in reversed(turns)]
-    assert taken == 0 or sum(costs[:taken]) <= room
-    assert taken == len(costs) or sum(costs[: taken + 1]) > room
 
 
 # The environment and the peers

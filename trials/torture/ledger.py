@@ -127,8 +127,8 @@ class Stored:
 
     @property
     def history(self) -> list[str]:
-        """What it adds to the history of later turns: nothing if there was no reply."""
-        kept = self.reply.content or self.reply.status == "completed"
+        """What it adds to the history of later turns: nothing without a reply to read."""
+        kept = self.reply.content.strip() and self.reply.error_code != "content_moderated"
         return [self.question.content, self.reply.content] if kept else []
 
 
