@@ -18,6 +18,7 @@ PYTHON = ROOT / ".venv" / "llama" / "bin" / "python"
 PROGRAM = Path(__file__).with_name("serve.py")
 NAME = "smollm2-135m"
 KEY = "sk-of-the-model-server"
+CONTEXT = 2048
 START_SECONDS = 60
 
 
@@ -48,7 +49,7 @@ class Llama:
     reply ends before `max_tokens`.
     """
 
-    def __init__(self, directory: Path, *, context: int = 1024, endless: bool = False) -> None:
+    def __init__(self, directory: Path, *, context: int = CONTEXT, endless: bool = False) -> None:
         self.port = free_port()
         self._log_file = directory / f"llama-{self.port}.log"
         self._arguments = ["--port", str(self.port), "--name", NAME, "--context", str(context), "--key", KEY]

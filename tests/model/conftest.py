@@ -47,7 +47,7 @@ def narrow_caller(narrow: Llama, services: Services) -> Caller:
 @pytest.fixture
 def endless(_installed: None, tmp_path: Path) -> Iterator[Llama]:
     """One of a test's own: no reply ends before `max_tokens`, so it can be cut."""
-    with Llama(tmp_path, context=2048, endless=True) as server:
+    with Llama(tmp_path, endless=True) as server:
         yield server
 
 
