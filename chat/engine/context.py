@@ -6,9 +6,12 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from chat.engine.catalogue import ModelLimits
-from chat.providers.base import ChatMessage
+from chat.providers.base import ChatMessage, ProviderError
 from sessions_api.store.messages import PastMessage, token_bound
 
+TOO_LONG = "context_length_exceeded"
+TOO_LARGE = "HTTP 413"  # as details begin
+REFUSALS = {"invalid_request", "content_moderated", "permission_denied", "provider_error"}  # of what a request holds
 LEAST_REPLY = 16  # tokens, where the question alone seems to fill the context: the count is only an estimate
 LEARNED_SECONDS = 3600.0
 MAX_LEARNED = 10_000  # sessions
@@ -25,6 +28,9 @@ FILTERED = {
     "error_toxic", "guardrail_intervened", "image_safety", "model_armor", "moderated", "moderation",
     "prohibited_content", "recitation", "refusal", "safety", "sensitive", "spii",
 }  # fmt: skip
+
+
+Key = tuple[int, str]  # a session's primary key, and a model
 
 
 class Pair(NamedTuple):
@@ -94,16 +100,17 @@ def _room_for_reply(limits: ModelLimits, fixed: int, past: int) -> int:
     return max(limits.context - fixed - past, (limits.context - fixed * 3 // 4) // 2, at_least)
 
 
-def fit_less(before: Fitted, history: Sequence[PastMessage], system_prompt: str, question: str) -> tuple[Fitted, int]:
-    """What to send after `before` was too long, with half of its history, and the context that this would need.
+def fit_less(before: Fitted, history: Sequence[PastMessage], system_prompt: str, question: str) -> Fitted:
+    """What to send after `before` was too long: with half of its history at the most."""
+    less = halved(before)
+    return fit(history, system_prompt, question, less, less.reply, before.past // 2)
 
-    The reply gets less only where it was a large part of what was too long.
-    """
-    most_past = before.past // 2
-    reply = min(before.max_tokens, max(most_past, before.max_tokens // 2))
-    context = before.fixed + most_past + reply
-    less = ModelLimits(context, reply, is_listed=False)
-    return fit(history, system_prompt, question, less, reply, most_past), context
+
+def halved(fitted: Fitted) -> ModelLimits:
+    """With half of its history. The reply gets less only where it was a large part of what was too long."""
+    past = fitted.past // 2
+    reply = min(fitted.max_tokens, max(past, fitted.max_tokens // 2))
+    return ModelLimits(fitted.fixed + past + reply, reply, is_listed=False)
 
 
 def sendable(history: Sequence[PastMessage]) -> tuple[list[Pair], int]:
@@ -155,24 +162,44 @@ def is_filtered(message: PastMessage) -> bool:
 
 
 class LearnedContexts:
-    """What the histories of this process's sessions may have, in tokens as counted here, after one was too long.
+    """What the histories of this process's sessions may have, in tokens as counted here, after one was refused.
 
     The texts of a session decide how far the count is off. So what one session brought about concerns no other.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
-        self._known: dict[tuple[int, str], tuple[int, float]] = {}
+        self._known: dict[Key, tuple[int, float]] = {}
+        self._refused: dict[Key, int] = {}  # how often in a row
 
-    def learn(self, session_pk: int, model: str, context: int) -> None:
-        self._known.pop((session_pk, model), None)
-        if len(self._known) >= MAX_LEARNED:
-            del self._known[next(iter(self._known))]
-        self._known[session_pk, model] = context, self._clock() + LEARNED_SECONDS
-
-    def limit(self, session_pk: int, model: str, limits: ModelLimits) -> ModelLimits:
-        """The model's limits for this session."""
-        context, until = self._known.get((session_pk, model), (0, 0.0))
+    def limit(self, key: Key, limits: ModelLimits) -> ModelLimits:
+        """The model's limits for a session."""
+        context, until = self._known.get(key, (0, 0.0))
         if not context or context >= limits.context or self._clock() >= until:
             return limits
         return ModelLimits(context, min(limits.reply, context), is_listed=False)
+
+    def refused(self, key: Key, failure: ProviderError, fitted: Fitted) -> bool:
+        """Whether the history was too long. The next one then gets half of this one's room.
+
+        So it does where the request was too large (413), and from the second time in a row on that a request was
+        refused for what it holds: maybe something in its history is the reason.
+        """
+        too_long = failure.code == TOO_LONG
+        if not fitted.past or not (too_long or _may_be_the_history_s(failure)):
+            return False
+        self._refused[key] = self._refused.get(key, 0) + 1
+        if too_long or self._refused[key] > 1 or failure.detail.startswith(TOO_LARGE):
+            self._known.pop(key, None)
+            self._known[key] = halved(fitted).context, self._clock() + LEARNED_SECONDS
+        for kept in (self._known, self._refused):
+            if len(kept) > MAX_LEARNED:
+                del kept[next(iter(kept))]
+        return too_long
+
+    def accepted(self, key: Key) -> None:
+        self._refused.pop(key, None)
+
+
+def _may_be_the_history_s(failure: ProviderError) -> bool:
+    return failure.code in REFUSALS and not failure.retryable and not failure.may_have_been_billed

@@ -28,7 +28,6 @@ from web.errors import ApiError, as_api_error, record
 
 logger = logging.getLogger(__name__)
 
-TOO_LONG = "context_length_exceeded"
 QUIET_SECONDS = 15.0  # after so long without news, listeners wake all the same
 RECORD_PAUSES = (0.1, 0.2, 0.5, 1, 2, 2, 5, 5, 5, 10)  # seconds between the attempts to store an outcome
 
@@ -169,29 +168,21 @@ class Turn:
 
         Not where the provider may have billed the first request. The next turn of the session then sends less.
         """
-        told = begun.history, begun.system_prompt, self.new.question
+        session, told = (begun.session_pk, model), (begun.history, begun.system_prompt, self.new.question)
         limits = await self.catalogue.limits(model, self.options.default_context_length)
-        limits = self.learned.limit(begun.session_pk, model, limits)
-        wanted = min(self.options.max_tokens or self.options.default_max_tokens, limits.reply)
-        fitted = fit(*told, limits, wanted)
-        try:
-            await self._send(model, begun, fitted)
-        except ProviderError as failure:
-            if failure.code != TOO_LONG or not fitted.past:
-                raise
-            fitted, context = fit_less(fitted, *told)
-            self.learned.learn(begun.session_pk, model, context)
-            if failure.may_have_been_billed or self.text:
-                raise
-        else:
-            return
-        logger.info("the history was too long", extra={"turn": self.turn_id, "left_out": self.draft.omitted})
-        try:
-            await self._send(model, begun, fitted)
-        except ProviderError as failure:
-            if failure.code == TOO_LONG:
-                self.learned.learn(begun.session_pk, model, (context + fitted.fixed) // 2)
-            raise
+        limits = self.learned.limit(session, limits)
+        fitted = fit(*told, limits, min(self.options.max_tokens or self.options.default_max_tokens, limits.reply))
+        for may_ask_again in (True, False):
+            try:
+                await self._send(model, begun, fitted)
+            except ProviderError as failure:
+                too_long = self.learned.refused(session, failure, fitted)
+                if not too_long or not may_ask_again or failure.may_have_been_billed or self.text:
+                    raise
+            else:
+                self.learned.accepted(session)
+                return
+            fitted = fit_less(fitted, *told)
 
     async def _send(self, model: str, begun: BegunTurn, fitted: Fitted) -> None:
         self.draft.omitted = begun.unread + fitted.omitted

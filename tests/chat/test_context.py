@@ -7,7 +7,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from chat.engine.catalogue import ModelLimits
-from chat.engine.context import LEARNED_SECONDS, MAX_LEARNED, VISIBLE, LearnedContexts, fit, fit_less, is_blank
+from chat.engine.context import (
+    LEARNED_SECONDS,
+    MAX_LEARNED,
+    VISIBLE,
+    Fitted,
+    LearnedContexts,
+    fit,
+    fit_less,
+    halved,
+    is_blank,
+)
+from chat.providers.base import ProviderError
 from sessions_api.store.messages import PastMessage, token_bound
 from testing.picky import fault_in
 
@@ -89,33 +100,70 @@ def test_after_a_refusal_less_than_half_of_the_history_is_sent(
     history: list[PastMessage], question: str, limits: ModelLimits, reply: int
 ) -> None:
     first = fit(history, "", question, limits, reply)
-    second, context = fit_less(first, history, "", question)
+    second, context = fit_less(first, history, "", question), halved(first).context
     assert second.past <= first.past // 2
     assert second.max_tokens <= first.max_tokens
     assert second.past + second.fixed + second.max_tokens <= context <= first.past + first.fixed + first.max_tokens
     assert second.omitted - first.omitted == len(first.messages) - len(second.messages)
 
 
+LISTED = ModelLimits(8000, 1000, is_listed=True)
+SENT = Fitted([], max_tokens=1000, omitted=0, past=2000, fixed=100)
+LESS = ModelLimits(2100, 1000, is_listed=False)
+OVERFLOW = ProviderError("context_length_exceeded", "HTTP 400")
+
+
 def test_what_was_learned_of_a_session_is_forgotten_in_time_and_concerns_no_other() -> None:
     now = [0.0]
     learned = LearnedContexts(clock=lambda: now[0])
-    listed = ModelLimits(8000, 1000, is_listed=True)
-    learned.learn(1, "m", 500)
-    assert learned.limit(1, "m", listed) == ModelLimits(500, 500, is_listed=False)
-    assert [learned.limit(*other, listed) for other in ((2, "m"), (1, "n"))] == [listed, listed]
-    assert learned.limit(1, "m", ModelLimits(400, 400, is_listed=True)).context == 400
+    assert learned.refused((1, "m"), OVERFLOW, SENT)
+    assert learned.limit((1, "m"), LISTED) == LESS
+    assert [learned.limit(other, LISTED) for other in ((2, "m"), (1, "n"))] == [LISTED, LISTED]
+    assert learned.limit((1, "m"), ModelLimits(400, 400, is_listed=True)).context == 400
     now[0] = LEARNED_SECONDS
-    assert learned.limit(1, "m", listed) == listed
+    assert learned.limit((1, "m"), LISTED) == LISTED
 
 
 def test_so_many_sessions_are_remembered_and_no_more() -> None:
     learned = LearnedContexts()
-    limits = ModelLimits(8000, 1000, is_listed=True)
     for session in range(MAX_LEARNED + 2):
-        learned.learn(session, "m", 500)
-        learned.learn(2, "m", 500)  # the newest is not forgotten
-    remembered = [learned.limit(session, "m", limits) != limits for session in (0, 1, 2, 3, MAX_LEARNED + 1)]
+        learned.refused((session, "m"), OVERFLOW, SENT)
+        learned.refused((2, "m"), OVERFLOW, SENT)  # the newest is not forgotten
+    remembered = [learned.limit((session, "m"), LISTED) != LISTED for session in (0, 1, 2, 3, MAX_LEARNED + 1)]
     assert remembered == [False, False, True, True, True]
+
+
+REFUSALS = [
+    (ProviderError("invalid_request", "HTTP 400"), 2),
+    (ProviderError("content_moderated", "HTTP 403"), 2),
+    (ProviderError("permission_denied", "HTTP 403"), 2),
+    (ProviderError("provider_error", "HTTP 403 with an HTML page"), 2),
+    (ProviderError("invalid_request", "HTTP 413"), 1),
+    (ProviderError("provider_error", "HTTP 413 with an HTML page"), 1),
+    (ProviderError("provider_error", "HTTP 500", retryable=True, may_have_been_billed=True), 0),
+    (ProviderError("content_moderated", "in mid-stream", may_have_been_billed=True), 0),
+    (ProviderError("provider_rate_limited", "HTTP 429", retryable=True), 0),
+    (ProviderError("provider_auth_failed", "HTTP 401"), 0),
+    (ProviderError("provider_payment_required", "HTTP 402"), 0),
+    (ProviderError("unsupported_model", "HTTP 404"), 0),
+]
+
+
+@pytest.mark.parametrize(("failure", "after"), REFUSALS, ids=lambda value: str(value))
+def test_a_refusal_in_a_row_costs_history_where_it_may_be_the_reason(failure: ProviderError, after: int) -> None:
+    learned, key = LearnedContexts(), (1, "m")
+    for number in range(1, 4):
+        assert not learned.refused(key, failure, SENT)
+        assert (learned.limit(key, LISTED) == LESS) is (0 < after <= number)
+
+
+def test_an_answer_between_two_refusals_breaks_the_row() -> None:
+    learned, key = LearnedContexts(), (1, "m")
+    for _ in range(3):
+        learned.refused(key, ProviderError("invalid_request"), SENT)
+        learned.accepted(key)
+    learned.refused(key, ProviderError("invalid_request"), SENT._replace(past=0))
+    assert learned.limit(key, LISTED) == LISTED
 
 
 THOUGHTS = [

@@ -7,6 +7,7 @@ import pytest
 
 from testing import scenarios
 from testing.client import Caller, good, new_id, problem
+from testing.exchange import Exchange
 from testing.picky import limited, strict
 from testing.service import Service
 from testing.upstream import Upstream
@@ -186,3 +187,41 @@ def test_a_long_question_leaves_less_for_the_reply(
 def test_an_assumed_context_does_not_cut_a_reply_short(caller: Caller, upstream: Upstream) -> None:
     caller.chat("x" * 90_000, session_id=new_id())
     assert upstream.requests[-1].body["max_tokens"] == 500
+
+
+TOO_LARGE = [scenarios.status(413), scenarios.html(413)]
+
+
+@pytest.mark.parametrize("refusal", TOO_LARGE, ids=["provider", "proxy"])
+def test_a_request_that_is_too_large_is_smaller_the_next_time(
+    caller: Caller, upstream: Upstream, refusal: scenarios.Scenario
+) -> None:
+    """A proxy's limit of bytes; nobody says that the context is full."""
+    session = converse(caller, upstream, 12)
+    upstream.otherwise = limited(2500, strict(), refusal=refusal)
+    before = upstream.count
+    statuses = [caller.post("/chat", message="12 Fim", session_id=session).status_code for _ in range(4)]
+    assert statuses[0] in (400, 502)
+    assert statuses[-1] == 200
+    assert upstream.count == before + 4
+
+
+@pytest.mark.parametrize("refusal", [scenarios.status(400), scenarios.html(403)], ids=["provider", "firewall"])
+def test_what_is_refused_later_in_a_history_is_left_behind(
+    caller: Caller, upstream: Upstream, refusal: scenarios.Scenario
+) -> None:
+    """A text that was accepted as a question, and is refused as history for a reason that nobody knows."""
+    session = converse(caller, upstream, 5)
+    upstream.otherwise = refuses("Resposta 4", refusal)
+    statuses = [caller.post("/chat", message=f"{n} Fim", session_id=session).status_code for n in range(5, 14)]
+    refused = statuses.index(200)
+    assert 2 <= refused <= 6
+    assert set(statuses[refused:]) == {200}
+
+
+def refuses(text: str, refusal: scenarios.Scenario) -> scenarios.Scenario:
+    async def play(exchange: Exchange) -> None:
+        found = any(text in message["content"] for message in exchange.request.messages)
+        await (refusal if found else strict())(exchange)
+
+    return play
