@@ -5,11 +5,11 @@ turns. When it ends, its real usage replaces the reservation. All of this runs i
 turns (sessions_api/store/turns.py), in few statements, because every turn of a limited owner pays for them.
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
-from typing import Any
+from typing import Any, NamedTuple
 
 from django.db import connection
 from django.utils import timezone
@@ -25,14 +25,13 @@ COST_UNIT = Decimal("1e-12")  # USD
 RETRY_SECONDS = 1.0  # until a client should retry when a running turn may free the limit
 
 
-@dataclass(frozen=True, slots=True)
-class Quote:
-    """The limits of a turn's owner, and the most that the turn can use besides its prompt.
+class Offer(NamedTuple):
+    """The most that a turn can use of a model besides its prompt.
 
-    Prices are USD per token; `per_request` is USD. `context`: the most tokens that a prompt can have.
+    Prices are USD per token; `per_request` is USD. `context`: the most tokens that a prompt can have. `priced`: whether
+    the prices are known.
     """
 
-    limits: Limits
     context: int
     max_tokens: int
     prompt_price: Decimal = Decimal(0)
@@ -42,6 +41,27 @@ class Quote:
 
     def cost(self, prompt_tokens: int, completion_tokens: int) -> Decimal:
         return prompt_tokens * self.prompt_price + completion_tokens * self.completion_price + self.per_request
+
+
+@dataclass(frozen=True, slots=True)
+class Quote:
+    """The limits of a turn's owner, and the offers of the models that may answer, by name."""
+
+    limits: Limits
+    offers: Mapping[str, Offer]
+
+    def hold(self, turn_id: str, owner: str, prompt_tokens: int) -> "Hold":
+        """The most that the turn can use, whichever model answers."""
+        most = [(min(prompt_tokens, offer.context), offer.max_tokens, offer) for offer in self.offers.values()]
+        tokens = max(prompt + reply for prompt, reply, _ in most)
+        cost = max(offer.cost(prompt, reply) for prompt, reply, offer in most)
+        return Hold(turn_id, owner, self.limits, tokens, cost, all(offer.priced for offer in self.offers.values()))
+
+    def cost(self, model: str, prompt_tokens: int, completion_tokens: int) -> Decimal:
+        """What the usage costs with the model that answered."""
+        known = self.offers.get(model)
+        offers = self.offers.values() if known is None else (known,)
+        return max(offer.cost(prompt_tokens, completion_tokens) for offer in offers)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,9 +1,10 @@
 """Strict reading of environment variables: an invalid value stops the start and names the allowed ones."""
 
+import json
 import os
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 from urllib.parse import urlsplit
 
 import environ
@@ -11,6 +12,7 @@ from django.core.exceptions import ImproperlyConfigured
 
 from web.redaction import hide
 
+MAX_MODEL_CHARS = 200  # as in a request
 BOOLEANS = {"true": True, "1": True, "yes": True, "on": True, "false": False, "0": False, "no": False, "off": False}
 
 
@@ -77,6 +79,17 @@ class Environment:
         value = self.text(name)
         return [part.strip() for part in value.split(",") if part.strip()] if value else default
 
+    def model_lists(self, name: str, most: int) -> dict[str, list[str]]:
+        """A JSON object that gives each model up to `most` others; nothing unless set."""
+        value = self.text(name, "{}")
+        try:
+            lists = json.loads(value, object_pairs_hook=_unique)
+        except (ValueError, RecursionError):
+            lists = None
+        if not _are_model_lists(lists, most):
+            self._refuse(name, value, f'a JSON object such as {{"a model": ["another"]}}, each with at most {most}')
+        return cast(dict[str, list[str]], lists)
+
     def url(self, name: str, default: str) -> str:
         value = self.text(name, default).rstrip("/")
         if not _names_a_host(value) or any(mark in value for mark in "?#@ "):
@@ -110,6 +123,27 @@ class Environment:
     def _refuse(self, name: str, value: str, allowed: str) -> None:
         shown = "" if "KEY" in name or "@" in value else f", not {value!r}"  # an address may contain a password
         raise ImproperlyConfigured(f"{name} must be {allowed}{shown}.")
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """A JSON object. Of a name that comes twice, JSON would keep the last value and say nothing."""
+    if len(dict(pairs)) < len(pairs):
+        raise ValueError
+    return dict(pairs)
+
+
+def _are_model_lists(lists: Any, most: int) -> bool:
+    """Whether it maps models to lists of others: real names, none twice and none of itself."""
+    if not isinstance(lists, dict) or not all(isinstance(others, list) for others in lists.values()):
+        return False
+    named = [[model, *others] for model, others in lists.items()]
+    return all(
+        len(names) <= most + 1 and all(map(_is_model, names)) and len(set(names)) == len(names) for names in named
+    )
+
+
+def _is_model(name: Any) -> bool:
+    return isinstance(name, str) and name.strip() != "" and len(name) <= MAX_MODEL_CHARS
 
 
 def _names_a_host(url: str) -> bool:

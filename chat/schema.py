@@ -105,6 +105,11 @@ MESSAGE_ANSWER = message_answer(MESSAGE_REPLY, TURN_ID, SESSION_ID)
 CHATS = {
     "nova sessão": {"message": "Olá, como você está?", "model": MODEL, "temperature": 0.7, "max_tokens": 1000},
     "mesma sessão": {"message": "Pode dar um exemplo prático?", "session_id": SESSION_ID},
+    "outros modelos": {
+        "message": "Quais são as tarifas do Pix?",
+        "model": MODEL,
+        "fallback_models": ["anthropic/claude-3.5-haiku", "openai/gpt-4o-mini"],
+    },
     "editada": {"message": "Dê outro exemplo", "session_id": SESSION_ID, "after_turn": TURN_ID},
     "eventos": {
         "message": "O que é machine learning?",

@@ -12,10 +12,11 @@ from rest_framework.fields import empty
 
 from access.schema import ErrorSerializer
 from sessions_api.api.serializers import TURN_STATUSES, UsageSerializer
-from web.fields import Flag, Metadata, Number, QuerySerializer, SessionId, Text, Whole
+from web.fields import Flag, Items, Metadata, Number, QuerySerializer, SessionId, Text, Whole
 from web.openapi import Count
 
 NOT_ONLY_WHITE_SPACE = RegexValidator(r"\S", _("This field may not be blank."))
+MAX_MODEL_CHARS = 200
 MAX_OFFSET = 999_999_999  # characters
 
 
@@ -70,7 +71,15 @@ class MessageRequestSerializer(QuestionSerializer):
 class ChatRequestSerializer(QuestionSerializer):
     """POST /chat."""
 
-    model = Text(required=False, allow_null=True, max_length=200)
+    model = Text(required=False, allow_null=True, max_length=MAX_MODEL_CHARS)
+    fallback_models = Items(
+        child=Text(max_length=MAX_MODEL_CHARS),
+        required=False,
+        allow_null=True,
+        max_length=settings.MAX_FALLBACK_MODELS,
+        help_text="Models to ask, in this order, where the model does not accept the request. Left out: those of the "
+        "server's settings; empty: none. The session does not remember them.",
+    )
     temperature = Number(required=False, allow_null=True, min_value=0, max_value=2)
     max_tokens = Whole(required=False, allow_null=True, min_value=1, max_value=10_000_000)
     system_prompt = Text(required=False, allow_null=True, allow_blank=True, max_length=settings.MAX_MESSAGE_CHARS)
@@ -99,8 +108,8 @@ class EventsQuery(QuerySerializer):
 
 
 class FallbackSerializer(serializers.Serializer[Any]):
-    model = serializers.CharField(help_text="A model that was asked before.")
-    code = serializers.CharField(help_text="The error because of which the next one was asked.")
+    model = serializers.CharField(help_text="A model that did not accept the request.")
+    code = serializers.CharField(help_text="The code of its error.")
 
 
 class NotesSerializer(serializers.Serializer[Any]):
@@ -112,7 +121,7 @@ class NotesSerializer(serializers.Serializer[Any]):
         help_text="Parameters that the model refused, so that it was asked without them.",
     )
     fallbacks = FallbackSerializer(
-        many=True, required=False, help_text="Models that were asked before, and did not accept the request."
+        many=True, required=False, help_text="Models that were asked before and did not accept the request, in order."
     )
 
 

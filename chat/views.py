@@ -193,7 +193,9 @@ class ChatViewSet(TurnViewSet):
             default_system_prompt=settings.CHAT_SYSTEM_PROMPT,
             history_limit=settings.HISTORY_MAX_MESSAGES,
         )
-        return new, options_of(caller, question.get("temperature"), question.get("max_tokens"))
+        options = options_of(caller, question.get("temperature"), question.get("max_tokens"))
+        others = question.get("fallback_models")
+        return new, options if others is None else replace(options, fallback_models=tuple(others))
 
     def answer(self, reply: Outcome | Message, turn_id: str, session_id: str) -> dict[str, Any]:
         return chat_answer(reply, turn_id, session_id)

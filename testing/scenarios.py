@@ -4,7 +4,7 @@ import asyncio
 import json
 import re
 import threading
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
 from testing.exchange import Exchange, event
@@ -12,6 +12,7 @@ from testing.exchange import Exchange, event
 Scenario = Callable[[Exchange], Awaitable[None]]
 DONE = b"data: [DONE]\n\n"
 DEFAULT = object()
+UNKNOWN_MODEL = {"error": {"code": "model_not_found", "message": "The model does not exist."}}
 
 
 def chunk(exchange: Exchange, text: str | None = "", finish: str | None = None, **more: Any) -> dict[str, Any]:
@@ -296,3 +297,13 @@ def model(name: str, context_length: int | None = 8192) -> dict[str, Any]:
         "top_provider": {"context_length": context_length, "max_completion_tokens": 1024, "is_moderated": False},
         "supported_parameters": ["max_tokens", "temperature"],
     }
+
+
+def by_model(answers: Mapping[str, Scenario], otherwise: Scenario | None = None) -> Scenario:
+    """Each model's own answer; without `otherwise`, one that is not named is unknown."""
+
+    async def play(exchange: Exchange) -> None:
+        scenario = answers.get(exchange.request.body.get("model", ""), otherwise or status(404, UNKNOWN_MODEL))
+        await scenario(exchange)
+
+    return play

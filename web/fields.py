@@ -90,6 +90,19 @@ class Whole(InEveryLanguage, serializers.IntegerField):
         return int(data)
 
 
+class Items(InEveryLanguage, serializers.ListField):
+    """A list with at most `max_length` items."""
+
+    def __init__(self, *, max_length: int, **kwargs: Any) -> None:
+        self.most = max_length
+        super().__init__(max_length=max_length, **kwargs)
+
+    def to_internal_value(self, data: Any) -> list[Any]:
+        """Of a list that is too long, all items could have problems: one too many is enough for a refusal."""
+        items = data[: self.most + 1] if isinstance(data, list) else data
+        return list(super().to_internal_value(items))
+
+
 class Metadata(serializers.DictField):
     """A JSON object of at most 16 KiB, kept as it came."""
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from decimal import Decimal, InvalidOperation
 from typing import Any, NamedTuple
 
-from access.budgets import Quote
+from access.budgets import Offer, Quote
 from access.callers import Limits
 from chat.providers.base import Provider, ProviderError
 from chat.providers.model_limits import ListedLimits, limits_in
@@ -69,15 +69,19 @@ class Catalogue:
         context = listed.context or default_context
         return ModelLimits(context, min(context, listed.reply or context), listed.context > 0)
 
-    async def quote(self, model: str, limits: Limits, default_context: int, max_tokens: int) -> Quote:
-        """The most that an owner's turn may use. Without a price from the provider, its cost is unknown."""
+    async def quote(self, models: Sequence[str], limits: Limits, default_context: int, max_tokens: int) -> Quote:
+        """The most that an owner's turn may use, whichever of the models answers."""
+        return Quote(limits, {model: await self._offer(model, default_context, max_tokens) for model in models})
+
+    async def _offer(self, model: str, default_context: int, max_tokens: int) -> Offer:
+        """Without a price from the provider, a turn's cost is unknown."""
         context, most, _ = await self.limits(model, default_context)
         pricing = self._by_name.find(model).get("pricing")
         prompt, completion, request = (_price(pricing, name) for name in ("prompt", "completion", "request"))
         priced = prompt is not None and completion is not None
         zero = Decimal(0)
         prices = prompt or zero, completion or zero, request or zero
-        return Quote(limits, context, min(max_tokens, most), *prices, priced)
+        return Offer(context, min(max_tokens, most), *prices, priced)
 
     def _listed(self, entry: Entry) -> ListedLimits:
         """The limits in an entry. A model that is adapted from another one (vLLM) has that one's context."""

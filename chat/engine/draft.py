@@ -85,7 +85,7 @@ class Draft:
         tokens = usage.prompt_tokens + usage.completion_tokens
         cost = usage.cost
         if cost is None:
-            cost = quote.cost(usage.prompt_tokens, usage.completion_tokens) if tokens else Decimal(0)
+            cost = quote.cost(self.model, usage.prompt_tokens, usage.completion_tokens) if tokens else Decimal(0)
         return Settlement(self.turn_id, tokens, cost.quantize(CENT_FRACTION))
 
     def _estimate(self, begun: BegunTurn, question: str, failure: ProviderError | None) -> Usage:

@@ -19,6 +19,7 @@ from access.limits import LimitStatus
 from chat.engine.catalogue import Catalogue
 from chat.engine.context import LearnedContexts
 from chat.engine.facts import service_facts
+from chat.engine.fallbacks import models_to_ask
 from chat.engine.following import FollowedTurn, StoredTurn, find_reply
 from chat.engine.titles import ask_for_title, is_wanted
 from chat.engine.turn import IdempotencyKeyUsed, Turn, TurnOptions
@@ -159,11 +160,16 @@ class Service:
             return await begin(turn)
 
     async def _begin_unless_failing(self, turn: Turn) -> BegunTurn:
-        """Store nothing while the turn's own model fails with its key. A repetition is answered all the same."""
-        model, api_key = await self._model_of(turn.new), turn.options.api_key
-        if wait := self.provider.try_acquire(model, api_key):
+        """Store nothing while every model that may answer fails with the turn's key. A repetition is answered."""
+        models, api_key = await self._models_of(turn), turn.options.api_key
+        waits: list[float] = []
+        for model in models:
+            if not (wait := self.provider.try_acquire(model, api_key)):
+                break
+            waits.append(wait)
+        else:
             await self._refuse_used_key(turn.new)
-            raise ApiError("provider_unavailable", retry_after=wait)
+            raise ApiError("provider_unavailable", retry_after=min(waits))
         try:
             return await self._begin_in_line(turn)
         except BaseException:
@@ -242,10 +248,12 @@ class Service:
         new, options = turn.new, turn.options
         if not options.limits.limit_turns:
             return new
-        model = await self._model_of(new)
-        max_tokens = options.max_tokens or options.default_max_tokens
-        quote = await self.catalogue.quote(model, options.limits, options.default_context_length, max_tokens)
+        models, max_tokens = await self._models_of(turn), options.max_tokens or options.default_max_tokens
+        quote = await self.catalogue.quote(models, options.limits, options.default_context_length, max_tokens)
         return replace(new, quote=quote)
+
+    async def _models_of(self, turn: Turn) -> list[str]:
+        return models_to_ask(await self._model_of(turn.new), turn.options.fallback_models)
 
     async def _model_of(self, new: NewTurn) -> str:
         return new.model or await writer.run(find_models, new.session_key) or self.provider.default_model

@@ -19,6 +19,7 @@ from access.callers import Limits
 from chat.engine.catalogue import Catalogue
 from chat.engine.context import Fitted, LearnedContexts, fit, fit_less
 from chat.engine.draft import CANCELLED, Draft
+from chat.engine.fallbacks import ask_in_order, models_to_ask
 from chat.providers.base import Options, Piece, Provider, ProviderError
 from sessions_api.models import Outcome
 from sessions_api.store.messages import BegunTurn, NewTurn, UsedIdempotencyKey
@@ -44,11 +45,13 @@ class IdempotencyKeyUsed(Exception):
 class TurnOptions:
     """How the caller wants the reply. `api_key` is the caller's own provider key, if there is one.
 
-    `patience`: seconds to wait for a busy session. `limits` and `key_id` are the caller's.
+    `patience`: seconds to wait for a busy session. `limits` and `key_id` are the caller's. `fallback_models` may answer
+    in the model's place; `None`: those of the settings.
     """
 
     temperature: float | None = None
     max_tokens: int | None = None
+    fallback_models: tuple[str, ...] | None = None
     default_max_tokens: int = 1000
     default_context_length: int = 32_768
     deadline_seconds: float = 300
@@ -86,6 +89,7 @@ class Turn:
         self.begun: BegunTurn | None = None
         self.started: asyncio.Future[BegunTurn] = asyncio.get_running_loop().create_future()
         self.task: asyncio.Task[None] | None = None
+        self._models: list[str] = []  # that may be asked, in this order
         self._recording = False
         self._end_as: str | None = None  # the code of an end that came from outside
         self._woken_at = self.draft.began_at
@@ -160,8 +164,9 @@ class Turn:
         return None
 
     async def _ask_models(self, begun: BegunTurn) -> None:
-        """Ask the model, and take its reply. Raises `ProviderError`."""
-        await self._ask_model(self.model, begun)
+        """Take the reply of the first model that accepts the request. Raises `ProviderError`."""
+        self._models = models_to_ask(self.model, self.options.fallback_models)
+        await ask_in_order(self._models, lambda model: self._ask_model(model, begun), self.draft)
 
     async def _ask_model(self, model: str, begun: BegunTurn) -> None:
         """Ask one model with as much of the history as fits; where that is too long all the same, with half of it.
@@ -187,7 +192,8 @@ class Turn:
     async def _send(self, model: str, begun: BegunTurn, fitted: Fitted) -> None:
         self.draft.omitted = begun.unread + fitted.omitted
         name = name_upstream(self.new.owner, begun.session_id)
-        options = Options(model, self.options.temperature, fitted.max_tokens, name, self.options.api_key)
+        own, has_fallback = self.options, model != self._models[-1]
+        options = Options(model, own.temperature, fitted.max_tokens, name, own.api_key, has_fallback)
         async with aclosing(self.provider.stream(fitted.messages, options)) as pieces:
             async for piece in pieces:
                 self._take(piece)

@@ -12,6 +12,7 @@ from .circuits import Circuits, Pair, Tickets
 from .replies.body import read_whole
 
 MAX_WAIT = 5.0  # seconds; where the provider asks for a longer pause, the turn fails and says so
+SHORT_WAIT = 1.0  # seconds; where another model can be asked instead, no longer pause is waited out
 MIN_PAUSE = 0.1  # seconds between two attempts
 MAX_ERROR_BYTES = 64 * 1024  # bytes
 ERROR_PATIENCE = 5.0  # seconds for the body of an error, whose status is known
@@ -27,10 +28,11 @@ class Attempts:
         self._retries = retries
         self._pause = pause
 
-    async def accepted(self, send: Send, pair: Pair) -> tuple[httpx.Response, Tickets]:
+    async def accepted(self, send: Send, pair: Pair, *, has_fallback: bool = False) -> tuple[httpx.Response, Tickets]:
         """The answer, which has status 200, and the tickets that end with it. `pair`: see `Circuits.pair`.
 
-        Tries again only where the provider did not accept the request and the circuits are closed.
+        Tries again only where the provider did not accept the request and the circuits are closed. `has_fallback`:
+        another model can be asked instead.
         """
         attempt = 0
         while True:
@@ -42,7 +44,7 @@ class Attempts:
             except errors.NotAcceptedError as refusal:
                 tickets.end(refusal)
                 asked = refusal.retry_after or 0.0
-                if attempt >= self._retries or asked > MAX_WAIT or self._circuits.wait_seconds(pair):
+                if attempt >= self._retries or not _is_soon(refusal, has_fallback) or self._circuits.wait_seconds(pair):
                     raise
             except BaseException as exc:  # the circuits have to know of a cancelled request too
                 tickets.end(exc)
@@ -53,6 +55,13 @@ class Attempts:
     def _backoff(self, attempt: int) -> float:
         doubled: float = self._pause * 2**attempt
         return max(MIN_PAUSE, doubled * random.uniform(0.5, 1.0))
+
+
+def _is_soon(refusal: ProviderError, has_fallback: bool) -> bool:
+    """Whether the same request is worth a wait. Without a connection no other model could be asked either."""
+    if has_fallback and refusal.connected:
+        return refusal.retry_after is not None and refusal.retry_after <= SHORT_WAIT
+    return (refusal.retry_after or 0.0) <= MAX_WAIT
 
 
 async def _attempt(send: Send) -> httpx.Response:

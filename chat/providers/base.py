@@ -26,7 +26,8 @@ class Options:
     """How to answer. `None` leaves a choice to the provider.
 
     `api_key` is the caller's own key. It replaces the server's for this request alone, and no `repr` shows it.
-    `session_id` is opaque and the same for all turns of a conversation (OpenRouter: sticky routing).
+    `session_id` is opaque and the same for all turns of a conversation (OpenRouter: sticky routing). `has_fallback`:
+    another model will be asked where this one does not accept the request, so a long wait for it is not worth it.
     """
 
     model: str
@@ -34,6 +35,7 @@ class Options:
     max_tokens: int | None = None
     session_id: str | None = None
     api_key: str | None = field(default=None, repr=False)
+    has_fallback: bool = False
 
 
 @dataclass(frozen=True, slots=True)

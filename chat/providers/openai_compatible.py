@@ -105,7 +105,9 @@ class OpenAICompatible(Provider):
         headers = self._headers_for(options.api_key)
         body = self._body(messages, options)
         pair = self._circuits.pair(options.model or self.default_model, options.api_key)
-        return await self._attempts.accepted(lambda: self._connection.post(self._chat_url, headers, body), pair)
+        return await self._attempts.accepted(
+            lambda: self._connection.post(self._chat_url, headers, body), pair, has_fallback=options.has_fallback
+        )
 
     async def models(self, api_key: str | None = None) -> list[dict[str, Any]]:
         headers, pair = self._headers_for(api_key), self._circuits.pair(LIST, api_key)

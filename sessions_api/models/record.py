@@ -157,11 +157,6 @@ class Message(models.Model):
 
 
 # What a reply's metadata, and the answer, say of how it came about: parameters that the model refused, and models that
-# were asked before ({"model", "code"} each) with the error that sent the turn on.
-NOTES = ("parameters_left_out", "fallbacks")
-
-
-# What a reply's metadata, and the answer, say of how it came about: parameters that the model refused, and models that
 # were asked before (each a "model" and the "code" of the error that sent the turn on).
 NOTES = ("parameters_left_out", "fallbacks")
 

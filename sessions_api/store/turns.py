@@ -114,10 +114,7 @@ def _hold(turn: NewTurn, begun: BegunTurn | None) -> Hold:
     kept = begun.system_prompt if begun else ""
     prompt = (kept or turn.default_system_prompt) if turn.system_prompt is None else turn.system_prompt
     texts = [prompt, turn.question, *(message.content for message in (begun.history if begun else ()))]
-    tokens = min(sum(map(token_bound, texts)), turn.quote.context)
-    reply = turn.quote.max_tokens
-    cost = turn.quote.cost(tokens, reply)
-    return Hold(turn.turn_id, turn.owner, turn.quote.limits, tokens + reply, cost, turn.quote.priced)
+    return turn.quote.hold(turn.turn_id, turn.owner, sum(map(token_bound, texts)))
 
 
 def save_progress(turns: Sequence[TurnProgress]) -> list[bool]:

@@ -8,7 +8,7 @@ import pytest
 from django.db import transaction
 from django.utils import timezone
 
-from access.budgets import Hold, Quote, Settlement, reserve, settle
+from access.budgets import Hold, Offer, Quote, Settlement, reserve, settle
 from access.callers import Caller, Limits
 from access.limits import CountedRequest, LimitStatus, count_requests, network_of, purge_counters, requests_to_count
 from access.models import Account, RequestWindow, Reservation
@@ -234,7 +234,7 @@ def test_what_counts_no_more_is_forgotten() -> None:
 
 
 def begin(text: str = "Oi") -> NewTurn:
-    quote = Quote(TOKENS, context=1000, max_tokens=20)
+    quote = Quote(TOKENS, {"any/model": Offer(context=1000, max_tokens=20)})
     turn = NewTurn("a", new_public_id(), new_public_id(), text, quote=quote)
     with transaction.atomic():
         [answer] = begin_turns([turn])

@@ -143,6 +143,7 @@ BAD_SETTINGS = {
     "SESSION_CLOSED_RETENTION_HOURS": ("-1", "0 to"),
     "SESSION_BUSY_WAIT_SECONDS": ("nan", "0 to 3600"),
     "TURN_LEASE_SECONDS": ("inf", "3 to 3600"),
+    "MODEL_FALLBACKS": ("a=b", "at most 5"),
 }
 
 
