@@ -137,6 +137,10 @@ def sendable(history: Sequence[PastMessage]) -> tuple[list[Pair], int]:
 
 
 def _pair(questions: Sequence[PastMessage], replies: Sequence[PastMessage]) -> Pair | None:
+    if len(questions) == len(replies) == 1:  # as nearly always
+        (question,), (reply,) = questions, replies
+        sent = not is_filtered(reply) and VISIBLE.search(question.content) and not is_blank(reply.content)
+        return Pair(question.content, reply.content, 2) if sent else None
     if any(map(is_filtered, replies)):
         return None
     asked = [message.content for message in questions if VISIBLE.search(message.content)]
