@@ -140,3 +140,11 @@ def test_conversations_from_before_get_titles_too() -> None:
     migration.entitle(apps, None)
     titles = dict(Session.objects.values_list("session_id", "title"))
     assert titles == {"a": title_of(LONG), "b": "Oi", "c": "", "d": "Minha"}
+
+
+def test_where_another_model_answered_it_gives_the_title_too(services: Services, upstream: Upstream) -> None:
+    upstream.otherwise = scenarios.by_model({"b": scenarios.ok("Do b")})
+    caller = Caller(services.shared(AUTO_TITLE="true"))
+    session = caller.chat("Oi", model="a", fallback_models=["b"])["session_id"]
+    wait_until(lambda: caller.session(session)["title"] == "Do b")
+    assert [request.body["model"] for request in upstream.requests] == ["a", "b", "b"]
