@@ -58,7 +58,7 @@ class Draft:
             model=(last.model or self.model)[:200],
             provider=(last.provider or self._provider)[:100],
             generation_id=(last.generation_id or "")[:200],
-            finish_reason=_finish_reason(status, last),
+            finish_reason=_finish_reason(status, last, failure),
             prompt_tokens=usage.prompt_tokens,
             completion_tokens=usage.completion_tokens,
             cached_tokens=usage.cached_tokens,
@@ -106,8 +106,10 @@ def _status(failure: ProviderError | None) -> str:
     return {"turn_interrupted": "interrupted", CANCELLED: CANCELLED}.get(failure.code, "failed")
 
 
-def _finish_reason(status: str, last: Piece) -> str:
-    return (last.finish_reason or "")[:50] if status == "completed" else CANCELLED if status == CANCELLED else "error"
+def _finish_reason(status: str, last: Piece, failure: ProviderError | None) -> str:
+    if failure is None:
+        return (last.finish_reason or "")[:50]
+    return CANCELLED if status == CANCELLED else failure.finish_reason or "error"
 
 
 def _milliseconds(start: float, end: float | None) -> int | None:

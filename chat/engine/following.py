@@ -9,6 +9,7 @@ from django.db import Error as DatabaseProblem
 
 from access.keyring import keyring
 from chat.engine.turn import QUIET_SECONDS
+from sessions_api.api.usage import turn_error
 from sessions_api.models import Message, Outcome
 from sessions_api.retention.dead_turns import interrupt_turns, is_dead
 from sessions_api.store.lookups import find_replies
@@ -70,11 +71,7 @@ class StoredTurn:
         if reply.status in (Message.Status.COMPLETED, Message.Status.CANCELLED):
             self.outcome = reply
         elif reply.status != Message.Status.PENDING:
-            self.error = ApiError(
-                reply.error_code or "internal_error",
-                turn_id=reply.turn_id,
-                may_have_been_billed=reply.may_have_been_billed,
-            )
+            self.error = turn_error(reply, reply.error_code or "internal_error", reply.turn_id)
 
     @property
     def ended(self) -> bool:

@@ -32,6 +32,11 @@ DEADLINE_SECONDS = 30.0
 MAX_TITLE_CHARS = 80  # characters
 WRAPPING = " \t\"'`*_#“”‘’«».:-–—"
 
+# A model's thinking, between its marks; a mark may be missing where the text begins or was cut off.
+MARKS = "think(?:ing)?|thought|reason(?:ing)?|reflection"
+THOUGHT = re.compile(rf"<({MARKS})\b[^>]*>.*?(?:</\1\s*>|\Z)", re.DOTALL | re.IGNORECASE)
+THOUGHT_BEFORE = re.compile(rf"\A.*</(?:{MARKS})\s*>", re.DOTALL | re.IGNORECASE)
+
 
 def is_wanted(turn: Turn) -> bool:
     """Whether this was a conversation's first turn, and it completed with text."""
@@ -96,6 +101,7 @@ def _title(turn: Turn, title: str, usage: Usage) -> Title:
 
 def cleaned(text: str) -> str:
     """A model's answer as a title: one line of text without decoration, empty where nothing is left."""
+    text = THOUGHT_BEFORE.sub("", THOUGHT.sub("", text))
     line = next((line for line in text.splitlines() if line.strip(WRAPPING)), "")
     printable = "".join(" " if unicodedata.category(letter)[0] in "CZ" else letter for letter in line)
     return re.sub(" +", " ", printable).strip(WRAPPING)[:MAX_TITLE_CHARS].rstrip()

@@ -8,7 +8,7 @@ import logging
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import aclosing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 
 from django.conf import settings
@@ -21,6 +21,7 @@ from chat.engine.context import Fitted, LearnedContexts, fit, fit_less
 from chat.engine.draft import CANCELLED, Draft
 from chat.engine.fallbacks import ask_in_order, models_to_ask
 from chat.providers.base import Options, Piece, Provider, ProviderError
+from sessions_api.api.usage import turn_error
 from sessions_api.models import Outcome
 from sessions_api.store.messages import BegunTurn, NewTurn, UsedIdempotencyKey
 from sessions_api.store.turns import as_cancelled, finish_turns
@@ -240,12 +241,8 @@ class Turn:
     def _fail(self, failure: ProviderError | None, outcome: Outcome) -> None:
         code = failure.code if failure else "turn_interrupted"  # it was marked as dead, or erased
         code = "turn_interrupted" if code == CANCELLED else code
-        self.error = ApiError(
-            code,
-            retry_after=failure.retry_after if failure else None,
-            turn_id=self.turn_id,
-            may_have_been_billed=outcome.may_have_been_billed or failure is None,
-        )
+        reply = outcome if failure else replace(outcome, may_have_been_billed=True)
+        self.error = turn_error(reply, code, self.turn_id, failure.retry_after if failure else None)
         logger.warning(
             "turn failed", extra={"turn": self.turn_id, "code": code, "reason": failure.detail if failure else ""}
         )

@@ -69,14 +69,11 @@ async def _attempt(send: Send) -> httpx.Response:
         response = await send()
     except errors.TRANSPORT_ERRORS as exc:
         raise errors.from_transport(exc) from exc
-    html = "html" in response.headers.get("content-type", "")
-    if response.status_code == 200 and not html:
+    if 200 <= response.status_code < 300:
         return response
     try:
         async with asyncio.timeout(ERROR_PATIENCE):
             body = await read_whole(response, MAX_ERROR_BYTES)
     except (*errors.TRANSPORT_ERRORS, ProviderError):
         body = b""  # the status is enough
-    if response.status_code == 200:
-        raise ProviderError("provider_error", "HTTP 200 with an HTML page", retryable=True, may_have_been_billed=True)
     raise errors.from_status(response.status_code, body, response.headers)

@@ -12,7 +12,7 @@ from .attempts import Attempts
 from .base import ChatMessage, Options, Piece, Provider, ProviderError
 from .circuits import LIST, Circuits, Tickets
 from .connection import Connection
-from .replies.body import chunks_of, close, drain, read_whole
+from .replies.body import chunks_of, close, read_counts, read_whole
 from .replies.reply import Reply
 
 SENDABLE_KEY = re.compile(r"[\x21-\x7e]+")
@@ -73,8 +73,7 @@ class OpenAICompatible(Provider):
     async def stream(self, messages: Sequence[ChatMessage], options: Options) -> AsyncGenerator[Piece]:
         response, ticket = await self._begin(messages, options)
         with ticket:
-            whole = "json" in response.headers.get("content-type", "")  # some servers send no stream
-            reply = Reply(response.headers.get("x-generation-id"), whole=whole)
+            reply = Reply(response.headers.get("x-generation-id"))
             source = chunks_of(response)
             try:
                 async for data in source:
@@ -82,22 +81,24 @@ class OpenAICompatible(Provider):
                     if text:
                         yield reply.piece(text)
                     if reply.failure:
-                        raise reply.failure
+                        break
                     if ticket.is_probe and (text or reply.model):
                         ticket.succeeded()  # all turns wait for the probe, and its reply may take minutes
-                    if reply.done:
+                    if reply.done or reply.finish_reason:
                         break
-                text = reply.take_end()
-                if text:
+                if not reply.finish_reason and not reply.failure and (text := reply.take_end()):
                     yield reply.piece(text)
-                if reply.finish_reason is not None and reply.failure is None:
-                    ticket.succeeded()  # even for an empty reply, which a small max_tokens brings about
+                if reply.finish_reason:
+                    if not reply.failure:
+                        ticket.succeeded()  # even for an empty reply, which a small max_tokens brings about
+                    await read_counts(source, reply)
                 yield reply.last_piece(messages)
-                await drain(source)
-            except errors.TRANSPORT_ERRORS as exc:
-                if reply.finish_reason is None:
-                    raise errors.from_transport(exc, answering=True) from exc
-                yield reply.last_piece(messages)  # only the counts are missing
+            except (*errors.TRANSPORT_ERRORS, ProviderError) as problem:
+                if counted := reply.counted(messages):
+                    yield counted
+                if isinstance(problem, ProviderError):
+                    raise
+                raise errors.from_transport(problem, answering=True) from problem
             finally:
                 await close(source, response)
 

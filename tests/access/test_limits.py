@@ -273,6 +273,22 @@ def test_a_repetition_is_answered_without_a_budget_and_costs_nothing(workers: li
     assert (cheap.count, used(workers, client)) == (1, TAKEN)
 
 
+def test_what_another_providers_key_costs_counts(workers: list[Service], upstream: Upstream) -> None:
+    """OpenRouter names its own fee as the cost, and beside it what the account pays to the other provider."""
+    usage = {**scenarios.usage(20, 10, 0), "is_byok": True, "cost_details": {"upstream_inference_cost": 0.0036}}
+    upstream.otherwise = scenarios.ok("Olá", usage=usage)
+    caller = limited(workers, cost_per_month=Decimal("0.01")).caller()
+    assert [caller.post("/chat", **TURN).status_code for _ in range(4)] == [200, 200, 200, 402]
+
+
+def test_thinking_without_a_reply_is_counted_and_not_held(workers: list[Service], upstream: Upstream) -> None:
+    client = limited(workers, tokens_per_day=500)
+    upstream.otherwise = scenarios.ok("", finish="length", usage=scenarios.usage(20, 100, 0))
+    caller = client.caller()
+    problem(caller.post("/chat", **TURN), 502, "provider_invalid_response")
+    assert used(workers, client) == 120
+
+
 def test_a_limit_that_is_changed_counts_within_a_second(workers: list[Service], cheap: Upstream) -> None:
     client = limited(workers, tokens_per_day=10)
     callers = [Caller(worker, client.key().whole) for worker in workers]

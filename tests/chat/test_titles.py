@@ -48,6 +48,12 @@ def test_it_is_cut_at_a_word(question: str, title: str) -> None:
         ("", ""),
         ("…\n---", "…"),
         ("x" * 500, "x" * 80),
+        ("<think>\nO cliente quer…\n</think>\n\nLimite do cartão", "Limite do cartão"),
+        ("<thinking>hm</thinking>Limite", "Limite"),
+        ("O cliente quer…\n</think>\nLimite do cartão", "Limite do cartão"),
+        ("<think>O cliente quer saber do", ""),
+        ("<THINK type='x'>hm</THINK> Limite <think>mais</think>", "Limite"),
+        ("Pense <em>bem</em>", "Pense <em>bem</em>"),
     ],
 )
 def test_what_a_model_says_becomes_one_clean_line(said: str, title: str) -> None:

@@ -8,7 +8,11 @@ from typing import cast
 import httpx
 
 from chat.providers import errors
+from chat.providers.base import ProviderError
 
+from .reply import Reply
+
+COUNTS_PATIENCE = 2.0  # seconds from the finish reason to the counts
 DRAIN_PATIENCE = 0.2  # seconds from the end mark to the end of the body; then the connection can be used again
 
 
@@ -33,14 +37,20 @@ async def read_whole(response: httpx.Response, limit: int) -> bytes:
     return bytes(body)
 
 
-async def drain(source: AsyncGenerator[bytes, None]) -> None:
-    """Read the end of the body, which comes with the end mark or right after it."""
-    try:
-        async with asyncio.timeout(DRAIN_PATIENCE):
-            async for _ in source:
-                pass
-    except errors.TRANSPORT_ERRORS:
-        pass  # the reply is complete, and the connection is not used again
+async def read_counts(source: AsyncGenerator[bytes, None], reply: Reply) -> None:
+    """Read what comes behind a reply's end: counts, the end mark, and the end of the body.
+
+    The reply is complete already, whatever happens here, and waits no longer than the two patiences.
+    """
+    loop = asyncio.get_running_loop()
+    with contextlib.suppress(*errors.TRANSPORT_ERRORS, ProviderError):
+        async with asyncio.timeout(DRAIN_PATIENCE if reply.done else COUNTS_PATIENCE) as limit:
+            async for data in source:
+                was_done = reply.done
+                reply.take(data)
+                if reply.done and not was_done:
+                    limit.reschedule(loop.time() + DRAIN_PATIENCE)
+    reply.take_end()
 
 
 async def close(source: AsyncGenerator[bytes, None], response: httpx.Response) -> None:

@@ -1,22 +1,24 @@
 """A reply as it arrives: completion chunks in, text out, and usage at the end."""
 
 import json
-import re
-from collections.abc import Mapping, Sequence
-from decimal import Decimal, InvalidOperation
+from collections.abc import Sequence
+from decimal import Decimal
+from itertools import pairwise
 from typing import Any
 
 from chat.providers import errors
-from chat.providers.base import ChatMessage, Piece, ProviderError, Usage, estimate_tokens
+from chat.providers.base import ChatMessage, Piece, ProviderError
 
-from .sse import MAX_EVENT_BYTES, EventParser
+from . import reasons
+from .documents import HtmlError, LineParser, open_body
+from .sse import EventParser
+from .usage import Counts
 
-MAX_COUNT = 2**31 - 1  # tokens
-MAX_COST = 1_000_000  # USD
-COST_UNIT = Decimal("1e-12")  # no price is finer
 MAX_LABEL_CHARS = 200  # characters of a model's or generation's name
 MAX_PROVIDER_CHARS = 100
-FINISH_REASON = re.compile(r"[A-Za-z_]{1,32}")
+MAX_OTHERS = 100_000  # pieces of choices that are not the first
+MAX_WORD_BYTES = 16
+SIGNS_OF_LIFE = {b"ping", b"keep-alive", b"keepalive", b"heartbeat"}
 
 # Numbers stay exact, since prices are decimal. NaN and Infinity become None.
 _decoder = json.JSONDecoder(parse_float=Decimal, parse_constant=lambda _name: None)
@@ -25,48 +27,61 @@ _decoder = json.JSONDecoder(parse_float=Decimal, parse_constant=lambda _name: No
 class Reply:
     """Reads one answer. `take` gives the text of each part; `failure` is set when something is wrong.
 
-    `whole`: the answer is one JSON document, not an event stream.
+    With a finish reason the reply is complete. What comes behind it can only add counts.
     """
 
-    def __init__(self, generation_id: str | None = None, *, whole: bool = False) -> None:
+    def __init__(self, generation_id: str | None = None) -> None:
         self.failure: ProviderError | None = None
         self.finish_reason: str | None = None
         self.done = False  # the provider's end mark has come
         self.generation_id = label(generation_id)
         self.model: str | None = None
         self.provider: str | None = None
-        self._parser = EventParser()
-        self._body = bytearray() if whole else None
+        self._parser: EventParser | LineParser | None = None
+        self._head = b""  # the first bytes, until they tell what the body is
         self._introduced = False
         self._characters = 0
-        self._counts: Mapping[str, Any] = {}
+        self._counts = Counts()
         self._tool_calls = False
         self._held = ""  # the first half of a character that comes in two escapes
+        self._in_deltas = False  # text has come piece by piece
+        self._messages = ""  # text that has come as whole messages
+        self._others: list[tuple[int, str, str | None]] = []  # other choices: index, text, finish reason
 
     def take(self, data: bytes) -> str:
         """The text in `data`, a part of the body. Text before a failure counts."""
-        if self._body is None:
-            try:
-                events = self._parser.feed(data)
-            except ValueError:
-                self.failure = errors.invalid_response("event too large")
-                return ""
-            return self._texts(events)
-        self._body += data
-        if len(self._body) > MAX_EVENT_BYTES:
-            self.failure = errors.invalid_response("answer too large")
-        return ""
+        try:
+            if self._parser is None:
+                self._head += data
+                opened = open_body(self._head)
+                if opened is None:
+                    return ""
+                self._parser, data = opened
+            documents = self._parser.feed(data)
+        except HtmlError:
+            self._fail(ProviderError("provider_error", "an HTML page", retryable=True, may_have_been_billed=True))
+            return ""
+        except ValueError as problem:
+            self._fail(errors.invalid_response(str(problem)))
+            return ""
+        return self._texts(documents) if documents else ""
 
     def take_end(self) -> str:
         """The text that the end of the body completes."""
-        if self._body is None:
+        if self._parser is None:
+            return ""
+        try:
             text = self._texts(self._parser.finish())
-            if self.failure and self.failure.code == "provider_invalid_response":
-                self.failure = None  # the event was cut short; last_piece checks whether the reply has an end
-            return text
-        text = self._texts([bytes(self._body).strip()])
-        if text and self.finish_reason is None:
-            self.finish_reason = "stop"  # a whole document was not cut short
+        except ValueError as problem:
+            self._fail(errors.invalid_response(str(problem)))
+            return ""
+        if self._parser.is_whole:
+            if text and self.finish_reason is None and self.failure is None and self._messages:
+                self.finish_reason = "stop"  # a whole document was not cut short
+        elif self.finish_reason is None and self.failure and self.failure.code == "provider_invalid_response":
+            self.failure = None  # the event was cut short; last_piece checks whether the reply has an end
+        if self.finish_reason is None and self.failure is None and self._others:
+            text += self._numbered()
         return text
 
     def piece(self, text: str) -> Piece:
@@ -76,83 +91,170 @@ class Reply:
         self._introduced = True
         return Piece(text, None, None, self.model, self.provider, self.generation_id)
 
-    def _texts(self, events: list[bytes]) -> str:
-        texts: list[str] = []
-        try:
-            for event in events:
-                texts.append(self._event(event))
-        except ProviderError as failure:
-            self.failure = failure
-        except ValueError:
-            self.failure = errors.invalid_response("an event that is no JSON")
-        except (AttributeError, IndexError, KeyError, TypeError, RecursionError):
-            self.failure = errors.invalid_response("an event of an unknown shape")
-        text = "".join(texts)
-        self._characters += len(text)
-        return text
-
     def last_piece(self, messages: Sequence[ChatMessage]) -> Piece:
         """The piece that ends the reply. Raises where the reply failed, or has no end or no content."""
         if self.failure:
             raise self.failure
         held, self._held = self._held and "\ufffd", ""
         self._characters += len(held)
-        usage = self._usage(messages)
-        if self.finish_reason is None and self.done and self._counted() and self._characters:
+        if self.finish_reason is None and self.done and self._counts and self._characters:
             self.finish_reason = "stop"  # Ollama may give no reason, but it marks the end and counts
         if self.finish_reason is None:
             raise errors.invalid_response("the stream has no end")
-        if not self._characters and not self._tool_calls and self.finish_reason != "tool_calls":
-            raise self._empty()
+        if not self._characters and not self._tool_calls and self.finish_reason.casefold() not in reasons.TOOLS:
+            raise reasons.empty_of(self.finish_reason)
+        usage = self._counts.usage(messages, self._characters)
         return Piece(held, self.finish_reason, usage, self.model, self.provider, self.generation_id)
 
-    def _event(self, data: bytes) -> str:
-        if data == b"[DONE]":
-            self.done = True
+    def counted(self, messages: Sequence[ChatMessage]) -> Piece | None:
+        """What a reply that failed has used, where the provider counted it."""
+        if not self._counts.any:
+            return None
+        usage = self._counts.usage(messages, self._characters)
+        return Piece("", None, usage, self.model, self.provider, self.generation_id)
+
+    def _texts(self, documents: Sequence[bytes]) -> str:
+        texts = []
+        for document in documents:
+            if self.failure and self.finish_reason is None:
+                break
+            try:
+                texts.append(self._document(document))
+            except ProviderError as failure:
+                self._fail(failure)
+            except ValueError:
+                self._fail(errors.invalid_response("an event that is no JSON"))
+            except (AttributeError, IndexError, KeyError, TypeError, RecursionError):
+                self._fail(errors.invalid_response("an event of an unknown shape"))
+        text = "".join(texts)
+        self._characters += len(text)
+        return text
+
+    def _fail(self, failure: ProviderError) -> None:
+        if self.finish_reason is None:
+            self.failure = failure
+        elif failure.code == "provider_invalid_response":
+            self.done = True  # garbage behind the end: no counts will come
+
+    def _document(self, data: bytes) -> str:
+        if len(data) < MAX_WORD_BYTES:
+            word = data.strip(b'" []').lower()
+            if word == b"done":
+                self.done = True
+            if word in SIGNS_OF_LIFE:
+                return ""
         if self.done:
             return ""
         line = data.decode("utf-8", "replace")
         chunk, end = _decoder.raw_decode(line)
         if end != len(line) and line[end:].strip():
             raise ValueError("more than one document")
-        choices = chunk.get("choices")
-        if chunk.get("error") or not choices:
-            failure = errors.from_body(chunk)
-            if failure:
-                raise failure
-        self._note(chunk)
-        text = self._choice(choices[0]) if choices else ""
+        if chunk.__class__ is list:  # Gemini packs even a single error so
+            text = "".join(self._chunk(chunk[index]) for index in range(max(1, len(chunk))))
+        else:
+            text = self._chunk(chunk)
         return self._storable(text) if self._held or "\\u" in line else text
 
-    def _note(self, chunk: dict[str, Any]) -> None:
+    def _chunk(self, chunk: dict[str, Any]) -> str:
+        choices = chunk.get("choices")
+        if self.finish_reason is not None:
+            self._counts.note(chunk, choices and choices[0])
+            return ""
+        if chunk.get("error") or not choices:
+            self._counts.note(chunk)
+            if failure := errors.from_body(chunk):
+                raise failure
         if self.model is None:
-            self.model = label(chunk.get("model"))
-            self.provider = label(chunk.get("provider"), MAX_PROVIDER_CHARS)
-            self.generation_id = self.generation_id or label(chunk.get("id"))
-        counts = chunk.get("usage")
-        if counts and isinstance(counts, dict):
-            self._counts = counts
-
-    def _choice(self, choice: dict[str, Any]) -> str:
-        reason = choice.get("finish_reason")
-        if reason:
+            self._introduce(chunk)
+        if not choices:
+            return ""
+        choice = choices[0]
+        if len(choices) > 1 or choice.get("index"):
+            first = self._first_of(choices)
+            if first is None:
+                return self._settled()
+            choice = first
+        delta = choice.get("delta")
+        content = delta and delta.get("content")
+        if content and content.__class__ is str:  # nearly always
+            self._in_deltas, text = True, content
+        else:
+            text = self._content(choice)
+        if reason := choice.get("finish_reason") or choice.get("finishReason"):
             self._finish(reason, choice)
-        delta = choice.get("delta") or choice.get("message") or {}
-        content = delta.get("content")
-        if content and content.__class__ is str:
-            return str(content)
-        if delta.get("tool_calls") or delta.get("function_call"):
-            self._tool_calls = True
-        return _text_of(content) or _text_of(delta.get("refusal"))
+            self._counts.note(chunk, choice)
+        elif chunk.get("usage"):
+            self._counts.note(chunk)
+        return text
 
-    def _finish(self, reason: Any, choice: dict[str, Any]) -> None:
-        if reason == "error":
-            raise errors.from_body(choice) or ProviderError(
-                "provider_error", "finish_reason error", retryable=True, may_have_been_billed=True
-            )
-        if not isinstance(reason, str):
-            raise TypeError("finish_reason")
-        self.finish_reason = reason if FINISH_REASON.fullmatch(reason) else "other"
+    def _introduce(self, chunk: dict[str, Any]) -> None:
+        self.model = label(chunk.get("model"))
+        self.provider = label(chunk.get("provider"), MAX_PROVIDER_CHARS)
+        self.generation_id = self.generation_id or label(chunk.get("id"))
+
+    def _finish(self, value: Any, choice: dict[str, Any]) -> None:
+        reason = reasons.reason_of(value)
+        if reason is None:
+            return
+        broken = reasons.failure_of(reason)
+        self.failure = broken and (errors.from_body(choice) or broken)
+        self.finish_reason = reason
+
+    def _first_of(self, choices: Sequence[dict[str, Any]]) -> dict[str, Any] | None:
+        """Choice 0, which alone is the reply. Others are kept aside, for servers that number them in their own way."""
+        first = None
+        for choice in choices:
+            index = choice.get("index")
+            if not index or index == "0":
+                first = first or choice
+            elif isinstance(index, int) and len(self._others) < MAX_OTHERS:
+                said = choice.get("delta") or choice.get("message") or {}
+                reason = reasons.reason_of(choice.get("finish_reason"))
+                self._others.append((index, _text_of(said.get("content")), reason))
+        return first
+
+    def _settled(self) -> str:
+        """The text of the only choice, as soon as it has ended, where that has another index than 0."""
+        others = self._others
+        if self._characters or not others or not others[-1][2] or any(other[0] != others[0][0] for other in others):
+            return ""
+        self._finish(others[-1][2], {})
+        return "".join(text for _, text, _ in others)
+
+    def _numbered(self) -> str:
+        """The text of choices whose index counts the pieces (TGI), where the end mark tells that none is missing."""
+        indexes = [index for index, _, _ in self._others]
+        if not self.done or any(after != before + 1 for before, after in pairwise(indexes)):
+            return ""
+        self._finish(self._others[-1][2], {})
+        text = "".join(text for _, text, _ in self._others)
+        self._characters += len(text)
+        return text
+
+    def _content(self, choice: dict[str, Any]) -> str:
+        delta = choice.get("delta")
+        if delta:
+            if delta.get("tool_calls") or delta.get("function_call"):
+                self._tool_calls = True
+            if text := _text_of(delta.get("content")) or _text_of(delta.get("refusal")):
+                self._in_deltas = True
+                return text
+        message = choice.get("message")
+        if message:
+            return self._whole_message(message)
+        return "" if delta or "delta" in choice else _text_of(choice.get("text"))
+
+    def _whole_message(self, message: dict[str, Any]) -> str:
+        """The new text of a message. Some servers repeat in a last one all that came before."""
+        if message.get("tool_calls") or message.get("function_call"):
+            self._tool_calls = True
+        text = _text_of(message.get("content")) or _text_of(message.get("refusal"))
+        if self._in_deltas:
+            return ""
+        if self._messages and text.startswith(self._messages):
+            text = text[len(self._messages) :]
+        self._messages += text
+        return text
 
     def _storable(self, text: str) -> str:
         """`text` as databases accept it: NUL, and half a character whose rest does not come, become U+FFFD."""
@@ -160,30 +262,6 @@ class Reply:
         if text and "\ud800" <= text[-1] <= "\udbff":
             text, self._held = text[:-1], text[-1]
         return text.replace("\0", "\ufffd").encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
-
-    def _counted(self) -> bool:
-        return bool(_count(self._counts.get("completion_tokens")))
-
-    def _usage(self, messages: Sequence[ChatMessage]) -> Usage:
-        """The provider's counts. Estimates those that are missing, invalid, or zero although there was text."""
-        counts = self._counts
-        prompt = _count(counts.get("prompt_tokens"))
-        completion = _count(counts.get("completion_tokens"))
-        estimated = not prompt or completion is None or (completion == 0 and self._characters > 0)
-        if not prompt:
-            prompt = sum(estimate_tokens(message.content) for message in messages)
-        if not completion:
-            completion = estimate_tokens(" " * self._characters)
-        cached = _details(counts, "prompt_tokens_details").get("cached_tokens")
-        reasoning = _details(counts, "completion_tokens_details").get("reasoning_tokens")
-        return Usage(
-            prompt, completion, _count(cached) or 0, _count(reasoning) or 0, _cost(counts.get("cost")), estimated
-        )
-
-    def _empty(self) -> ProviderError:
-        if self.finish_reason == "content_filter":
-            return ProviderError("content_moderated", "content_filter without text", may_have_been_billed=True)
-        return errors.invalid_response("a reply without content")
 
 
 def label(value: Any, longest: int = MAX_LABEL_CHARS) -> str | None:
@@ -200,27 +278,3 @@ def _text_of(content: Any) -> str:
     if isinstance(content, str):
         return content
     return "".join(part["text"] for part in content if part.get("type") == "text")
-
-
-def _details(counts: Mapping[str, Any], name: str) -> Mapping[str, Any]:
-    details = counts.get(name)
-    return details if isinstance(details, dict) else {}
-
-
-def _count(value: Any) -> int | None:
-    if isinstance(value, bool) or not isinstance(value, int | Decimal) or not 0 <= value <= MAX_COUNT:
-        return None
-    return int(value) if value == int(value) else None
-
-
-def _cost(value: Any) -> Decimal | None:
-    """USD from a number or a string; `None` where it is no valid price."""
-    if isinstance(value, bool) or not isinstance(value, int | str | Decimal) or len(str(value)) > 64:
-        return None
-    try:
-        cost = Decimal(str(value))
-    except InvalidOperation:
-        return None
-    if not cost.is_finite() or not 0 <= cost <= MAX_COST:
-        return None
-    return cost if cost == (rounded := cost.quantize(COST_UNIT)) else rounded
