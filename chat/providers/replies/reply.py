@@ -81,7 +81,7 @@ class Reply:
         elif self.finish_reason is None and self.failure and self.failure.code == "provider_invalid_response":
             self.failure = None  # the event was cut short; last_piece checks whether the reply has an end
         if self.finish_reason is None and self.failure is None and self._others:
-            text += self._numbered()
+            text += self._other()
         return text
 
     def piece(self, text: str) -> Piece:
@@ -170,10 +170,7 @@ class Reply:
             return ""
         choice = choices[0]
         if len(choices) > 1 or choice.get("index"):
-            first = self._first_of(choices)
-            if first is None:
-                return self._settled()
-            choice = first
+            choice = self._first_of(choices)
         delta = choice.get("delta")
         content = delta and delta.get("content")
         if content and content.__class__ is str:  # nearly always
@@ -200,9 +197,9 @@ class Reply:
         self.failure = broken and (errors.from_body(choice) or broken)
         self.finish_reason = reason
 
-    def _first_of(self, choices: Sequence[dict[str, Any]]) -> dict[str, Any] | None:
+    def _first_of(self, choices: Sequence[dict[str, Any]]) -> dict[str, Any]:
         """Choice 0, which alone is the reply. Others are kept aside, for servers that number them in their own way."""
-        first = None
+        first: dict[str, Any] = {}
         for choice in choices:
             index = choice.get("index")
             if not index or index == "0":
@@ -213,18 +210,12 @@ class Reply:
                 self._others.append((index, _text_of(said.get("content")), reason))
         return first
 
-    def _settled(self) -> str:
-        """The text of the only choice, as soon as it has ended, where that has another index than 0."""
-        others = self._others
-        if self._characters or not others or not others[-1][2] or any(other[0] != others[0][0] for other in others):
-            return ""
-        self._finish(others[-1][2], {})
-        return "".join(text for _, text, _ in others)
-
-    def _numbered(self) -> str:
-        """The text of choices whose index counts the pieces (TGI), where the end mark tells that none is missing."""
+    def _other(self) -> str:
+        """The text where choice 0 never spoke: of the only choice that did, or of pieces that are counted (old TGI)."""
         indexes = [index for index, _, _ in self._others]
-        if not self.done or any(after != before + 1 for before, after in pairwise(indexes)):
+        is_only = len(set(indexes)) == 1 and not (self._in_deltas or self._messages)
+        is_counted = self.done and all(after == before + 1 for before, after in pairwise(indexes))
+        if not is_only and not is_counted:
             return ""
         self._finish(self._others[-1][2], {})
         text = "".join(text for _, text, _ in self._others)
