@@ -5,6 +5,7 @@ import json
 from .sse import MAX_EVENT_BYTES, EventParser, is_json
 
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+SPACE = b" \t\r\n\x1e"  # with the separator of JSON text sequences, RFC 7464
 
 _decoder = json.JSONDecoder()
 
@@ -59,18 +60,22 @@ def open_body(head: bytes) -> tuple[EventParser | LineParser, bytes] | None:
     """
     if BYTE_ORDER_MARK.startswith(head[:3]) and len(head) < len(BYTE_ORDER_MARK):
         return None
-    text = head.removeprefix(BYTE_ORDER_MARK)
-    first = text.lstrip()[:1]
+    text = head
+    while text.startswith(BYTE_ORDER_MARK):
+        text = text.removeprefix(BYTE_ORDER_MARK)
+    first = text.lstrip(SPACE)[:1]
     if not first:
         return None
     if first == b"<":
         raise HtmlError
-    return LineParser() if first in (b"{", b"[") and not text.lstrip().startswith(b"[DONE") else EventParser(), text
+    return LineParser() if first in (b"{", b"[") and not text.lstrip(SPACE).startswith(
+        b"[DONE"
+    ) else EventParser(), text
 
 
 def _without_field(line: bytes) -> bytes:
     """A line without white space and a field's name; empty where it is a comment or another field."""
-    line = line.strip().removeprefix(b"data:").lstrip()
+    line = line.strip(SPACE).removeprefix(b"data:").lstrip()
     return line if line[:1] in (b"{", b"[") else b""
 
 

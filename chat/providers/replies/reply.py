@@ -18,6 +18,7 @@ MAX_LABEL_CHARS = 200  # characters of a model's or generation's name
 MAX_PROVIDER_CHARS = 100
 MAX_OTHERS = 100_000  # pieces of choices that are not the first
 MAX_WORD_BYTES = 16
+TEXT_PARTS = {None, "text", "output_text"}
 SIGNS_OF_LIFE = {b"ping", b"keep-alive", b"keepalive", b"heartbeat"}
 
 # Numbers stay exact, since prices are decimal. NaN and Infinity become None.
@@ -149,11 +150,20 @@ class Reply:
         chunk, end = _decoder.raw_decode(line)
         if end != len(line) and line[end:].strip():
             raise ValueError("more than one document")
-        if chunk.__class__ is list:  # Gemini packs even a single error so
-            text = "".join(self._chunk(chunk[index]) for index in range(max(1, len(chunk))))
-        else:
-            text = self._chunk(chunk)
+        text = self._list(chunk) if chunk.__class__ is list else self._chunk(chunk)
         return self._storable(text) if self._held or "\\u" in line else text
+
+    def _list(self, chunks: list[dict[str, Any]]) -> str:
+        """Gemini packs even a single error into a list."""
+        if not chunks:
+            raise TypeError("an empty list")
+        text = ""
+        try:
+            for chunk in chunks:
+                text += self._chunk(chunk)
+        except ProviderError as failure:  # the text before it stays
+            self._fail(failure)
+        return text
 
     def _chunk(self, chunk: dict[str, Any]) -> str:
         choices = chunk.get("choices")
@@ -263,9 +273,15 @@ def label(value: Any, longest: int = MAX_LABEL_CHARS) -> str | None:
 
 
 def _text_of(content: Any) -> str:
-    """The text of content that is null, a string, or a list of parts, some of them text."""
+    """The text of content that is null, a string, or parts, some of them text."""
     if not content:
         return ""
     if isinstance(content, str):
         return content
-    return "".join(part["text"] for part in content if part.get("type") == "text")
+    parts = [content] if isinstance(content, dict) else content
+    return "".join(part if isinstance(part, str) else _text_of_part(part) for part in parts)
+
+
+def _text_of_part(part: dict[str, Any]) -> str:
+    text = part.get("text") if part.get("type") in TEXT_PARTS else None
+    return text if isinstance(text, str) else ""

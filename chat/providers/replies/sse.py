@@ -83,16 +83,17 @@ class EventParser:
             self._close_packed = True
 
     def _other_line(self, events: list[bytes], line: bytes) -> None:
+        if line.startswith((b":", b"id:", b"retry:")):
+            return
         if line.startswith(b"event:"):
             self._is_error = line[6:].strip().lower() in ERROR_EVENTS
         elif line.startswith(b"error:"):
             events.append(_as_error(line[6:].strip()))
+        elif not self._stray and is_json(document := line[line.find(b"{") :].strip()):
+            events.append(document)  # whatever stands before it: no piece of a reply may be lost
         elif self._stray or line[:1] in (b"{", b"["):
-            if not self._stray and is_json(line):
-                events.append(line)
-            else:
-                self._stray += line
-                self._size += len(line)
+            self._stray += line
+            self._size += len(line)
 
     def _event(self) -> bytes:
         event = self._data[0] if len(self._data) == 1 else b"\n".join(self._data)

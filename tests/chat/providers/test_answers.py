@@ -15,7 +15,7 @@ from tests.support.replies import Answer, ask, provider_for
 STREAM, JSON = "text/event-stream", "application/json"
 
 
-def chunk(text: str | None = None, finish: Any = None, **more: Any) -> dict[str, Any]:
+def chunk(text: Any = None, finish: Any = None, **more: Any) -> dict[str, Any]:
     delta = {} if text is None else {"content": text}
     return {"model": "m", "choices": [{"index": 0, "delta": delta, "finish_reason": finish}], **more}
 
@@ -52,6 +52,17 @@ GOOD: dict[str, bytes] = {
     "events": SSE,
     "byte order mark": b"\xef\xbb\xbf" + SSE,
     "byte order mark, blank lines": b"\xef\xbb\xbf\r\n\n" + SSE,
+    "two byte order marks": b"\xef\xbb\xbf\xef\xbb\xbf" + SSE,
+    "byte order marks in between": SSE.replace(b"data:", b"\xef\xbb\xbfdata:"),
+    "fields in capitals": SSE.replace(b"data:", b"Data:"),
+    "spaces before the field": SSE.replace(b"data:", b"  data :"),
+    "a text sequence": b"".join(b"\x1e" + json.dumps(each).encode() + b"\n" for each in (OLA, MUNDO, USED)),
+    "texts in parts": lines(
+        chunk([{"type": "thinking", "thinking": "hm"}, {"type": "text", "text": "Olá"}]),
+        chunk([" ", {"text": "mun"}]),
+        chunk({"type": "output_text", "text": "do"}, "stop"),
+        USED,
+    ),
     "carriage returns and newlines": SSE.replace(b"\n", b"\r\n"),
     "carriage returns alone": SSE.replace(b"\n", b"\r"),
     "no space after data": lines(OLA, MUNDO, USED, "[DONE]", before="data:"),
