@@ -37,8 +37,10 @@ class Killer:
     problems: list[str] = field(default_factory=list)
 
     async def run(self) -> None:
-        for _ in range(self.world.count(KILLS)):
+        for number in range(self.world.count(KILLS)):
             await asyncio.sleep(self.world.random.uniform(*UP_SECONDS))
+            if number % 2:  # the others may hit the reading of a prompt
+                await until(self._writes, WORKS_WITHIN)
             await asyncio.to_thread(self.server.kill)
             self.kills += 1
             await asyncio.sleep(self.world.random.uniform(*DOWN_SECONDS))
@@ -47,6 +49,11 @@ class Killer:
             self.slowest = max(self.slowest, took or 2 * WORKS_WITHIN)
             if took is None or took > WORKS_WITHIN:
                 self.problems.append(f"no good answer within {WORKS_WITHIN:g} s of a start")
+
+    async def _writes(self) -> bool:
+        """Whether the model is in the middle of a reply."""
+        slot = await asyncio.to_thread(self.server.slot)
+        return bool(slot["is_processing"]) and 3 < slot["next_token"][0]["n_decoded"] < MAX_TOKENS // 2
 
     def _answered_more_than(self, before: int) -> Callable[[], bool]:
         return lambda: len(self.ledger.acknowledged) > before
