@@ -79,6 +79,19 @@ class Environment:
         value = self.text(name)
         return [part.strip() for part in value.split(",") if part.strip()] if value else default
 
+    def choices(self, name: str, allowed: tuple[str, ...]) -> list[str]:
+        """A comma-separated list of some of `allowed`; empty unless set."""
+        chosen = self.listing(name, [])
+        for value in chosen:
+            if value not in allowed:
+                self._refuse(name, value, "a list out of " + ", ".join(allowed))
+        return chosen
+
+    def text_or_none(self, name: str, default: str) -> str:
+        """As `text`, but "none" is an empty text."""
+        value = self.text(name, default)
+        return "" if value.lower() == "none" else value
+
     def model_lists(self, name: str, most: int) -> dict[str, list[str]]:
         """A JSON object that gives each model up to `most` others; nothing unless set."""
         value = self.text(name, "{}")

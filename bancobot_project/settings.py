@@ -88,7 +88,7 @@ TURN_DEADLINE_SECONDS = env.seconds("TURN_DEADLINE_SECONDS", 300, 1, 86_400)
 AUTO_TITLE = env.boolean("AUTO_TITLE", False)
 AUTO_TITLE_MODEL = env.text("AUTO_TITLE_MODEL")
 CHAT_SYSTEM_PROMPT = env.text("CHAT_SYSTEM_PROMPT")
-BANCOBOT_SYSTEM_PROMPT = env.text(
+BANCOBOT_SYSTEM_PROMPT = env.text_or_none(
     "BANCOBOT_SYSTEM_PROMPT",
     "Você é o BancoBot, o assistente virtual de um banco brasileiro. Responda em português do Brasil, com clareza e "
     "cordialidade, sobre contas, cartões, Pix, tarifas, empréstimos e investimentos. O seu conhecimento é limitado: "
@@ -111,6 +111,11 @@ UPSTREAM_CONNECT_SECONDS = env.seconds("UPSTREAM_CONNECT_SECONDS", 5, 0.1, 600)
 UPSTREAM_WRITE_SECONDS = env.seconds("UPSTREAM_WRITE_SECONDS", 10, 0.1, 600)
 UPSTREAM_READ_SECONDS = env.seconds("UPSTREAM_READ_SECONDS", 60, 0.1, 3600)
 MODELS_CACHE_SECONDS = env.seconds("MODELS_CACHE_SECONDS", 600, 0, 86_400)
+MAX_TOKENS_PARAMETER = env.choice("MAX_TOKENS_PARAMETER", "", ("", "max_tokens", "max_completion_tokens", "none"))
+LEAVE_OUT_PARAMETERS = env.choices(
+    "LEAVE_OUT_PARAMETERS", ("max_tokens", "temperature", "stream", "stream_options", "session_id", "plugins")
+)
+SYSTEM_ROLE = env.choice("SYSTEM_ROLE", "system", ("system", "developer", "user"))
 MAX_FALLBACK_MODELS = 5
 MODEL_FALLBACKS = env.model_lists("MODEL_FALLBACKS", MAX_FALLBACK_MODELS)
 PROVIDERS: dict[str, dict[str, Any]] = {
@@ -121,6 +126,9 @@ PROVIDERS: dict[str, dict[str, Any]] = {
         "connect_timeout": UPSTREAM_CONNECT_SECONDS,
         "write_timeout": UPSTREAM_WRITE_SECONDS,
         "read_timeout": UPSTREAM_READ_SECONDS,
+        "max_tokens_parameter": MAX_TOKENS_PARAMETER,
+        "leave_out": LEAVE_OUT_PARAMETERS,
+        "system_role": SYSTEM_ROLE,
     },
     "openai": {
         "base_url": OPENAI_BASE_URL,
@@ -129,6 +137,9 @@ PROVIDERS: dict[str, dict[str, Any]] = {
         "connect_timeout": UPSTREAM_CONNECT_SECONDS,
         "write_timeout": UPSTREAM_WRITE_SECONDS,
         "read_timeout": UPSTREAM_READ_SECONDS,
+        "max_tokens_parameter": MAX_TOKENS_PARAMETER,
+        "leave_out": LEAVE_OUT_PARAMETERS,
+        "system_role": SYSTEM_ROLE,
     },
     "demo": {},
 }

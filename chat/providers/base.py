@@ -75,7 +75,8 @@ class ProviderError(Exception):
     `code` is one of the API's error codes. `detail` tells the log what happened; it holds no keys, no message text and
     none of the provider's own words. `retryable`: the same request may work later. `retry_after`: seconds, where the
     provider named them. `may_have_been_billed`: the request had been sent.
-    `parameters`: the request's own, where the provider refused them by name. `finish_reason`: where the reply has one
+    `parameters`: the request's own, where the provider refused them by name. `refused_for`: "parameter" where it never
+    takes them, "value" where another value may do, "" where that is not clear. `finish_reason`: where the reply has one
     although it failed. `connected` is false where no connection came about, so that the provider as a whole is down.
     """
 
@@ -88,6 +89,7 @@ class ProviderError(Exception):
         retry_after: float | None = None,
         may_have_been_billed: bool = False,
         parameters: tuple[str, ...] = (),
+        refused_for: str = "",
         finish_reason: str | None = None,
         connected: bool = True,
     ) -> None:
@@ -98,6 +100,7 @@ class ProviderError(Exception):
         self.retry_after = retry_after
         self.may_have_been_billed = may_have_been_billed
         self.parameters = parameters
+        self.refused_for = refused_for
         self.finish_reason = finish_reason
         self.connected = connected
 

@@ -14,16 +14,16 @@ from .circuits import LIST, Circuits, Tickets
 from .connection import Connection
 from .replies.body import chunks_of, close, read_counts, read_whole
 from .replies.reply import Reply
+from .request import NO_PARAMETER, Form, LearnedForms, Request
 
 SENDABLE_KEY = re.compile(r"[\x21-\x7e]+")
 MAX_LIST_BYTES = 16 * 1024 * 1024
-
-_encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 
 
 class OpenAICompatible(Provider):
     """`base_url` ends before `/chat/completions`. Time-outs and `pause` (before the first retry) are in seconds.
 
+    `max_tokens_parameter` ("none", or "" where it is not known), `leave_out` and `system_role`: what models want.
     All callers share the circuit that failed connections open. What is answered counts for a model and a key alone.
     """
 
@@ -44,6 +44,8 @@ class OpenAICompatible(Provider):
         pause: float = 0.5,
         proxy: str = "",
         max_tokens_parameter: str = "",
+        leave_out: Sequence[str] = (),
+        system_role: str = "system",
         circuits: Circuits | None = None,
     ) -> None:
         self.default_model = default_model
@@ -52,7 +54,12 @@ class OpenAICompatible(Provider):
         self._models_url = httpx.URL(f"{url}/models")
         # OpenAI's newer models refuse max_tokens; other servers know no other name.
         own = self._chat_url.host == "api.openai.com"
-        self.max_tokens_parameter = max_tokens_parameter or ("max_completion_tokens" if own else "max_tokens")
+        self.max_tokens_parameter = "max_completion_tokens" if own else "max_tokens"
+        if max_tokens_parameter == NO_PARAMETER:
+            leave_out = (*leave_out, "max_tokens")
+        elif max_tokens_parameter:
+            self.max_tokens_parameter = max_tokens_parameter
+        self._forms = LearnedForms(Form(self.max_tokens_parameter, tuple(dict.fromkeys(leave_out)), system_role))
         self._headers = self._all_headers(api_key.strip())
         self._circuits = circuits or Circuits(self.name)
         self._attempts = Attempts(self._circuits, retries=retries, pause=pause)
@@ -71,11 +78,13 @@ class OpenAICompatible(Provider):
         return {}
 
     async def stream(self, messages: Sequence[ChatMessage], options: Options) -> AsyncGenerator[Piece]:
-        response, ticket = await self._begin(messages, options)
+        response, ticket, left_out = await self._begin(messages, options)
         with ticket:
             reply = Reply(response.headers.get("x-generation-id"))
             source = chunks_of(response)
             try:
+                if left_out:
+                    yield Piece(left_out=left_out)
                 async for data in source:
                     text = reply.take(data)
                     if text:
@@ -102,13 +111,26 @@ class OpenAICompatible(Provider):
             finally:
                 await close(source, response)
 
-    async def _begin(self, messages: Sequence[ChatMessage], options: Options) -> tuple[httpx.Response, Tickets]:
-        headers = self._headers_for(options.api_key)
-        body = self._body(messages, options)
-        pair = self._circuits.pair(options.model or self.default_model, options.api_key)
-        return await self._attempts.accepted(
-            lambda: self._connection.post(self._chat_url, headers, body), pair, has_fallback=options.has_fallback
-        )
+    async def _begin(
+        self, messages: Sequence[ChatMessage], options: Options
+    ) -> tuple[httpx.Response, Tickets, tuple[str, ...]]:
+        """The answer, its tickets, and what the model refused, so that it was asked without it."""
+        headers, model = self._headers_for(options.api_key), options.model or self.default_model
+        pair = self._circuits.pair(model, options.api_key)
+        request = Request(self._forms, model, messages, options, self.extra_body(options))
+        while True:
+            try:
+                response, tickets = await self._attempts.accepted(
+                    lambda: self._connection.post(self._chat_url, headers, request.body),
+                    pair,
+                    has_fallback=options.has_fallback,
+                )
+            except ProviderError as refusal:
+                if not request.repair(refusal):
+                    raise
+            else:
+                request.accepted()
+                return response, tickets, request.left_out
 
     async def models(self, api_key: str | None = None) -> list[dict[str, Any]]:
         headers, pair = self._headers_for(api_key), self._circuits.pair(LIST, api_key)
@@ -137,20 +159,6 @@ class OpenAICompatible(Provider):
 
     async def aclose(self) -> None:
         await self._connection.aclose()
-
-    def _body(self, messages: Sequence[ChatMessage], options: Options) -> bytes:
-        body: dict[str, Any] = {
-            "model": options.model or self.default_model,
-            "messages": [{"role": message.role, "content": message.content} for message in messages],
-            "stream": True,
-            "stream_options": {"include_usage": True},
-        }
-        if options.temperature is not None:
-            body["temperature"] = options.temperature
-        if options.max_tokens is not None:
-            body[self.max_tokens_parameter] = options.max_tokens
-        body.update(self.extra_body(options))
-        return _encode(body).encode("utf-8", "replace")
 
     def _headers_for(self, api_key: str | None) -> httpx.Headers:
         if api_key is None:

@@ -14,6 +14,8 @@ import httpx
 
 from chat.providers.base import ProviderError
 
+from .parameters import refused
+
 TRANSPORT_ERRORS = (httpx.HTTPError, httpx.StreamError, aiohttp.ClientError, OSError)
 MAX_RETRY_AFTER = 24 * 3600.0  # seconds
 
@@ -67,9 +69,14 @@ def from_status(status: int, body: bytes, headers: Mapping[str, str]) -> Provide
     """The error that a status other than 200 means."""
     if "html" in headers.get("content-type", "") and status in PROVIDERS_OWN:
         return ProviderError("provider_error", f"HTTP {status} with an HTML page")
-    error = _error_object(_parse(body))
+    parsed = _parse(body)
+    error = _error_object(parsed)
     detail = f"HTTP {status}{_names(error) if error else ''}"
-    return _error(status, error, detail, _billed(status), parse_retry_after(headers.get("retry-after")))
+    found = _error(status, error, detail, _billed(status), parse_retry_after(headers.get("retry-after")))
+    if found.code == "invalid_request":
+        found.parameters, found.refused_for = refused(status, parsed or body.decode("utf-8", "replace"))
+        found.detail += "".join(f", refused: {name}" for name in found.parameters)
+    return found
 
 
 def from_body(body: Mapping[str, Any]) -> ProviderError | None:
