@@ -94,9 +94,10 @@ class Request:
                 self._lasting = replace(self._lasting, **change)
         if self._form == before:
             return False
+        refused = self.body
         self._repairs += 1
         self._build()
-        return True
+        return self.body != refused  # it may have named what this request does not have
 
     def accepted(self) -> None:
         """Remember what helped. Words that only looked like a refusal help nothing, so they teach nothing."""

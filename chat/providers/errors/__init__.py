@@ -2,11 +2,9 @@
 
 import asyncio
 import errno
-import json
+import logging
 import re
 from collections.abc import Mapping
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 from typing import Any
 
 import aiohttp
@@ -14,10 +12,24 @@ import httpx
 
 from chat.providers.base import ProviderError
 
-from .parameters import refused
+from .bodies import Heard, hear, is_error, parsed
+from .parameters import Refused, refused
+from .waits import parse_retry_after, wait_of
+from .words import RATE, WEAK_NAMES, meant, named
+
+__all__ = [
+    "TRANSPORT_ERRORS",
+    "NotAcceptedError",
+    "from_body",
+    "from_status",
+    "from_transport",
+    "invalid_response",
+    "parse_retry_after",
+]
+
+logger = logging.getLogger(__name__)
 
 TRANSPORT_ERRORS = (httpx.HTTPError, httpx.StreamError, aiohttp.ClientError, OSError)
-MAX_RETRY_AFTER = 24 * 3600.0  # seconds
 
 CODES = {
     400: "invalid_request",
@@ -33,32 +45,14 @@ CODES = {
     524: "provider_timeout",
     529: "provider_unavailable",
 }
-NAMED_STATUS = {  # some servers send a name in place of the number
-    "invalid_request_error": 400,
-    "context_length_exceeded": 400,
-    "exceed_context_size_error": 400,
-    "invalid_api_key": 401,
-    "authentication_error": 401,
-    "insufficient_quota": 402,
-    "model_not_found": 404,
-    "rate_limit_exceeded": 429,
-    "rate_limit_error": 429,
-    "overloaded_error": 529,
-    "service_unavailable": 503,
-    "timeout": 408,
-    "server_error": 500,
-    "internal_error": 500,
-    "internal_server_error": 500,
-}
-CONTEXT_NAMES = {"context_length_exceeded", "exceed_context_size_error"}
-CONTEXT_WORDS = re.compile(
-    r"context[ _-]?(length|window|size)|(prompt|input) is too long|too many (input )?tokens", re.IGNORECASE
-)
+STATUSES = {code: status for status, code in reversed(CODES.items())} | {"provider_unavailable": 503}
 # With one of these, an HTML page comes from a server in between. With other numbers it does not matter who answered.
 PROVIDERS_OWN = {400, 403, 404, 413, 422}
 NOT_ACCEPTED = {429, 503}
 NOT_BILLED = {503, 529}
-NAME = re.compile(r"[A-Za-z][A-Za-z_.]{0,63}")  # no digits or hyphens, so that no key passes for a name
+RETRYABLE = {"provider_rate_limited", "provider_unavailable", "provider_timeout", "provider_error"}
+NAMES_A_MODEL = re.compile(r"model|deployment|模型", re.IGNORECASE)
+AZURE_FILTER = {"responsibleaipolicyviolation"}
 
 
 class NotAcceptedError(ProviderError):
@@ -66,26 +60,26 @@ class NotAcceptedError(ProviderError):
 
 
 def from_status(status: int, body: bytes, headers: Mapping[str, str]) -> ProviderError:
-    """The error that a status other than 200 means."""
+    """The error that a status other than 2xx means."""
     if "html" in headers.get("content-type", "") and status in PROVIDERS_OWN:
+        if status == 404:
+            _warn_of_base_url()
         return ProviderError("provider_error", f"HTTP {status} with an HTML page")
-    parsed = _parse(body)
-    error = _error_object(parsed)
-    detail = f"HTTP {status}{_names(error) if error else ''}"
-    found = _error(status, error, detail, _billed(status), parse_retry_after(headers.get("retry-after")))
+    said = parsed(body)
+    refusal = refused(status, said)
+    billed = status == 408 or (status >= 500 and status not in NOT_BILLED)
+    found = _error(status, hear(said), f"HTTP {status}", billed, headers, refusal)
     if found.code == "invalid_request":
-        found.parameters, found.refused_for = refused(status, parsed or body.decode("utf-8", "replace"))
-        found.detail += "".join(f", refused: {name}" for name in found.parameters)
+        found.parameters, found.refused_for = refusal
+        found.detail += "".join(f", refused: {name}" for name in refusal.names)
     return found
 
 
-def from_body(body: Mapping[str, Any]) -> ProviderError | None:
+def from_body(body: Any) -> ProviderError | None:
     """The error inside a 200, as the whole answer or in mid-stream; `None` where there is none."""
-    error = _error_object(body)
-    if error is None:
+    if not is_error(body):
         return None
-    status = _status_of(error)
-    return _error(status, error, f"an error within HTTP 200{_names(error)}", True, None)
+    return _error(0, hear(body), "an error within HTTP 200", True, {})
 
 
 def from_transport(exc: Exception, *, answering: bool = False) -> ProviderError:
@@ -115,80 +109,46 @@ def invalid_response(detail: str) -> ProviderError:
     return ProviderError("provider_invalid_response", detail, retryable=True, may_have_been_billed=True)
 
 
-def parse_retry_after(value: object) -> float | None:
-    """The seconds to wait, from a number or an HTTP date; `None` where it is neither."""
-    try:
-        seconds = float(str(value))
-    except ValueError:
-        try:
-            moment = parsedate_to_datetime(str(value))
-        except (ValueError, OverflowError):
-            return None
-        if moment.tzinfo is None:  # "-0000": a time in UTC, says RFC 5322
-            moment = moment.replace(tzinfo=UTC)
-        seconds = max(0.0, (moment - datetime.now(UTC)).total_seconds())
-    return min(seconds, MAX_RETRY_AFTER) if seconds >= 0 else None
-
-
 def _error(
-    status: int, error: Mapping[str, Any] | None, detail: str, billed: bool, retry_after: float | None
+    status: int,
+    heard: Heard,
+    detail: str,
+    billed: bool,
+    headers: Mapping[str, str],
+    refusal: Refused = Refused(),  # noqa: B008 - a tuple, so it cannot change
 ) -> ProviderError:
-    code = CODES.get(status, "provider_error")
-    if error and code in ("invalid_request", "provider_error") and _is_context_overflow(status, error):
-        code = "context_length_exceeded"
-    if error and status == 403 and _metadata(error).get("reasons"):
-        code = "content_moderated"
-    if error and retry_after is None:
-        availability = error.get("availability")
-        retry_after = parse_retry_after(availability.get("retry_after")) if isinstance(availability, dict) else None
-    kind = NotAcceptedError if status in NOT_ACCEPTED and not billed else ProviderError
-    retryable = code.startswith("provider_") and status not in (401, 402) and (status >= 500 or status in (408, 429))
-    return kind(code, detail, retryable=retryable, retry_after=retry_after, may_have_been_billed=billed)
+    code = _code(status, heard, names_parameters=bool(refusal.names))
+    # Within a 200, the error's own number tells; where it has none, its meaning.
+    status = status or heard.status or STATUSES.get(code, 0)
+    if code == "content_moderated" and not AZURE_FILTER.isdisjoint(heard.names):
+        billed = True  # Azure charges for the prompt that its filter has read
+    retryable = code in RETRYABLE and (status >= 500 or status in (408, 429))
+    is_refusal = status in NOT_ACCEPTED and not billed and retryable
+    kind = NotAcceptedError if is_refusal else ProviderError
+    wait = wait_of(headers, heard, is_limit=status == 429) if retryable else None
+    detail += "".join(f", {label}" for label in heard.labels)
+    if status == 404 and code == "provider_error":
+        _warn_of_base_url()
+    return kind(code, detail, retryable=retryable, retry_after=wait, may_have_been_billed=billed)
 
 
-def _billed(status: int) -> bool:
-    return status in (200, 408) or (status >= 500 and status not in NOT_BILLED)
+def _code(status: int, heard: Heard, *, names_parameters: bool) -> str:
+    """What went wrong, by names, words and status together."""
+    if heard.has_reasons and status in (0, 400, 403):
+        return "content_moderated"
+    name = named(heard)
+    if name == "provider_payment_required" and "quota_exceeded" in heard.names and RATE.search(heard.words):
+        return "provider_rate_limited"
+    words = name or meant(heard, status or heard.status)
+    if names_parameters and not name and words != "context_length_exceeded":
+        return "invalid_request"  # whatever else is said of the model that refuses them
+    if words:
+        return words
+    code = CODES.get(status or heard.status) or named(heard, WEAK_NAMES) or "provider_error"
+    if code == "unsupported_model" and not NAMES_A_MODEL.search(heard.words):
+        return "provider_error"
+    return code
 
 
-def _is_context_overflow(status: int, error: Mapping[str, Any]) -> bool:
-    if CONTEXT_NAMES & {str(error.get("code")), str(error.get("type"))}:
-        return True
-    words = f"{error.get('message')} {_metadata(error).get('raw')}"
-    return status < 500 and CONTEXT_WORDS.search(words) is not None
-
-
-def _metadata(error: Mapping[str, Any]) -> Mapping[str, Any]:
-    metadata = error.get("metadata")
-    return metadata if isinstance(metadata, dict) else {}
-
-
-def _parse(body: bytes) -> Any:
-    try:
-        return json.loads(body)
-    except (ValueError, RecursionError):
-        return None
-
-
-def _error_object(body: Any) -> Mapping[str, Any] | None:
-    """The error in `body`: nested (nearly everyone), flat (vLLM), or a bare string (Ollama)."""
-    if not isinstance(body, dict):
-        return None
-    error = body.get("error")
-    if isinstance(error, dict):
-        return error
-    if error:
-        return {"message": str(error)}
-    return body if body.get("object") == "error" else None
-
-
-def _status_of(error: Mapping[str, Any]) -> int:
-    """The HTTP status that an error object names by number or by word; 0 where it does neither."""
-    code = error.get("code")
-    if str(code).isdecimal() and len(str(code)) == 3:
-        return int(str(code))
-    return NAMED_STATUS.get(str(code)) or NAMED_STATUS.get(str(error.get("type"))) or 0
-
-
-def _names(error: Mapping[str, Any]) -> str:
-    found = [str(value) for value in (error.get("type"), error.get("code")) if value is not None]
-    return "".join(f", {name}" for name in found if NAME.fullmatch(name) or (name.isdecimal() and len(name) <= 5))
+def _warn_of_base_url() -> None:
+    logger.warning("the provider knows no such address (404): the base URL is probably wrong")

@@ -30,7 +30,7 @@ WORDS = "the provider's own words"
         (401, "provider_auth_failed", False, False),
         (402, "provider_payment_required", False, False),
         (403, "permission_denied", False, False),
-        (404, "unsupported_model", False, False),
+        (404, "provider_error", False, False),
         (408, "provider_timeout", True, True),
         (409, "provider_error", False, False),
         (413, "invalid_request", False, False),

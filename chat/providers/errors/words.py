@@ -1,0 +1,309 @@
+"""By which names and words providers say what went wrong. Names outrank words, and both outrank the status."""
+
+import re
+
+# ruff: noqa: E501 - a pattern is one line
+from .bodies import Heard
+
+NAMES: dict[str, set[str]] = {
+    "context_length_exceeded": {
+        "context_length_exceeded",
+        "exceed_context_size_error",
+        "context_exceeded",
+        "context_window_exceeded",
+        "contextwindowexceedederror",
+        "model_max_prompt_tokens_exceeded",
+        "prompt_too_long",
+        "input_too_long",
+        "tokens_limit_reached",
+        "too_many_tokens",
+        "string_above_max_length",
+        "request_too_large",
+        "max_context_length_exceeded",
+        "context_too_long",
+        "context_overflow",
+        "1261",
+    },
+    "invalid_request": {
+        "unsupported_parameter",
+        "unsupported_value",
+        "unknown_parameter",
+        "extra_forbidden",
+        "unsupportedparamserror",
+    },
+    "permission_denied": {"unsupported_country_region_territory", "ip_not_authorized"},
+    "provider_auth_failed": {
+        "invalid_api_key",
+        "api_key_invalid",
+        "invalidapikey",
+        "incorrect_api_key_error",
+        "missing_api_key",
+        "expired_api_key",
+        "authentication_error",
+        "authenticationerror",
+        "invalid_authentication",
+        "invalid_authentication_error",
+        "auth_error",
+        "unauthenticated",
+        "token_not_found_in_db",
+        "invalid_token",
+        "key_expired",
+        "expired_key",
+        "account_deactivated",
+        "no_auth_credentials",
+    },
+    "provider_payment_required": {
+        "insufficient_quota",
+        "exceeded_current_quota_error",
+        "billing_hard_limit_reached",
+        "billing_not_active",
+        "insufficient_balance",
+        "insufficient_user_quota",
+        "pre_consume_token_quota_failed",
+        "insufficient_credits",
+        "budget_exceeded",
+        "arrearage",
+        "quota_exceeded",
+        "credit_limit",
+        "payment_required",
+        "payment_required_error",
+        "billing_error",
+        "allocationquota.freetieronly",
+        "credits_exhausted",
+        "spend_limit_reached",
+        "1113",
+        "1008",
+    },
+    "content_moderated": {
+        "content_filter",
+        "contentfilter",
+        "content_filtered",
+        "content_policy_violation",
+        "content_moderated",
+        "responsibleaipolicyviolation",
+        "moderation",
+        "moderation_blocked",
+        "data_inspection_failed",
+        "datainspectionfailed",
+        "prohibited_content",
+        "content_violation",
+        "content_blocked",
+        "sensitive_content",
+        "guardrail_violation",
+        "guardrails_violation",
+        "policy_violation",
+        "unsafe_content",
+        "safety",
+        "prompt_blocked",
+        "contentpolicyviolationerror",
+        "blocked_reason_safety",
+        "1301",
+        "1026",
+        "1027",
+    },
+    "unsupported_model": {
+        "model_not_found",
+        "modelnotfound",
+        "model_not_exist",
+        "model_not_available",
+        "model_not_supported",
+        "modelnotfounderror",
+        "deploymentnotfound",
+        "model_decommissioned",
+        "model_deprecated",
+        "model_not_loaded",
+        "invalid_model",
+        "invalid_model_error",
+        "unknown_model",
+        "unsupported_model",
+        "modelnotopen",
+        "invalidendpointormodel.notfound",
+        "operationnotsupported",
+        "get_channel_failed",
+        "no_available_channel",
+        "1211",
+    },
+    "provider_rate_limited": {
+        "rate_limit_exceeded",
+        "rate_limit_error",
+        "ratelimiterror",
+        "rate_limit_reached_error",
+        "rate_limited",
+        "too_many_requests",
+        "toomanyrequests",
+        "resource_exhausted",
+        "throttlingexception",
+        "throttling",
+        "requests_limit",
+        "limit_requests",
+        "limit_burst_rate",
+        "1302",
+        "1303",
+        "1305",
+    },
+    "provider_unavailable": {
+        "overloaded_error",
+        "overloaded",
+        "engine_overloaded",
+        "engine_overloaded_error",
+        "server_overloaded",
+        "model_overloaded",
+        "service_unavailable",
+        "serviceunavailable",
+        "service_unavailable_error",
+        "serviceunavailableerror",
+        "server_busy",
+        "unavailable",
+        "unavailable_error",
+        "service_tier_capacity_exceeded",
+        "capacity_exceeded",
+        "no_capacity",
+        "modelnotreadyexception",
+        "bad_response_status_code_503",
+    },
+    "provider_timeout": {"timeout", "timeout_error", "request_timeout", "deadline_exceeded", "gateway_timeout"},
+}
+# Names that nearly every error has: they count where nothing else does.
+WEAK_NAMES = {
+    "invalid_request": {"invalid_request_error", "badrequesterror", "invalid_argument", "bad_request"},
+    "provider_error": {"server_error", "internal_error", "internal_server_error", "api_error", "internalservererror"},
+}  # fmt: skip
+
+LIMITS_STATUS = {0, 400, 403, 413, 500, 502}  # where a limit is meant, whatever the status
+RATE = re.compile(
+    r"rate[ _-]?limit|per[ _-]?(?:min|sec|hour|day)|\b(?:tpm|rpm|rps|tpd|rpd)\b|too many requests|throttl|too frequent"
+    r"|concurren|请求过于频繁|速率限制|频率",
+    re.IGNORECASE,
+)
+OUTPUT = re.compile(r"(?:output|completion|generated|new) tokens|max_(?:\w+_)?tokens|max_tokens", re.IGNORECASE)
+INPUT = re.compile(r"context|input|prompt|message|histor|got -\d", re.IGNORECASE)
+PASSING = re.compile(r"current|temporar|overload|try again|moment|busy|loading|capacity", re.IGNORECASE)
+
+WORDS: dict[str, re.Pattern[str]] = {
+    code: re.compile("|".join(patterns), re.IGNORECASE | re.DOTALL)
+    for code, patterns in {
+        "context_length_exceeded": (
+            r"context[ _-]?(?:length|window|size|limit|overflow)",
+            r"context.{0,20}(?:exceed|too (?:long|large|small))",
+            r"(?:prompt|inputs?|requests?|messages?|conversation|history|content|body|text|tokens?)(?:'s)?"
+            r"(?: (?:is|are|was|has|length|size|token|tokens|count|body|text))* too (?:long|large|big|many)",
+            r"(?:prompt|input|sequence|messages?|request)[ _]?(?:token )?(?:length|size|count|tokens)[^.]{0,80}"
+            r"(?:exceed|greater|larger|longer|more than|above|over the|beyond|must be)",
+            r"max(?:imum)?(?: allowed)? (?:prompt|input|sequence|context)[ _](?:length|size|tokens?)",
+            r"maximum (?:number of )?(?:input )?tokens? (?:allowed|limit)",
+            r"maximum allowed (?:number of )?(?:input |prompt )?tokens",
+            r"too many (?:input |prompt )?tokens",
+            r"token[ _](?:count|limit)[^.]{0,60}(?:exceed|too (?:large|high))",
+            r"exceed\w*[^.]{0,60}(?:token[ _]limit|limit of \d+|max(?:imum)?[^.]{0,40}tokens|input length)",
+            r"\btokens?\b[^.]{0,40}(?:exceed|more than max|too large for)",
+            r"reduce the (?:length|number|size|amount) of",
+            r"inputs?`?[ _]tokens ?\+ ?`?max_new_tokens",
+            r"range of input length",
+            r"longer than the (?:model|maximum|max)",
+            r"max size: \d+ tokens",
+            r"max_(?:completion_)?tokens must be at least 1, got -",
+            r"\bn_ctx\b|\bnum_ctx\b",
+            r"exceeds? (?:the )?(?:model(?:'s)? )?max(?:imum)?[ _](?:length|size|sequence|position)",
+            r"request exceeds the maximum size",
+            r"上下文|输入.{0,12}(?:过长|超)|tokens?.{0,6}超",
+        ),
+        "provider_auth_failed": (
+            r"(?:invalid|incorrect|wrong|bad|missing|expired|malformed|unknown|revoked|disabled|unauthorized|no)"
+            r" (?:or (?:missing|invalid|expired) )?(?:\w+ ){0,2}(?:api[ _-]?keys?|auth(?:entication|orization)?\b|credentials?)",
+            r"(?:api[ _-]?|access |subscription )key\b[^.]{0,60}(?:not (?:valid|found|provided|recogni[sz]ed)|invalid|expired"
+            r"|missing|disabled|revoked|incorrect|required|deactivated|blocked|leaked)",
+            r"(?:did not|didn't|must|need to|please) (?:\w+ ){0,2}provide (?:\w+ ){0,2}(?:api key|token|credentials)",
+            r"authentication (?:failed|failure|fails|error|required|parameter)",
+            r"authenticationerror|\bunauthori[sz]ed\b|\bunauthenticated\b|user not found",
+            r"(?:invalid|expired|malformed|incorrect) (?:bearer|access|auth|jwt|api) ?token|token (?:is )?(?:expired|invalid\b)",
+            r"invalid x-api-key|could not (?:validate|resolve) (?:credentials|authentication)",
+            r"无效的.{0,4}(?:令牌|key|密钥)|令牌.{0,8}(?:无效|过期)|鉴权失败|身份验证失败|密钥.{0,6}(?:无效|错误)",
+        ),
+        "provider_payment_required": (
+            r"insufficient[ _](?:\w+ )?(?:balance|credits?|quota|funds)|credit balance",
+            r"(?:not|n't have|do not have|no) (?:have )?enough (?:\w+ )?(?:balance|credits?|quota|funds|money)",
+            r"(?:out of|run out of|ran out of|no remaining|no more|used all|used up|exhausted)[^.]{0,30}(?:credits?|balance|quota)",
+            r"credits?[^.]{0,20}(?:exhausted|used up|depleted|run out|required)|requires? (?:more|at least)[^.]{0,40}credits?",
+            r"quota[^.]{0,40}(?:exceeded|exhausted|used up|not enough|insufficient)|exceed\w*[^.]{0,40}quota",
+            r"exceeded[^.]{0,40}(?:included credits|spend|budget|billing)|billing (?:hard )?(?:limit|details|issue)",
+            r"spend(?:ing)? limit|key limit exceeded|budget has been exceeded|payment required|overdue|arrear",
+            r"account[^.]{0,80}(?:suspended[^.]{0,40}(?:balance|billing|payment)|not active)|top[ -]up|recharge your",
+            r"余额不足|额度不足|额度已用|欠费|配额.{0,6}(?:不足|用尽|超)|充值",
+        ),
+        "content_moderated": (
+            r"content[ _-]?(?:management )?(?:filter|polic|moderat|safety|violat)",
+            r"(?:usage|safety|content|community|acceptable use) (?:polic|guideline)",
+            r"(?:flagged|blocked|filtered|rejected|refused|detected) (?:as|by|for|due to)[^.]{0,40}(?:safety|polic|moderat|filter"
+            r"|harm|violat|sensitive|unsafe|inappropriate|guard|prohibited|content)",
+            r"(?:input|prompt|response|request|output|content|message)s?(?: \w+){0,3} (?:was|were|is|been|being) "
+            r"(?:filtered|blocked|flagged|moderated)",
+            r"requires moderation|moderation (?:fail|error|polic|system|endpoint)|by moderation|safety (?:system|filter|reason|check)",
+            r"(?:inappropriate|harmful|unsafe|sensitive|prohibited|offensive|illegal) (?:content|information|words?|material|topic)",
+            r"violat\w*[^.]{0,60}(?:polic|guideline|terms|safety|rules)|data[ _]inspection|guardrail|jailbreak",
+            r"敏感|违规|不合规|不安全|内容安全|审核",
+        ),
+        "invalid_request": (
+            r"(?:unsupported|unrecogni[sz]ed|unknown|unexpected|extra|extraneous)[^.]{0,30}(?:parameter|value|argument|field|key|inputs?)\b",
+            r"unknown name|property '[^']{1,40}'|system (?:role|messages?|prompt)|roles? must|must alternate|should alternate",
+        ),
+        "unsupported_model": (
+            r"(?:not a valid|invalid|unknown|unsupported|no such|unrecogni[sz]ed|nonexistent) (?:\w+ )?model",
+            r"model[^.]{0,120}(?:not[ _](?:be )?(?:found|exist|supported|a valid|valid|loaded|installed|recogni[sz]ed|hosted|deployed"
+            r"|served|enabled|allowed)|does ?n[o']t exist|is invalid|been (?:decommissioned|deprecated|retired|removed)"
+            r"|no longer|not available|is not a chat|does not support chat)",
+            r"model[^:]{0,20}: .{1,120}(?:not found|does not exist|not supported|not available)",
+            r"(?:could not|couldn't|cannot|can't|unable to|failed to) (?:find|load|locate|resolve) (?:\w+ ){0,3}model",
+            r"no (?:available |healthy |allowed )?(?:channels?|endpoints?|deployments?|providers?|instances?|workers?)"
+            r"[^.]{0,80}(?:for|found|support|serv)[^.]{0,60}",
+            r"not a chat model|try pulling it|deployment[^.]{0,80}(?:not exist|not found)|no model(?:s)? (?:named|with|loaded|found)",
+            r"model_not_found|model identifier|only support models?:|supported models? (?:are|is)\b",
+            r"模型.{0,40}(?:不存在|不支持|未找到|无可用|无效|错误)|无可用渠道|无可用的渠道",
+        ),
+        "provider_unavailable": (
+            r"overload|at (?:full )?capacity|over capacity|server (?:is )?(?:too )?busy|temporarily unavailable|loading model",
+            r"model[^.]{0,60}(?:loading|starting|warming)|no healthy upstream|service unavailable|繁忙|过载",
+        ),
+        "provider_timeout": (r"timed? ?out|deadline exceeded|超时",),
+    }.items()
+}
+
+
+def named(heard: Heard, table: dict[str, set[str]] = NAMES) -> str | None:
+    """The code that a name in the body stands for."""
+    for code, names in table.items():
+        if not names.isdisjoint(heard.names):
+            return code
+    return None
+
+
+def meant(heard: Heard, status: int) -> str | None:
+    """The code that the words of the body mean, beside this status."""
+    words = heard.words
+    if not words.strip():
+        return None
+    for code, pattern in WORDS.items():
+        if pattern.search(words) and _holds(code, words, status):
+            return code
+    if status in LIMITS_STATUS and RATE.search(words):
+        return "provider_rate_limited"
+    return None
+
+
+def _holds(code: str, words: str, status: int) -> bool:
+    """Whether the words mean it here: limits of rate and of what is written name tokens too."""
+    if code == "context_length_exceeded":
+        is_output = OUTPUT.search(words) and not INPUT.search(OUTPUT.sub("", words))
+        return status not in (401, 402) and not is_output and not RATE.search(words)
+    if code == "provider_payment_required":
+        return not RATE.search(words)
+    if code == "content_moderated":
+        return status not in (401, 402, 429)
+    if code == "unsupported_model":
+        return status not in (401, 402, 403, 429) and not (status >= 500 and PASSING.search(words))
+    if code == "invalid_request":
+        return status in (0, 400, 422)
+    if code == "provider_unavailable":
+        return status in (0, 500, 502, 504)
+    if code == "provider_timeout":
+        return status in (0, 500, 502)
+    return status != 429
