@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from chat.engine.catalogue import ModelLimits
 from chat.providers.base import ChatMessage, ProviderError
+from chat.providers.replies.reasons import is_filter
 from sessions_api.store.messages import PastMessage, token_bound
 
 TOO_LONG = "context_length_exceeded"
@@ -22,12 +23,6 @@ VISIBLE = re.compile(
     r"\u2060-\u206f\u2800\u3164\ufe00-\ufe0f\ufeff\uffa0\ufff9-\ufffb\U000e0000-\U000e0fff]"
 )
 THOUGHTS = re.compile(r"\s*<(think(?:ing)?)>(?:.*?</\1>|.*)", re.DOTALL | re.IGNORECASE)
-# As providers call a reply that a filter ended: OpenAI, Anthropic, Gemini, Bedrock, Zhipu, Cohere and others.
-FILTERED = {
-    "blocked", "blocklist", "content_filter", "content_filtered", "content_moderated", "content_moderation",
-    "error_toxic", "guardrail_intervened", "image_safety", "model_armor", "moderated", "moderation",
-    "prohibited_content", "recitation", "refusal", "safety", "sensitive", "spii",
-}  # fmt: skip
 
 
 Key = tuple[int, str]  # a session's primary key, and a model
@@ -161,7 +156,7 @@ def is_filtered(message: PastMessage) -> bool:
     """Whether a filter ended the reply. It would refuse the question again, and all that follows it."""
     if message.finish_reason == "stop":
         return False
-    filtered = message.finish_reason.casefold().replace("-", "_") in FILTERED
+    filtered = is_filter(message.finish_reason)
     return filtered or message.error_code == "content_moderated"
 
 

@@ -21,6 +21,11 @@ LENGTH = {
 }
 # A filter stopped it. What came before is a reply; without text there is none.
 FILTERED = {
+    "blocked",
+    "model_armor",
+    "moderated",
+    "content_moderated",
+    "content_moderation",
     "content_filter",
     "content_filtered",
     "sensitive",
@@ -88,10 +93,15 @@ def failure_of(reason: str) -> ProviderError | None:
     return ProviderError(code, f"finish_reason {reason}", retryable=True, may_have_been_billed=True)
 
 
+def is_filter(reason: str) -> bool:
+    """Whether a filter ended the reply."""
+    return reason.casefold().replace("-", "_") in FILTERED
+
+
 def empty_of(reason: str) -> ProviderError:
     """The error of a reply that ended with this reason, but has no text and calls no tool."""
     name = reason.casefold()
-    if name in FILTERED:
+    if is_filter(reason):
         return ProviderError("content_moderated", f"finish_reason {reason} without text", may_have_been_billed=True)
     return ProviderError(
         "provider_invalid_response",
