@@ -7,6 +7,7 @@ from trials.torture.clients.keys import keys
 from trials.torture.clients.misuse import misuse
 from trials.torture.clients.model import model
 from trials.torture.clients.order import pairs
+from trials.torture.clients.refusals import refusals
 from trials.torture.clients.streams import cuts, drops
 from trials.torture.clients.traces import disconnects, in_flight
 from trials.torture.clients.weather import faults
@@ -17,6 +18,7 @@ STEPS: dict[str, Step] = {
     "drops": drops,
     "cuts": cuts,
     "faults": faults,
+    "refusals": refusals,
     "circuit": circuit,
     "misuse": misuse,
     "model": model,
