@@ -21,7 +21,7 @@ from testing.upstream import Upstream
 
 # Refusals before anything is stored.
 NOTHING_STORED = {"session_busy", "overloaded", "rate_limited", "provider_unavailable", "idempotency_mismatch"}
-NOT_ACCEPTED = {429, 503}  # after such an answer the service may send the same request again
+NOT_ACCEPTED = {400, 422, 429, 503}  # after such an answer the service may ask again, as promise 10 says
 MARKER = re.compile(r"\[q\d+\]")
 MESSAGES = """
     SELECT s.session_id, s.id, m.position, m.turn_id, m.role, m.status, m.content, m.error_code, m.may_have_been_billed
