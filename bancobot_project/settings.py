@@ -8,6 +8,7 @@ from typing import Any
 from django.core.exceptions import ImproperlyConfigured
 from django.utils.translation import gettext_lazy as _
 
+from bancobot_project import way_out
 from bancobot_project.environment import Environment
 from web import addresses, logs
 from web.redaction import hide
@@ -110,6 +111,8 @@ if not LLM_PROVIDER:
 UPSTREAM_CONNECT_SECONDS = env.seconds("UPSTREAM_CONNECT_SECONDS", 5, 0.1, 600)
 UPSTREAM_WRITE_SECONDS = env.seconds("UPSTREAM_WRITE_SECONDS", 10, 0.1, 600)
 UPSTREAM_READ_SECONDS = env.seconds("UPSTREAM_READ_SECONDS", 60, 0.1, 3600)
+UPSTREAM_PROXY = env.text("UPSTREAM_PROXY")
+way_out.check_authorities()  # bad ones stop the start, whichever provider is used
 MODELS_CACHE_SECONDS = env.seconds("MODELS_CACHE_SECONDS", 600, 0, 86_400)
 MAX_TOKENS_PARAMETER = env.choice("MAX_TOKENS_PARAMETER", "", ("", "max_tokens", "max_completion_tokens", "none"))
 LEAVE_OUT_PARAMETERS = env.choices(
@@ -121,6 +124,7 @@ MODEL_FALLBACKS = env.model_lists("MODEL_FALLBACKS", MAX_FALLBACK_MODELS)
 PROVIDERS: dict[str, dict[str, Any]] = {
     "openrouter": {
         "base_url": OPENROUTER_BASE_URL,
+        "proxy": way_out.proxy_for(OPENROUTER_BASE_URL, UPSTREAM_PROXY),
         "api_key": OPENROUTER_API_KEY,
         "default_model": OPENROUTER_DEFAULT_MODEL,
         "connect_timeout": UPSTREAM_CONNECT_SECONDS,
@@ -132,6 +136,7 @@ PROVIDERS: dict[str, dict[str, Any]] = {
     },
     "openai": {
         "base_url": OPENAI_BASE_URL,
+        "proxy": way_out.proxy_for(OPENAI_BASE_URL, UPSTREAM_PROXY),
         "api_key": OPENAI_API_KEY,
         "default_model": OPENAI_DEFAULT_MODEL,
         "connect_timeout": UPSTREAM_CONNECT_SECONDS,

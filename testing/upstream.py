@@ -8,6 +8,7 @@ import argparse
 import asyncio
 import contextlib
 import json
+import ssl
 import threading
 import time
 from collections import deque
@@ -23,7 +24,7 @@ from testing.scenarios import Scenario
 class Upstream:
     """The server, in a thread of its own. `script` is used up first, then `otherwise`, which is an echo."""
 
-    def __init__(self, port: int = 0, otherwise: Scenario | None = None) -> None:
+    def __init__(self, port: int = 0, otherwise: Scenario | None = None, tls: ssl.SSLContext | None = None) -> None:
         self.requests: list[Request] = []  # chat completions, in the order of arrival
         self.model_requests: list[Request] = []
         self._usual = otherwise or scenarios.echo()
@@ -36,6 +37,7 @@ class Upstream:
         self._started = threading.Event()
         self._loop = asyncio.new_event_loop()
         self._port = port
+        self._tls = tls
         self._thread = threading.Thread(target=self._run, daemon=True)
 
     def __enter__(self) -> "Upstream":
@@ -55,7 +57,7 @@ class Upstream:
     @property
     def url(self) -> str:
         """The base URL for a setting."""
-        return f"http://127.0.0.1:{self._port}/v1"
+        return f"{'https' if self._tls else 'http'}://127.0.0.1:{self._port}/v1"
 
     @property
     def count(self) -> int:
@@ -100,7 +102,9 @@ class Upstream:
             tasks.add(task)
             task.add_done_callback(tasks.discard)
 
-        server = await asyncio.start_server(connected, "127.0.0.1", self._port, backlog=4096, limit=16 * 1024 * 1024)
+        server = await asyncio.start_server(
+            connected, "127.0.0.1", self._port, backlog=4096, limit=16 * 1024 * 1024, ssl=self._tls
+        )
         self._port = server.sockets[0].getsockname()[1]
         self._started.set()
         await self._stop.wait()

@@ -1,5 +1,6 @@
 """Any server that speaks OpenAI's chat completions: OpenAI, Ollama, vLLM, llama.cpp, LM Studio."""
 
+import asyncio
 import json
 import re
 from collections.abc import AsyncGenerator, Sequence
@@ -17,7 +18,9 @@ from .replies.reply import Reply
 from .request import NO_PARAMETER, Form, LearnedForms, Request
 
 SENDABLE_KEY = re.compile(r"[\x21-\x7e]+")
-MAX_LIST_BYTES = 16 * 1024 * 1024
+MAX_LIST_BYTES = 4 * 1024 * 1024  # room for thousands of models, with a kilobyte each
+MAX_LIST_PARTS = 400_000  # objects, lists and commas; with millions, parsing takes seconds
+LARGE_LIST_BYTES = 256 * 1024  # a larger list is parsed in a thread: other turns would wait for it
 
 
 class OpenAICompatible(Provider):
@@ -61,6 +64,7 @@ class OpenAICompatible(Provider):
             self.max_tokens_parameter = max_tokens_parameter
         self._forms = LearnedForms(Form(self.max_tokens_parameter, tuple(dict.fromkeys(leave_out)), system_role))
         self._headers = self._all_headers(api_key.strip())
+        self._list_seconds = read_timeout
         self._circuits = circuits or Circuits(self.name)
         self._attempts = Attempts(self._circuits, retries=retries, pause=pause)
         self._connection = Connection(
@@ -136,7 +140,7 @@ class OpenAICompatible(Provider):
         headers, pair = self._headers_for(api_key), self._circuits.pair(LIST, api_key)
         response, tickets = await self._attempts.accepted(lambda: self._connection.get(self._models_url, headers), pair)
         with tickets:
-            found = await _listed(response)
+            found = await _listed(response, self._list_seconds)
         return [model for model in found if isinstance(model, dict) and _is_name(model.get("id"))]
 
     def try_acquire(self, model: str = "", api_key: str | None = None) -> float:
@@ -184,9 +188,12 @@ class OpenAICompatible(Provider):
         return httpx.Headers(headers)
 
 
-async def _listed(response: httpx.Response) -> list[Any]:
+async def _listed(response: httpx.Response, seconds: float) -> list[Any]:
+    """The list, if it comes within `seconds` as a whole: one that trickles would never be too late for a read."""
     try:
-        listed = _parsed(await read_whole(response, MAX_LIST_BYTES))
+        async with asyncio.timeout(seconds):
+            body = await read_whole(response, MAX_LIST_BYTES)
+        listed = await asyncio.to_thread(_parsed, body) if len(body) > LARGE_LIST_BYTES else _parsed(body)
     except (ValueError, RecursionError) as exc:
         raise errors.invalid_response("a list of models that is no JSON") from exc
     except errors.TRANSPORT_ERRORS as exc:
@@ -199,7 +206,11 @@ async def _listed(response: httpx.Response) -> list[Any]:
 
 def _parsed(body: bytes) -> Any:
     """JSON without NaN and without halves of characters, which no answer could contain."""
-    parsed = json.loads(body.decode("utf-8", "replace"), parse_constant=lambda _name: None)
+    if sum(map(body.count, (b"{", b"[", b","))) > MAX_LIST_PARTS:
+        raise ValueError("too many parts")
+    text = body.decode("utf-8", "replace")
+    # The hook changes nothing. With it, the parser lets other threads run after each object.
+    parsed = json.loads(text, parse_constant=lambda _name: None, object_hook=lambda found: found)
     if b"\\ud" not in body.lower():
         return parsed
     whole = json.dumps(parsed, ensure_ascii=False).encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")

@@ -118,7 +118,7 @@ def test_the_example_file_taken_as_it_is_changes_nothing(tmp_path: Path) -> None
 
 def test_what_is_read_beside_the_settings_is_documented() -> None:
     beside = page("docs/settings.md").partition("## Read before or beside these")[2]
-    for name in ("ENV_FILE", "SSL_CERT_FILE", *COMPOSE_ONLY):
+    for name in ("ENV_FILE", "SSL_CERT_FILE", "SSL_CERT_DIR", *COMPOSE_ONLY):
         assert f"`{name}`" in beside
 
 

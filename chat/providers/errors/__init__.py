@@ -53,6 +53,7 @@ NOT_BILLED = {503, 529}
 RETRYABLE = {"provider_rate_limited", "provider_unavailable", "provider_timeout", "provider_error"}
 NAMES_A_MODEL = re.compile(r"model|deployment|模型", re.IGNORECASE)
 AZURE_FILTER = {"responsibleaipolicyviolation"}
+PROXY_ASKS = 407  # for a user and a password; no provider does
 
 
 class NotAcceptedError(ProviderError):
@@ -61,6 +62,8 @@ class NotAcceptedError(ProviderError):
 
 def from_status(status: int, body: bytes, headers: Mapping[str, str]) -> ProviderError:
     """The error that a status other than 2xx means."""
+    if status == PROXY_ASKS:
+        return _from_proxy(status)
     if "html" in headers.get("content-type", "") and status in PROVIDERS_OWN:
         if status == 404:
             _warn_of_base_url()
@@ -89,11 +92,17 @@ def from_transport(exc: Exception, *, answering: bool = False) -> ProviderError:
     """
     cause = exc.__cause__ if isinstance(exc, httpx.HTTPError) and exc.__cause__ else exc
     detail = type(cause).__name__
+    if isinstance(cause, aiohttp.ClientConnectorCertificateError):
+        return ProviderError("provider_unreachable", f"{detail}: the certificate is not trusted", connected=False)
     if isinstance(cause, aiohttp.ClientSSLError):
-        return ProviderError("provider_unreachable", detail, connected=False)
+        return ProviderError("provider_unreachable", f"{detail}: TLS failed", connected=False)
+    if isinstance(cause, aiohttp.ClientHttpProxyError):
+        return _from_proxy(cause.status)
+    if isinstance(cause, aiohttp.ClientProxyConnectionError):
+        detail += ": no way through the proxy"
     if isinstance(cause, aiohttp.ConnectionTimeoutError):
         return NotAcceptedError("provider_timeout", detail, retryable=True, connected=False)
-    if isinstance(cause, aiohttp.ClientConnectorError | aiohttp.ClientHttpProxyError):
+    if isinstance(cause, aiohttp.ClientConnectorError):
         return NotAcceptedError("provider_unreachable", detail, retryable=True, connected=False)
     if isinstance(cause, asyncio.TimeoutError) or getattr(cause, "errno", None) == errno.ETIMEDOUT:
         code = "provider_timeout"
@@ -102,6 +111,13 @@ def from_transport(exc: Exception, *, answering: bool = False) -> ProviderError:
     else:
         code = "provider_unreachable"
     return ProviderError(code, detail, retryable=True, may_have_been_billed=True)
+
+
+def _from_proxy(status: int) -> ProviderError:
+    """The proxy's refusal: nothing has reached the provider. What it forbids now, it forbids in a second too."""
+    kind = NotAcceptedError if status >= 500 else ProviderError
+    detail = f"HTTP {status} from the proxy"
+    return kind("provider_unreachable", detail, retryable=status >= 500, connected=False)
 
 
 def invalid_response(detail: str) -> ProviderError:

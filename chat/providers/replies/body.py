@@ -10,6 +10,7 @@ import httpx
 from chat.providers import errors
 from chat.providers.base import ProviderError
 
+from .codings import codings_of, unpacked
 from .reply import Reply
 
 COUNTS_PATIENCE = 2.0  # seconds from the finish reason to the counts
@@ -17,10 +18,11 @@ DRAIN_PATIENCE = 0.2  # seconds from the end mark to the end of the body; then t
 
 
 def chunks_of(response: httpx.Response) -> AsyncGenerator[bytes, None]:
-    """The body as it comes in: straight from the transport, unless the server compressed it all the same."""
-    compressed = response.headers.get("content-encoding", "identity") != "identity"
-    chunks = response.aiter_bytes() if compressed else aiter(cast(httpx.AsyncByteStream, response.stream))
-    return cast(AsyncGenerator[bytes, None], chunks)
+    """The body as it comes in: straight from the transport, unless somebody compressed it all the same."""
+    chunks = cast(AsyncGenerator[bytes, None], aiter(cast(httpx.AsyncByteStream, response.stream)))
+    if "content-encoding" in response.headers and (codings := codings_of(response.headers)):
+        return unpacked(chunks, codings)
+    return chunks
 
 
 async def read_whole(response: httpx.Response, limit: int) -> bytes:
