@@ -52,6 +52,8 @@ NOT_ACCEPTED = {429, 503}
 NOT_BILLED = {503, 529}
 RETRYABLE = {"provider_rate_limited", "provider_unavailable", "provider_timeout", "provider_error"}
 NAMES_A_MODEL = re.compile(r"model|deployment|模型", re.IGNORECASE)
+# What may be said beside a parameter that would have to be smaller, and can't be put right by that.
+OUTRANKING = {"context_length_exceeded", "provider_payment_required", "provider_auth_failed", "content_moderated"}
 AZURE_FILTER = {"responsibleaipolicyviolation"}
 PROXY_ASKS = 407  # for a user and a password; no provider does
 
@@ -156,7 +158,7 @@ def _code(status: int, heard: Heard, *, names_parameters: bool) -> str:
     if name == "provider_payment_required" and "quota_exceeded" in heard.names and RATE.search(heard.words):
         return "provider_rate_limited"
     words = name or meant(heard, status or heard.status)
-    if names_parameters and not name and words != "context_length_exceeded":
+    if names_parameters and not name and words not in OUTRANKING:
         return "invalid_request"  # whatever else is said of the model that refuses them
     if words:
         return words

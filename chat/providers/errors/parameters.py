@@ -20,6 +20,7 @@ ALIASES = {
     "maximum tokens": "max_tokens",
     "streaming": "stream",
     "streamoptions": "stream_options",
+    "stream options": "stream_options",
     "sessionid": "session_id",
 }
 PATH_KEYS = {"param", "parameter", "field", "property", "property_name", "argument"}
@@ -46,7 +47,7 @@ NOT_THESE = re.compile(
 AFTER = re.compile(
     r"[^\w\s]*\s*(?:[^\s.!?]+\s+){0,4}?[^\w\s]*(?:not\b|(?:does|is|was|ca|are)n't|cannot|un(?:supported|recogni[sz]ed"
     r"|expected|known)|deprecated|invalid|forbidden|disallowed|illegal|removed|no longer|must\b|should\b|only\b"
-    r"|(?:can|may) only|out of|exceeds?\b|too (?:large|high|big|small|low|long)|extra inputs|>|<|≤|≥"
+    r"|failed\b|(?:can|may) only|out of|exceeds?\b|too (?:large|high|big|small|low|long)|extra inputs|>|<|≤|≥"
     r"|value of \S+ but the supported range)|\S{0,3}\s*(?:参数|不支持|取值|不合法|非法)",
     FLAGS,
 )
@@ -82,14 +83,14 @@ REFUSED_ROLE = re.compile(
     rf"|(?:unexpected|invalid|unknown|unsupported|unrecogni[sz]ed) (?:message )?role\W{{0,4}}(?:value )?\W?{OWN_ROLE}"
     rf"|unknown variant \W?{OWN_ROLE}|input tag \W?{OWN_ROLE}"
     rf"|\b{OWN_ROLE} (?:role )?is not (?:one of|a valid|in|support|allow)"
-    rf"|\brole:? \W?{OWN_ROLE} (?:is )?(?:not|un)",
+    rf"|\brole:? \W?{OWN_ROLE} (?:is |are )?(?:not|un)|\bno {OWN_ROLE} ?(?:roles?|messages?|prompts?)\b",
     FLAGS,
 )
 REFUSED_ORDER = re.compile(
     r"\balternat(?:e|es|ed|ing|ion)\b[^\n]{0,80}\b(?:user|assistant|model|roles?)\b"
     r"|\b(?:user|assistant|model|roles?|messages?)\b[^\n]{0,80}\balternat(?:e|es|ed|ing|ion)\b"
     r"|\bfirst (?:non-system )?(?:message|role|turn|content)\b[^.;\n]{0,30}\buser\b"
-    r"|\b(?:conversations?|messages?|history)\b[^.;\n]{0,20}\b(?:start|begin)s? with (?:an? |the )?\W?user\b"
+    r"|\b(?:conversations?|messages?|history)\b[^.;\n]{0,20}\b(?:start|begin)s? with (?:an? |the )?(?:role )?\W?user\b"
     r"|\b(?:multiple|consecutive|successive)\b[^.;\n]{0,20}\b(?:user|assistant|same)\b[^.;\n]{0,20}\b(?:roles?|messages?)\b"
     r"|\bsame role\b[^.;\n]{0,20}\b(?:row|consecutive|succession)",
     FLAGS,
@@ -183,7 +184,7 @@ def _roles(paths: Sequence[str], texts: Sequence[str]) -> list[str]:
     order = any(REFUSED_ORDER.search(text) for text in texts)
     if order:
         return [ALTERNATION]
-    role = any(REFUSED_ROLE.search(text) for text in texts) or any(FIRST_ROLE.match(path) for path in paths)
+    role = any(REFUSED_ROLE.search(text) for text in texts) or any(FIRST_ROLE.search(said) for said in (*paths, *texts))
     return [SYSTEM] if role else []
 
 

@@ -175,7 +175,11 @@ RATE = re.compile(
     r"|concurren|请求过于频繁|速率限制|频率",
     re.IGNORECASE,
 )
-OUTPUT = re.compile(r"(?:output|completion|generated|new) tokens|max_(?:\w+_)?tokens|max_tokens", re.IGNORECASE)
+OUTPUT = re.compile(
+    r"(?:output|completion|generated|new) tokens|max_(?:\w+_)?tokens|max_tokens|maximum tokens you requested"
+    r"|maximum value for [^.]{0,60}context_window\W",  # Groq, of a max_tokens that is larger than the reply may be
+    re.IGNORECASE,
+)
 INPUT = re.compile(r"context|input|prompt|message|histor|got -\d", re.IGNORECASE)
 PASSING = re.compile(r"current|temporar|overload|try again|moment|busy|loading|capacity", re.IGNORECASE)
 

@@ -119,6 +119,23 @@ REFUSALS: dict[str, tuple[Any, str]] = {
     "Rust": (said("unknown field `plugins`, expected one of `model`, `temperature`"), "plugins"),
     "Python": (said("create() got an unexpected keyword argument 'session_id'"), "session_id"),
     "JSON Schema": (said("Additional properties are not allowed ('plugins' was unexpected)"), "plugins"),
+    "xAI": (
+        {"code": "Invalid", "error": "Argument not supported on this model: temperature"},
+        "temperature",
+    ),
+    "Bedrock, a range": (
+        {"message": "Value '1.5' at 'inferenceConfig.temperature' failed to satisfy constraint: less than 1"},
+        "temperature",
+    ),
+    "stream options": (said("Stream options can only be defined when `stream=True`."), "stream_options"),
+    "Bedrock, too long": (
+        said("The maximum tokens you requested exceeds the model limit of 40. Try again with a lower one."),
+        "max_tokens",
+    ),
+    "Groq, too long": (
+        said("max_tokens must be at most `40`, the maximum value for `max_tokens` is less than the `context_window`"),
+        "max_tokens",
+    ),
     "a range": (said("temperature must be <= 0.2"), "temperature"),
     "words": (b"The temperature parameter cannot be set for this model", "temperature"),
     "OpenAI, too long": (said("max_tokens is too large: 50. It supports at most 40 tokens."), "max_tokens"),
@@ -195,6 +212,8 @@ OTHERS: dict[str, tuple[int, Any]] = {
     "a message": (400, said("'messages[1].content' is invalid: temperature", param="messages[1].content")),
     "the model": (400, said("The model does not support this", param="model")),
     "required": (422, {"detail": [{"loc": ["body", "max_tokens"], "msg": "Field required", "type": "missing"}]}),
+    "credit": (400, said("Your credit balance is too low; max_tokens too large")),
+    "a higher max_tokens": (400, said("Could not finish the message because max_tokens was reached. Use higher ones.")),
     "the system": (400, said("system error: not supported")),
     "context": (400, said("max_tokens is too large", param="max_tokens", code="context_length_exceeded")),
     "401": (401, said(WORDS.format("temperature"))),
@@ -234,6 +253,9 @@ SYSTEMS = [
     said("Developer instruction is not enabled for models/gemma"),
     said("Unsupported value: 'messages[0].role' does not support 'system'.", param="messages[0].role"),
     said('messages: Unexpected role "system".'),
+    said("messages.0.role: Input should be 'user' or 'assistant'"),
+    said("messages with role 'system' are not supported"),
+    said("Jinja Exception: Only user, assistant and tool roles are supported, got system."),
     {"detail": [{"loc": ["body", "messages", 0, "role"], "msg": "permitted: 'user', 'assistant'"}]},
     b"Conversation roles must alternate user/assistant/user/assistant/...",  # a template that knows no system role
 ]
@@ -244,6 +266,8 @@ ORDERS = [
     'messages: roles must alternate between "user" and "assistant"',
     'messages: first message must use the "user" role',
     "A conversation must start with a user message.",
+    "the messages must alternate between user/assistant, starting with user",
+    "Two consecutive messages with the same role are not allowed",
 ]
 
 
