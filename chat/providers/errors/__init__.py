@@ -71,9 +71,11 @@ def from_status(status: int, body: bytes, headers: Mapping[str, str]) -> Provide
             _warn_of_base_url()
         return ProviderError("provider_error", f"HTTP {status} with an HTML page")
     said = parsed(body)
-    refusal = refused(status, said)
+    refusal, detail = refused(status, said), f"HTTP {status}"
+    if refusal.names:
+        status = 400  # some servers call it a failure of their own where a template refuses the messages
     billed = status == 408 or (status >= 500 and status not in NOT_BILLED)
-    found = _error(status, hear(said), f"HTTP {status}", billed, headers, refusal)
+    found = _error(status, hear(said), detail, billed, headers, refusal)
     if found.code == "invalid_request":
         found.parameters, found.refused_for = refusal
         found.detail += "".join(f", refused: {name}" for name in refusal.names)

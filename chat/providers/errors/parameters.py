@@ -11,6 +11,7 @@ SYSTEM = "system"  # the system role
 ALTERNATION = "alternation"  # messages of one role in a row, or another first message than the user's
 
 REFUSING_STATUS = (400, 422)
+TEMPLATE_STATUS = (424, 500)  # llama.cpp, Ollama, SGLang, TGI where the model's chat template refuses the messages
 ALIASES = {
     **{name: name for name in PARAMETERS},
     "max_output_tokens": "max_tokens",
@@ -95,6 +96,7 @@ REFUSED_ORDER = re.compile(
     r"|\bsame role\b[^.;\n]{0,20}\b(?:row|consecutive|succession)",
     FLAGS,
 )
+CHAT_TEMPLATE = re.compile(r"\bjinja|\braise_exception\b|\btemplate[ _]?error\b|\bchat template\b", FLAGS)
 
 
 class Refused(NamedTuple):
@@ -107,7 +109,7 @@ class Refused(NamedTuple):
 def refused(status: int, body: Any) -> Refused:
     """What the body of a refusal names: a document that was parsed, or text."""
     if status not in REFUSING_STATUS:
-        return Refused()
+        return _by_template(body) if status in TEMPLATE_STATUS else Refused()
     paths: list[str] = []
     texts: list[str] = []
     for is_path, said in _said(body):
@@ -120,6 +122,14 @@ def refused(status: int, body: Any) -> Refused:
     if "stream_options" in names:
         names.pop("stream", None)
     return Refused((*names, *roles), "parameter" if roles else _reason("\n".join(texts)))
+
+
+def _by_template(body: Any) -> Refused:
+    """The messages are put into the template before the model has anything to do, so nothing was accepted."""
+    texts = [said for _, said in _said(body)]
+    if not any(CHAT_TEMPLATE.search(text) for text in texts):
+        return Refused()
+    return Refused(tuple(_roles([], texts)), "parameter")
 
 
 def _reason(said: str) -> str:
