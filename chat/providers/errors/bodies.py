@@ -8,7 +8,7 @@ from typing import Any
 
 MAX_DEPTH = 8
 MAX_VALUES = 500
-MAX_WORDS = 8_000  # characters
+MAX_WORDS = 3_000  # characters
 NAME = re.compile(r"[A-Za-z][A-Za-z_.]{0,63}")  # no digits or hyphens, so that no key passes for a name
 
 NAME_KEYS = {"type", "code", "status", "reason", "error_type", "error_code", "errorcode", "err_code"}

@@ -190,7 +190,7 @@ WORDS: dict[str, re.Pattern[str]] = {
             r"context[ _-]?(?:length|window|size|limit|overflow)",
             r"context.{0,20}(?:exceed|too (?:long|large|small))",
             r"(?:prompt|inputs?|requests?|messages?|conversation|history|content|body|text|tokens?)(?:'s)?"
-            r"(?: (?:is|are|was|has|length|size|token|tokens|count|body|text))* too (?:long|large|big|many)",
+            r"(?: (?:is|are|was|has|length|size|token|tokens|count|body|text)){0,4} too (?:long|large|big|many)",
             r"(?:prompt|input|sequence|messages?|request)[ _]?(?:token )?(?:length|size|count|tokens)[^.]{0,80}"
             r"(?:exceed|greater|larger|longer|more than|above|over the|beyond|must be)",
             r"max(?:imum)?(?: allowed)? (?:prompt|input|sequence|context)[ _](?:length|size|tokens?)",
