@@ -18,6 +18,7 @@ MAX_ERROR_BYTES = 64 * 1024  # bytes
 ERROR_PATIENCE = 5.0  # seconds for the body of an error, whose status is known
 
 Send = Callable[[], Awaitable[httpx.Response]]
+Repair = Callable[[ProviderError], bool]
 
 
 class Attempts:
@@ -28,11 +29,14 @@ class Attempts:
         self._retries = retries
         self._pause = pause
 
-    async def accepted(self, send: Send, pair: Pair, *, has_fallback: bool = False) -> tuple[httpx.Response, Tickets]:
+    async def accepted(
+        self, send: Send, pair: Pair, *, has_fallback: bool = False, repair: Repair = lambda refusal: False
+    ) -> tuple[httpx.Response, Tickets]:
         """The answer, which has status 200, and the tickets that end with it. `pair`: see `Circuits.pair`.
 
         Tries again only where the provider did not accept the request and the circuits are closed. `has_fallback`:
-        another model can be asked instead.
+        another model can be asked instead. `repair` is told of a refusal, and says whether `send` sends another request
+        from now on. That one goes at once, and is no retry.
         """
         attempt = 0
         while True:
@@ -41,10 +45,13 @@ class Attempts:
                 response = await _attempt(send)
                 tickets.connected()
                 return response, tickets
-            except errors.NotAcceptedError as refusal:
+            except ProviderError as refusal:
                 tickets.end(refusal)
+                if repair(refusal):
+                    continue
                 asked = refusal.retry_after or 0.0
-                if attempt >= self._retries or not _is_soon(refusal, has_fallback) or self._circuits.wait_seconds(pair):
+                again = isinstance(refusal, errors.NotAcceptedError) and attempt < self._retries
+                if not again or not _is_soon(refusal, has_fallback) or self._circuits.wait_seconds(pair):
                     raise
             except BaseException as exc:  # the circuits have to know of a cancelled request too
                 tickets.end(exc)

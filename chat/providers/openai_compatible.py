@@ -122,19 +122,14 @@ class OpenAICompatible(Provider):
         headers, model = self._headers_for(options.api_key), options.model or self.default_model
         pair = self._circuits.pair(model, options.api_key)
         request = Request(self._forms, model, messages, options, self.extra_body(options))
-        while True:
-            try:
-                response, tickets = await self._attempts.accepted(
-                    lambda: self._connection.post(self._chat_url, headers, request.body),
-                    pair,
-                    has_fallback=options.has_fallback,
-                )
-            except ProviderError as refusal:
-                if not request.repair(refusal):
-                    raise
-            else:
-                request.accepted()
-                return response, tickets, request.left_out
+        response, tickets = await self._attempts.accepted(
+            lambda: self._connection.post(self._chat_url, headers, request.body),
+            pair,
+            has_fallback=options.has_fallback,
+            repair=request.repair,
+        )
+        request.accepted()
+        return response, tickets, request.left_out
 
     async def models(self, api_key: str | None = None) -> list[dict[str, Any]]:
         headers, pair = self._headers_for(api_key), self._circuits.pair(LIST, api_key)

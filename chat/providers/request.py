@@ -1,6 +1,7 @@
 """The body of a request, and how a model is asked again that refused a part of it by name."""
 
 import json
+import logging
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
@@ -10,6 +11,8 @@ from typing import Any
 
 from .base import ChatMessage, Options, ProviderError
 from .errors.parameters import ALTERNATION, SYSTEM
+
+logger = logging.getLogger(__name__)
 
 MAX_REPAIRS = 3  # for one reply
 MAX_MODELS = 500  # that refused something, and are remembered
@@ -75,7 +78,7 @@ class Request:
         self._options = options
         self._extra = extra
         self._form = self._lasting = self._known = forms.get(model)
-        self._repairs = 0
+        self._named: list[frozenset[str]] = []  # by each refusal that was put right
         self._refused: set[str] = set()  # names of max_tokens, and of the system's role
         self._build()
 
@@ -84,7 +87,10 @@ class Request:
 
         Only a refusal with a status of its own has names: nothing was accepted then, and nothing billed.
         """
-        if not refusal.parameters or refusal.may_have_been_billed or self._repairs >= MAX_REPAIRS:
+        if not refusal.parameters or refusal.may_have_been_billed:
+            return False
+        if len(self._named) == MAX_REPAIRS:
+            self._learn_so_far(refusal)
             return False
         before = self._form
         for name in refusal.parameters:
@@ -95,14 +101,22 @@ class Request:
         if self._form == before:
             return False
         refused = self.body
-        self._repairs += 1
+        self._named.append(frozenset(refusal.parameters))
         self._build()
-        return self.body != refused  # it may have named what this request does not have
+        if self.body == refused:
+            return False  # it had named what this request does not have
+        logger.info("a model refused parts of a request", extra={"refused": ", ".join(refusal.parameters)})
+        return True
 
     def accepted(self) -> None:
         """Remember what helped. Words that only looked like a refusal help nothing, so they teach nothing."""
         if self._lasting is not self._known:
             self._forms.learn(self._model, self._lasting)
+
+    def _learn_so_far(self, refusal: ProviderError) -> None:
+        """A model that each time named something new refuses more than one turn may find out. The next goes on."""
+        if all(map(frozenset(refusal.parameters).isdisjoint, self._named)):
+            self.accepted()
 
     def _build(self) -> None:
         form, options = self._form, self._options

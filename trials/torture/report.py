@@ -19,7 +19,8 @@ PROMISES = {
     "7": "A stream can be taken up again from any event, on any worker",
     "8": "A stop or restart ends no reply within the grace period, and loses nothing",
     "9": "Every upstream fault gives its own error; no truncated reply is called complete",
-    "10": "A request is repeated only where the upstream had not accepted it, at most twice",
+    "10": "A request is repeated only where the upstream had not accepted it: at most twice, and at most three times "
+    "without what it refused by name",
     "11": "With the provider down callers fail fast, and it is not hammered",
     "12": "No “database is locked”",
     "13": "Database connections do not grow with turns in flight",

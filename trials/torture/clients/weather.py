@@ -94,7 +94,8 @@ FAULTS = (
     refusal(402, "provider_payment_required"),
     refusal(403, "permission_denied"),
     refusal(403, "content_moderated", body=MODERATED),
-    refusal(404, "unsupported_model"),
+    refusal(404, "provider_error"),  # a wrong address
+    refusal(404, "unsupported_model", body=scenarios.UNKNOWN_MODEL),
     refusal(408, "provider_timeout", billed=True),
     refusal(413, "invalid_request"),
     refusal(422, "invalid_request"),
