@@ -103,6 +103,7 @@ class Catalogue:
     async def _refresh(self) -> None:
         try:
             models = await self._provider.models()
+            names = await asyncio.to_thread(Names, models)  # a list of many thousands takes most of a second
         except Exception as problem:
             failure = problem if isinstance(problem, ProviderError) else ProviderError("provider_invalid_response")
             self._failure = failure
@@ -110,7 +111,7 @@ class Catalogue:
             logger.warning("the list of models could not be fetched", extra={"code": failure.code})
         else:
             self._models, self._failure = models, None
-            self._by_name, self._limits = Names(models), {}
+            self._by_name, self._limits = names, {}
             self._fetch_again_at = time.monotonic() + self._keep_seconds
 
 

@@ -15,6 +15,7 @@ from httpx_aiohttp import AiohttpTransport
 
 WRITE_PIECE = 64 * 1024  # bytes; what a connection takes at once without waiting for the other side
 MAX_HEADER_BYTES = 32 * 1024  # bytes
+TELLING_ERRORS = (aiohttp.ClientSSLError, aiohttp.ClientHttpProxyError, aiohttp.ClientProxyConnectionError)
 
 
 class _ProxyConnector(aiohttp.TCPConnector):
@@ -28,9 +29,9 @@ class _ProxyConnector(aiohttp.TCPConnector):
     ) -> AiohttpConnection:
         try:
             return await super().connect(req, traces, timeout)
-        except (aiohttp.ClientConnectorError, aiohttp.ClientHttpProxyError, TimeoutError):
+        except (*TELLING_ERRORS, TimeoutError):
             raise
-        except aiohttp.ClientError as exc:  # it hung up on CONNECT, or its answer was no HTTP
+        except aiohttp.ClientError as exc:  # it hung up on CONNECT or behind it, or its answer was no HTTP
             problem = OSError("the proxy did not answer")
             raise aiohttp.ClientProxyConnectionError(req.connection_key, problem) from exc
 

@@ -135,8 +135,7 @@ class OpenAICompatible(Provider):
         headers, pair = self._headers_for(api_key), self._circuits.pair(LIST, api_key)
         response, tickets = await self._attempts.accepted(lambda: self._connection.get(self._models_url, headers), pair)
         with tickets:
-            found = await _listed(response, self._list_seconds)
-        return [model for model in found if isinstance(model, dict) and _is_name(model.get("id"))]
+            return await _listed(response, self._list_seconds)
 
     def try_acquire(self, model: str = "", api_key: str | None = None) -> float:
         return self._circuits.try_acquire(model, api_key)
@@ -183,20 +182,24 @@ class OpenAICompatible(Provider):
         return httpx.Headers(headers)
 
 
-async def _listed(response: httpx.Response, seconds: float) -> list[Any]:
+async def _listed(response: httpx.Response, seconds: float) -> list[dict[str, Any]]:
     """The list, if it comes within `seconds` as a whole: one that trickles would never be too late for a read."""
     try:
         async with asyncio.timeout(seconds):
             body = await read_whole(response, MAX_LIST_BYTES)
-        listed = await asyncio.to_thread(_parsed, body) if len(body) > LARGE_LIST_BYTES else _parsed(body)
+        return await asyncio.to_thread(_models_in, body) if len(body) > LARGE_LIST_BYTES else _models_in(body)
     except (ValueError, RecursionError) as exc:
         raise errors.invalid_response("a list of models that is no JSON") from exc
     except errors.TRANSPORT_ERRORS as exc:
         raise errors.from_transport(exc, answering=True) from exc
+
+
+def _models_in(body: bytes) -> list[dict[str, Any]]:
+    listed = _parsed(body)
     found = listed.get("data") if isinstance(listed, dict) else listed
     if not isinstance(found, list):
         raise errors.invalid_response("no list of models")
-    return found
+    return [model for model in found if isinstance(model, dict) and _is_name(model.get("id"))]
 
 
 def _parsed(body: bytes) -> Any:

@@ -1,11 +1,13 @@
 """Contexts and longest replies as servers list them, and the names by which callers find a model."""
 
 import asyncio
+import threading
 from typing import Any
 
 import pytest
 
-from chat.engine.catalogue import Catalogue, ModelLimits
+from chat.engine import catalogue
+from chat.engine.catalogue import Catalogue, ModelLimits, Names
 from testing import scenarios
 from testing.client import Caller, good, problem
 from testing.exchange import Exchange
@@ -127,6 +129,20 @@ def test_what_is_no_json_number_is_none(upstream: Upstream, number: bytes) -> No
             await provider.aclose()
 
     assert asyncio.run(run()).context == ASSUMED
+
+
+def test_turns_do_not_wait_while_the_names_of_many_models_are_sorted(
+    upstream: Upstream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    threads: list[threading.Thread] = []
+
+    def recorded(models: list[dict[str, Any]]) -> Names:
+        threads.append(threading.current_thread())
+        return Names(models)
+
+    monkeypatch.setattr(catalogue, "Names", recorded)
+    assert context(upstream, "m", {"id": "m", "context_length": 4096}) == 4096
+    assert threads[-1] is not threading.main_thread()
 
 
 LISTED: list[dict[str, Any]] = [

@@ -127,6 +127,8 @@ REFUSALS = {
     "is overloaded": (b"HTTP/1.0 503 Busy\r\n\r\n", "503", 2),
     "sends elsewhere": (b"HTTP/1.1 302 Found\r\nLocation: https://evil.test/\r\nContent-Length: 0\r\n\r\n", "302", 1),
     "hangs up": (b"", "proxy", 2),
+    "hangs up behind the tunnel": (b"HTTP/1.1 200 OK\r\n\r\n", "proxy", 2),
+    "sends a page in its place": (b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nwords", "proxy", 2),
     "speaks no HTTP": (b"220 mail ready\r\n\r\n", "proxy", 2),
 }
 
