@@ -87,6 +87,17 @@ class Environment:
                 self._refuse(name, value, "a list out of " + ", ".join(allowed))
         return chosen
 
+    def parameters(self, name: str, taken: tuple[str, ...]) -> dict[str, Any]:
+        """A JSON object of a request's parameters, none of them `taken`; nothing unless set. It may hold secrets."""
+        try:
+            found = json.loads(self.text(name, "{}"), object_pairs_hook=_unique)
+            json.dumps(found, allow_nan=False)  # Python reads numbers that JSON does not have
+        except (ValueError, RecursionError):
+            found = None
+        if not isinstance(found, dict) or not found.keys().isdisjoint(taken):
+            raise ImproperlyConfigured(f"{name} must be a JSON object without {', '.join(taken)}.")
+        return found
+
     def text_or_none(self, name: str, default: str) -> str:
         """As `text`, but "none" is an empty text."""
         value = self.text(name, default)

@@ -118,6 +118,19 @@ MAX_TOKENS_PARAMETER = env.choice("MAX_TOKENS_PARAMETER", "", ("", "max_tokens",
 LEAVE_OUT_PARAMETERS = env.choices(
     "LEAVE_OUT_PARAMETERS", ("max_tokens", "temperature", "stream", "stream_options", "session_id", "plugins")
 )
+EXTRA_PARAMETERS = env.parameters(
+    "EXTRA_PARAMETERS",
+    (
+        "model",
+        "messages",
+        "stream",
+        "stream_options",
+        "temperature",
+        "max_tokens",
+        "max_completion_tokens",
+        "session_id",
+    ),
+)
 SYSTEM_ROLE = env.choice("SYSTEM_ROLE", "system", ("system", "developer", "user"))
 MAX_FALLBACK_MODELS = 5
 MODEL_FALLBACKS = env.model_lists("MODEL_FALLBACKS", MAX_FALLBACK_MODELS)
@@ -132,6 +145,7 @@ PROVIDERS: dict[str, dict[str, Any]] = {
         "read_timeout": UPSTREAM_READ_SECONDS,
         "max_tokens_parameter": MAX_TOKENS_PARAMETER,
         "leave_out": LEAVE_OUT_PARAMETERS,
+        "extra_parameters": EXTRA_PARAMETERS,
         "system_role": SYSTEM_ROLE,
     },
     "openai": {
@@ -144,6 +158,7 @@ PROVIDERS: dict[str, dict[str, Any]] = {
         "read_timeout": UPSTREAM_READ_SECONDS,
         "max_tokens_parameter": MAX_TOKENS_PARAMETER,
         "leave_out": LEAVE_OUT_PARAMETERS,
+        "extra_parameters": EXTRA_PARAMETERS,
         "system_role": SYSTEM_ROLE,
     },
     "demo": {},

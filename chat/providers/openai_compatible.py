@@ -3,7 +3,7 @@
 import asyncio
 import json
 import re
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from typing import Any
 
 import httpx
@@ -49,6 +49,7 @@ class OpenAICompatible(Provider):
         max_tokens_parameter: str = "",
         leave_out: Sequence[str] = (),
         system_role: str = "system",
+        extra_parameters: Mapping[str, Any] | None = None,
         circuits: Circuits | None = None,
     ) -> None:
         self.default_model = default_model
@@ -63,6 +64,7 @@ class OpenAICompatible(Provider):
         elif max_tokens_parameter:
             self.max_tokens_parameter = max_tokens_parameter
         self._forms = LearnedForms(Form(self.max_tokens_parameter, tuple(dict.fromkeys(leave_out)), system_role))
+        self._extra_parameters = extra_parameters or {}
         self._headers = self._all_headers(api_key.strip())
         self._list_seconds = read_timeout
         self._circuits = circuits or Circuits(self.name)
@@ -121,7 +123,7 @@ class OpenAICompatible(Provider):
         """The answer, its tickets, and what the model refused, so that it was asked without it."""
         headers, model = self._headers_for(options.api_key), options.model or self.default_model
         pair = self._circuits.pair(model, options.api_key)
-        request = Request(self._forms, model, messages, options, self.extra_body(options))
+        request = Request(self._forms, model, messages, options, {**self.extra_body(options), **self._extra_parameters})
         response, tickets = await self._attempts.accepted(
             lambda: self._connection.post(self._chat_url, headers, request.body),
             pair,

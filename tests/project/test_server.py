@@ -144,6 +144,7 @@ BAD_SETTINGS = {
     "SESSION_BUSY_WAIT_SECONDS": ("nan", "0 to 3600"),
     "TURN_LEASE_SECONDS": ("inf", "3 to 3600"),
     "MODEL_FALLBACKS": ("a=b", "at most 5"),
+    "EXTRA_PARAMETERS": ('{"messages": []}', "a JSON object without model, messages"),
     "UPSTREAM_PROXY": ("socks5://proxy:1080", "http:// or https://"),
     "SSL_CERT_FILE": ("missing.pem", "a file of certificates"),
     "SSL_CERT_DIR": ("missing", "a folder of certificates"),

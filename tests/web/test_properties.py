@@ -352,6 +352,7 @@ READERS: dict[str, tuple[Callable[[Environment], Any], Callable[[Any], bool]]] =
         lambda value: all(part == part.strip() != "" for part in value),
     ),
     "model_lists": (lambda env: env.model_lists("TRIED", 2), lambda value: isinstance(value, dict)),
+    "parameters": (lambda env: env.parameters("TRIED", ("a",)), lambda value: isinstance(value, dict)),
     "url": (lambda env: env.url("TRIED", "http://a"), lambda value: bool(urlsplit(value).hostname)),
 }
 
