@@ -68,12 +68,13 @@ def test_the_banks_assistant_names_it_too(caller: Caller, upstream: Upstream, st
     async def play(exchange: Exchange) -> None:
         await (refused if exchange.request.messages[0]["role"] == "system" else answer)(exchange)
 
+    session = caller.chat("Antes", model=model())["session_id"]  # the server's model is that of other tests too
     upstream.otherwise = play
-    told = ask(caller, "/api/message", stream, message="Oi", session_id=new_id())
+    told = ask(caller, "/api/message", stream, message="Oi", session_id=session)
     assert told["parameters_left_out"] == ["system role"]
     question = upstream.requests[-1].messages[0]["content"]
     assert question.startswith("Você é o BancoBot")
-    assert question.endswith("\n\nOi")
+    assert question.endswith("\n\nAntes")
 
 
 def test_a_rename_is_nothing_to_be_told(caller: Caller, upstream: Upstream) -> None:
