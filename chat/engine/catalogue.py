@@ -20,6 +20,7 @@ FIRST_FETCH_PATIENCE = 2.0  # seconds that turns wait for the first list
 KEY_REFUSED = {"provider_auth_failed", "provider_payment_required", "permission_denied"}
 
 Entry = dict[str, Any]
+UNLISTED = limits_in({})
 
 
 class ModelLimits(NamedTuple):
@@ -85,13 +86,14 @@ class Catalogue:
 
     def _listed(self, entry: Entry) -> ListedLimits:
         """The limits in an entry. A model that is adapted from another one (vLLM) has that one's context."""
+        if not entry:
+            return UNLISTED
         limits = self._limits.get(id(entry))
         if limits is None:
             limits = limits_in(entry)
             if not limits.context and isinstance(entry.get("parent"), str):
                 limits = limits._replace(context=limits_in(self._by_name.exact.get(entry["parent"], {})).context)
-            if entry:
-                self._limits[id(entry)] = limits
+            self._limits[id(entry)] = limits
         return limits
 
     def _fetch(self) -> asyncio.Task[None]:

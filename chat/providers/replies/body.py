@@ -52,7 +52,8 @@ async def read_counts(source: AsyncGenerator[bytes, None], reply: Reply) -> None
                 reply.take(data)
                 if reply.done and not was_done:
                     limit.reschedule(loop.time() + DRAIN_PATIENCE)
-    reply.take_end()
+    if not reply.done:
+        reply.take_end()
 
 
 async def close(source: AsyncGenerator[bytes, None], response: httpx.Response) -> None:

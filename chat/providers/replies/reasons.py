@@ -1,6 +1,7 @@
 """What a finish reason means. All names that are known of providers are here; any other one completes the reply."""
 
 import re
+from functools import lru_cache
 
 from chat.providers.base import ProviderError
 
@@ -73,6 +74,7 @@ BROKEN = {
 STORABLE = re.compile(r"[A-Za-z][A-Za-z0-9_.-]{0,49}")
 
 
+@lru_cache(maxsize=256)
 def reason_of(value: object) -> str | None:
     """A finish reason as it is kept; `None` where the reply goes on. Raises `TypeError` for what is no text."""
     if value is None or value is False:

@@ -67,6 +67,8 @@ class EventParser:
 
     def finish(self) -> list[bytes]:
         """The events that the body's end completes: some servers leave out the last empty line."""
+        if not (self._rest or self._data or self._stray or self._cr):
+            return []
         events = self.feed(b"\n\n")
         stray, self._stray = bytes(self._stray), bytearray()
         return [*events, stray] if is_json(stray) else events

@@ -10,50 +10,49 @@ MAX_COUNT = 2**31 - 1  # tokens
 MAX_COST = 1_000_000  # USD
 COST_UNIT = Decimal("1e-12")  # no price is finer
 TICK = Decimal("1e-10")  # USD; xAI counts in these
+MAX_TICKS = MAX_COST / TICK
 
-# The names of one figure, the usual one first; a dot leads into an object.
-PROMPT = ("prompt_tokens", "input_tokens", "promptTokenCount", "prompt_eval_count", "prompt_n")
-COMPLETION = ("completion_tokens", "output_tokens", "candidatesTokenCount", "eval_count", "predicted_n")
-TOTAL = ("total_tokens", "totalTokenCount")
-CACHED = (
-    "prompt_tokens_details.cached_tokens",
-    "input_tokens_details.cached_tokens",
+# The names of one figure, the usual one first; a pair leads into an object.
+Names = tuple[str | tuple[str, str], ...]
+PROMPT: Names = ("prompt_tokens", "input_tokens", "promptTokenCount", "prompt_eval_count")
+COMPLETION: Names = ("completion_tokens", "output_tokens", "candidatesTokenCount", "eval_count")
+TOTAL: Names = ("total_tokens", "totalTokenCount")
+CACHED: Names = (
+    ("prompt_tokens_details", "cached_tokens"),
+    ("input_tokens_details", "cached_tokens"),
     "prompt_cache_hit_tokens",  # DeepSeek
     "cached_tokens",  # Moonshot
     "cache_read_input_tokens",
     "cachedContentTokenCount",
 )
-REASONING = (
-    "completion_tokens_details.reasoning_tokens",
-    "output_tokens_details.reasoning_tokens",
+REASONING: Names = (
+    ("completion_tokens_details", "reasoning_tokens"),
+    ("output_tokens_details", "reasoning_tokens"),
     "reasoning_tokens",
     "thoughtsTokenCount",
 )
-COST = ("cost", "cost.total_cost", "estimated_cost", "total_cost")
+COST: Names = ("cost", ("cost", "total_cost"), "estimated_cost", "total_cost")
+TIMINGS = {"prompt_n": "prompt_tokens", "predicted_n": "completion_tokens"}  # llama.cpp's names
 
 
 class Counts:
     """The counts of one reply, from all places and chunks. A zero or null takes nothing back that was counted."""
 
-    __slots__ = ("_counts", "_timings")
+    __slots__ = ("_counts",)
 
     def __init__(self) -> None:
         self._counts: dict[str, Any] = {}
-        self._timings: dict[str, Any] = {}
 
     def note(self, chunk: Mapping[str, Any], choice: Any = None) -> None:
         """Take what a chunk counts: beside its choices, inside one (Moonshot), or under a name of the provider's."""
-        groq = chunk.get("x_groq")
-        for counts in (
-            chunk.get("usage"),
-            choice.get("usage") if isinstance(choice, dict) else None,
-            groq.get("usage") if isinstance(groq, dict) else None,
-            chunk.get("usageMetadata"),
-        ):
-            if isinstance(counts, dict):
+        for part in (chunk, choice, chunk.get("x_groq")):
+            if part and isinstance(part, dict) and isinstance(counts := part.get("usage"), dict):
                 _merge(self._counts, counts)
+        if isinstance(counts := chunk.get("usageMetadata"), dict):
+            _merge(self._counts, counts)
         if isinstance(timings := chunk.get("timings"), dict):  # llama.cpp, also where it sends no usage
-            _merge(self._timings, timings)
+            for name, usual in TIMINGS.items():
+                self._counts.setdefault(usual, timings.get(name))
 
     def __bool__(self) -> bool:
         """Whether the provider counted what the model wrote."""
@@ -85,25 +84,34 @@ class Counts:
             written += reasoning
         return max(written, total - prompt) if total and prompt else written
 
-    def _count(self, names: tuple[str, ...]) -> int | None:
-        counts = (count(_at(self._counts, name)) for name in names)
-        found = [number for number in counts if number is not None]
-        return max(found) if found else count(next((self._timings[n] for n in names if n in self._timings), None))
+    def _count(self, names: Names) -> int | None:
+        usual = _at(self._counts, names[0])
+        if usual.__class__ is int and 0 < usual <= MAX_COUNT:
+            return int(usual)
+        found = None
+        for name in names:
+            number = count(_at(self._counts, name))
+            if number:
+                return number
+            found = found if number is None else number
+        return found
 
     def _cost(self) -> Decimal | None:
         """USD. With the account's own key at another provider, OpenRouter's `cost` is its fee alone."""
         counts = self._counts
-        if (ticks := price(counts.get("cost_in_usd_ticks"), MAX_COST / TICK)) is not None and "cost" not in counts:
+        if "cost" not in counts and (ticks := price(counts.get("cost_in_usd_ticks"), MAX_TICKS)) is not None:
             return price(ticks * TICK)
         cost = next((cost for name in COST if (cost := price(_at(counts, name))) is not None), None)
         if counts.get("is_byok") is not True:
             return cost
-        upstream = price(_at(counts, "cost_details.upstream_inference_cost"))
+        upstream = price(_at(counts, ("cost_details", "upstream_inference_cost")))
         return None if upstream is None else price((cost or Decimal(0)) + upstream)
 
 
 def count(value: Any) -> int | None:
     """A number of tokens; `None` where it is none."""
+    if value is None:
+        return None
     if isinstance(value, bool) or not isinstance(value, int | Decimal) or not 0 <= value <= MAX_COUNT:
         return None
     return int(value) if value == int(value) else None
@@ -122,15 +130,17 @@ def price(value: Any, most: Decimal | int = MAX_COST) -> Decimal | None:
     return cost if cost == (rounded := cost.quantize(COST_UNIT)) else rounded
 
 
-def _at(counts: Mapping[str, Any], name: str) -> Any:
-    outer, _, inner = name.partition(".")
-    value = counts.get(outer)
-    if not inner:
-        return value
-    return value.get(inner) if isinstance(value, dict) else None
+def _at(counts: Mapping[str, Any], name: str | tuple[str, str]) -> Any:
+    if name.__class__ is str:
+        return counts.get(name)
+    value = counts.get(name[0])
+    return value.get(name[1]) if isinstance(value, dict) else None
 
 
 def _merge(known: dict[str, Any], news: Mapping[str, Any]) -> None:
+    if not known:
+        known.update(news)
+        return
     for name, value in news.items():
         if isinstance(value, dict) and isinstance(known.get(name), dict):
             _merge(known[name], value)
