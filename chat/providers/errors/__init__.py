@@ -13,9 +13,10 @@ import httpx
 from chat.providers.base import ProviderError
 
 from .bodies import Heard, hear, is_error, parsed
+from .names import WEAK_NAMES
 from .parameters import Refused, refused
 from .waits import parse_retry_after, wait_of
-from .words import RATE, WEAK_NAMES, meant, named
+from .words import is_quota_of_a_minute, meant, named, without_addresses
 
 __all__ = [
     "TRANSPORT_ERRORS",
@@ -157,7 +158,7 @@ def _code(status: int, heard: Heard, *, names_parameters: bool) -> str:
     if heard.has_reasons and status in (0, 400, 403):
         return "content_moderated"
     name = named(heard)
-    if name == "provider_payment_required" and "quota_exceeded" in heard.names and RATE.search(heard.words):
+    if name == "provider_payment_required" and is_quota_of_a_minute(heard):
         return "provider_rate_limited"
     words = name or meant(heard, status or heard.status)
     if names_parameters and not name and words not in OUTRANKING:
@@ -165,7 +166,7 @@ def _code(status: int, heard: Heard, *, names_parameters: bool) -> str:
     if words:
         return words
     code = CODES.get(status or heard.status) or named(heard, WEAK_NAMES) or "provider_error"
-    if code == "unsupported_model" and not NAMES_A_MODEL.search(heard.words):
+    if code == "unsupported_model" and not NAMES_A_MODEL.search(without_addresses(heard.words)):
         return "provider_error"
     return code
 

@@ -19,7 +19,8 @@ WORD_KEYS = {
 }  # fmt: skip
 # The length of a pause; in these the number counts milliseconds where the name says so.
 WAIT_KEYS = {
-    "retry_after", "retryafter", "retry_after_seconds", "retry_after_ms", "retrydelay", "retry_in", "resets_in_seconds"
+    "retry_after", "retryafter", "retry_after_seconds", "retry_after_ms", "retrydelay", "retry_in", "resets_in_seconds",
+    "estimated_time",
 }  # fmt: skip
 # Never walked into: what people wrote.
 PRIVATE_KEYS = {"flagged_input", "input", "url", "messages", "prompt", "choices", "usage"}
@@ -93,13 +94,15 @@ def _walk_entry(key: str, value: Any, heard: Heard, depth: int) -> None:
     if key in PRIVATE_KEYS:
         return
     if key in WAIT_KEYS:
-        heard.waits.append((key, value))
+        heard.waits.append((key, value.get("seconds") if isinstance(value, dict) else value))
     if key == "headers" and isinstance(value, dict):
         heard.headers.update({str(name).lower(): str(each) for name, each in value.items()})
         return
     heard.has_reasons = heard.has_reasons or (key == "reasons" and bool(value))
     if key == "@type" and isinstance(value, str):
         heard.names.add(value.rpartition(".")[2].lower())
+    if key == "base_resp" and isinstance(value, dict):
+        heard.names.add(f"minimax {value.get('status_code')}")
     if key in STATUS_KEYS and str(value).isdecimal() and len(str(value)) == 3 and not isinstance(value, bool):
         heard.status = heard.status or int(str(value))
     if key in NAME_KEYS and isinstance(value, str | int) and not isinstance(value, bool):

@@ -19,6 +19,7 @@ ALIASES = {
     "maxoutputtokens": "max_tokens",
     "maxtokens": "max_tokens",
     "maximum tokens": "max_tokens",
+    "max tokens": "max_tokens",
     "streaming": "stream",
     "streamoptions": "stream_options",
     "stream options": "stream_options",

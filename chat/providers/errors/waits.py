@@ -19,6 +19,7 @@ IN_WORDS = re.compile(
     r"((?:\d+(?:\.\d+)? ?(?:ms|milli|[dhms])[a-z]*[ ,]*(?:and )?)+)",
     re.IGNORECASE,
 )
+IN_LINE = re.compile(r"\b(remaining|reset|r|t)=(\d+)")
 WORDS_PART = re.compile(r"(\d+(?:\.\d+)?) ?(ms|[dhms])")
 
 
@@ -36,9 +37,7 @@ def wait_of(headers: Mapping[str, str], heard: Heard, *, is_limit: bool) -> floa
         if seconds is not None:
             return seconds
     in_words = _wait_in_words(heard.words)
-    if in_words is None and is_limit:
-        return _reset({**heard.headers, **{name.lower(): value for name, value in headers.items()}})
-    return in_words
+    return _reset(_limits({**heard.headers, **headers}), is_limit=is_limit) if in_words is None else in_words
 
 
 def parse_retry_after(value: object) -> float | None:
@@ -92,21 +91,34 @@ def _wait_in_words(words: str) -> float | None:
     return min(sum(float(number) * UNITS[unit] for number, unit in parts), MAX_WAIT)
 
 
-def _reset(headers: Mapping[str, str]) -> float | None:
-    """When the exhausted limit is renewed: the last of several. Where no rest is named, the first of all."""
+def _limits(headers: Mapping[str, str]) -> dict[str, str]:
+    """The headers about limits, under one spelling of their names. `RateLimit` alone has all in one line."""
+    named = {name.lower().replace("rate-limit", "ratelimit"): value for name, value in headers.items()}
+    found = {name: value for name, value in named.items() if "ratelimit" in name}
+    in_line = dict(IN_LINE.findall(found.pop("ratelimit", "")))
+    for short, name in (("remaining", "remaining"), ("r", "remaining"), ("reset", "reset"), ("t", "reset")):
+        if short in in_line:
+            found[f"ratelimit-{name}"] = in_line[short]
+    return found
+
+
+def _reset(limits: Mapping[str, str], *, is_limit: bool) -> float | None:
+    """When the exhausted limit is renewed: the last of several. With a 429 that names no rest, the first of all."""
     exhausted, others = [], []
-    for name, value in headers.items():
-        if "ratelimit" not in name or "reset" not in name:
+    for name, value in limits.items():
+        if "reset" not in name:
             continue
         seconds = _moment(value)
         if seconds is None:
             continue
-        rest = headers.get(name.replace("reset", "remaining"))
+        rest = limits.get(name.replace("reset", "remaining"))
         if rest is None:
             others.append(seconds)
         elif rest.strip() in ("0", "0.0"):
             exhausted.append(seconds)
-    return max(exhausted) if exhausted else min(others, default=None)
+    if exhausted:
+        return max(exhausted)
+    return min(others, default=None) if is_limit else None
 
 
 def _moment(value: str) -> float | None:

@@ -4,175 +4,12 @@ import re
 
 # ruff: noqa: E501 - a pattern is one line
 from .bodies import Heard
-
-NAMES: dict[str, set[str]] = {
-    "context_length_exceeded": {
-        "context_length_exceeded",
-        "exceed_context_size_error",
-        "context_exceeded",
-        "context_window_exceeded",
-        "contextwindowexceedederror",
-        "model_max_prompt_tokens_exceeded",
-        "prompt_too_long",
-        "input_too_long",
-        "tokens_limit_reached",
-        "too_many_tokens",
-        "string_above_max_length",
-        "request_too_large",
-        "max_context_length_exceeded",
-        "context_too_long",
-        "context_overflow",
-        "1261",
-    },
-    "invalid_request": {
-        "unsupported_parameter",
-        "unsupported_value",
-        "unknown_parameter",
-        "extra_forbidden",
-        "unsupportedparamserror",
-    },
-    "permission_denied": {"unsupported_country_region_territory", "ip_not_authorized"},
-    "provider_auth_failed": {
-        "invalid_api_key",
-        "api_key_invalid",
-        "invalidapikey",
-        "incorrect_api_key_error",
-        "missing_api_key",
-        "expired_api_key",
-        "authentication_error",
-        "authenticationerror",
-        "invalid_authentication",
-        "invalid_authentication_error",
-        "auth_error",
-        "unauthenticated",
-        "token_not_found_in_db",
-        "invalid_token",
-        "key_expired",
-        "expired_key",
-        "account_deactivated",
-        "no_auth_credentials",
-    },
-    "provider_payment_required": {
-        "insufficient_quota",
-        "exceeded_current_quota_error",
-        "billing_hard_limit_reached",
-        "billing_not_active",
-        "insufficient_balance",
-        "insufficient_user_quota",
-        "pre_consume_token_quota_failed",
-        "insufficient_credits",
-        "budget_exceeded",
-        "arrearage",
-        "quota_exceeded",
-        "credit_limit",
-        "payment_required",
-        "payment_required_error",
-        "billing_error",
-        "allocationquota.freetieronly",
-        "credits_exhausted",
-        "spend_limit_reached",
-        "1113",
-        "1008",
-    },
-    "content_moderated": {
-        "content_filter",
-        "contentfilter",
-        "content_filtered",
-        "content_policy_violation",
-        "content_moderated",
-        "responsibleaipolicyviolation",
-        "moderation",
-        "moderation_blocked",
-        "data_inspection_failed",
-        "datainspectionfailed",
-        "prohibited_content",
-        "content_violation",
-        "content_blocked",
-        "sensitive_content",
-        "guardrail_violation",
-        "guardrails_violation",
-        "policy_violation",
-        "unsafe_content",
-        "safety",
-        "prompt_blocked",
-        "contentpolicyviolationerror",
-        "blocked_reason_safety",
-        "1301",
-        "1026",
-        "1027",
-    },
-    "unsupported_model": {
-        "model_not_found",
-        "modelnotfound",
-        "model_not_exist",
-        "model_not_available",
-        "model_not_supported",
-        "modelnotfounderror",
-        "deploymentnotfound",
-        "model_decommissioned",
-        "model_deprecated",
-        "model_not_loaded",
-        "invalid_model",
-        "invalid_model_error",
-        "unknown_model",
-        "unsupported_model",
-        "modelnotopen",
-        "invalidendpointormodel.notfound",
-        "operationnotsupported",
-        "get_channel_failed",
-        "no_available_channel",
-        "1211",
-    },
-    "provider_rate_limited": {
-        "rate_limit_exceeded",
-        "rate_limit_error",
-        "ratelimiterror",
-        "rate_limit_reached_error",
-        "rate_limited",
-        "too_many_requests",
-        "toomanyrequests",
-        "resource_exhausted",
-        "throttlingexception",
-        "throttling",
-        "requests_limit",
-        "limit_requests",
-        "limit_burst_rate",
-        "1302",
-        "1303",
-        "1305",
-    },
-    "provider_unavailable": {
-        "overloaded_error",
-        "overloaded",
-        "engine_overloaded",
-        "engine_overloaded_error",
-        "server_overloaded",
-        "model_overloaded",
-        "service_unavailable",
-        "serviceunavailable",
-        "service_unavailable_error",
-        "serviceunavailableerror",
-        "server_busy",
-        "unavailable",
-        "unavailable_error",
-        "service_tier_capacity_exceeded",
-        "capacity_exceeded",
-        "no_capacity",
-        "modelnotreadyexception",
-        "bad_response_status_code_503",
-    },
-    "provider_timeout": {"timeout", "timeout_error", "request_timeout", "deadline_exceeded", "gateway_timeout"},
-}
-# Names that nearly every error has: they count where nothing else does.
-WEAK_NAMES = {
-    "invalid_request": {"invalid_request_error", "badrequesterror", "invalid_argument", "bad_request"},
-    "provider_error": {"server_error", "internal_error", "internal_server_error", "api_error", "internalservererror"},
-}  # fmt: skip
+from .names import NAMES
 
 LIMITS_STATUS = {0, 400, 403, 413, 500, 502}  # where a limit is meant, whatever the status
 RATE = re.compile(
     r"rate[ _-]?limit|per[ _-]?(?:min|sec|hour|day)|\b(?:tpm|rpm|rps|tpd|rpd)\b|too many requests|throttl|too frequent"
-    r"|concurren|请求过于频繁|速率限制|频率",
+    r"|concurren|\bqps\b|request limit reached|free_tier|retry in \d|请求过于频繁|速率限制|频率",
     re.IGNORECASE,
 )
 OUTPUT = re.compile(
@@ -181,7 +18,14 @@ OUTPUT = re.compile(
     re.IGNORECASE,
 )
 INPUT = re.compile(r"context|input|prompt|message|histor|got -\d", re.IGNORECASE)
-PASSING = re.compile(r"current|temporar|overload|try again|moment|busy|loading|capacity", re.IGNORECASE)
+PASSING = re.compile(
+    r"current|temporar|overload|try again|moment|busy|loading|failed to load|memory|capacity", re.IGNORECASE
+)
+
+INNER_DOT = re.compile(r"(?<=\w)\.(?=\w)")  # a model's name has dots, and they end no sentence
+ADDRESS = re.compile(r"(?<![^\s'\"`(])[^\s'\"`(]*/completions\S*")  # an address may have "models" in it
+OTHER_FIELD = re.compile(r"invalid '(?!messages|input|prompt|content)\w+'", re.IGNORECASE)
+ERROR_CLASS = re.compile(r"\bRateLimitError\b")  # LiteLLM's, also where credit is used up
 
 WORDS: dict[str, re.Pattern[str]] = {
     code: re.compile("|".join(patterns), re.IGNORECASE | re.DOTALL)
@@ -189,7 +33,7 @@ WORDS: dict[str, re.Pattern[str]] = {
         "context_length_exceeded": (
             r"context[ _-]?(?:length|window|size|limit|overflow)",
             r"context.{0,20}(?:exceed|too (?:long|large|small))",
-            r"(?:prompt|inputs?|requests?|messages?|conversation|history|content|body|text|tokens?)(?:'s)?"
+            r"(?:prompt|inputs?|requests?|messages?|conversation|history|content|body|text|tokens?|entity|payload)(?:'s)?"
             r"(?: (?:is|are|was|has|length|size|token|tokens|count|body|text)){0,4} too (?:long|large|big|many)",
             r"(?:prompt|input|sequence|messages?|request)[ _]?(?:token )?(?:length|size|count|tokens)[^.]{0,80}"
             r"(?:exceed|greater|larger|longer|more than|above|over the|beyond|must be)",
@@ -204,7 +48,9 @@ WORDS: dict[str, re.Pattern[str]] = {
             r"inputs?`?[ _]tokens ?\+ ?`?max_new_tokens",
             r"range of input length",
             r"longer than the (?:model|maximum|max)",
-            r"max size: \d+ tokens",
+            r"max size: \d+ tokens|must have (?:less|fewer) than \d+ tokens|string(?:_above_max_length| too long)",
+            r"max(?:imum)? input (?:characters|tokens)|shorten (?:your|the) (?:prompt|input|messages?|conversation)",
+            r"(?:input|prompt)[^.]{0,60}only (?:supports|accepts|allows)(?: up to)? \d",
             r"max_(?:completion_)?tokens must be at least 1, got -",
             r"\bn_ctx\b|\bnum_ctx\b",
             r"exceeds? (?:the )?(?:model(?:'s)? )?max(?:imum)?[ _](?:length|size|sequence|position)",
@@ -213,20 +59,25 @@ WORDS: dict[str, re.Pattern[str]] = {
         ),
         "provider_auth_failed": (
             r"(?:invalid|incorrect|wrong|bad|missing|expired|malformed|unknown|revoked|disabled|unauthorized|no)"
-            r" (?:or (?:missing|invalid|expired) )?(?:\w+ ){0,2}(?:api[ _-]?keys?|auth(?:entication|orization)?\b|credentials?)",
+            r" (?:or (?:missing|invalid|expired) )?(?:\w+ ){0,2}(?:(?:api|access|subscription)[ _-]?keys?|auth(?:entication|orization)?\b"
+            r"|credentials?)",
             r"(?:api[ _-]?|access |subscription )key\b[^.]{0,60}(?:not (?:valid|found|provided|recogni[sz]ed)|invalid|expired"
             r"|missing|disabled|revoked|incorrect|required|deactivated|blocked|leaked)",
             r"(?:did not|didn't|must|need to|please) (?:\w+ ){0,2}provide (?:\w+ ){0,2}(?:api key|token|credentials)",
             r"authentication (?:failed|failure|fails|error|required|parameter)",
             r"authenticationerror|\bunauthori[sz]ed\b|\bunauthenticated\b|user not found",
             r"(?:invalid|expired|malformed|incorrect) (?:bearer|access|auth|jwt|api) ?token|token (?:is )?(?:expired|invalid\b)",
-            r"invalid x-api-key|could not (?:validate|resolve) (?:credentials|authentication)",
+            r"invalid x-api-key|invalid_?(?:api|access)_?key|\bnot authenticated\b|unregistered callers|could not (?:validate|resolve) (?:credentials|authentication)",
+            r"(?:security|session|access|bearer|auth\w*) token[^.]{0,40} (?:is|has)(?: been)? (?:invalid|expired|revoked)",
+            r"provided token is not|\binvalid token\b(?! (?:at|in|id|ids|count|value))",
             r"无效的.{0,4}(?:令牌|key|密钥)|令牌.{0,8}(?:无效|过期)|鉴权失败|身份验证失败|密钥.{0,6}(?:无效|错误)",
         ),
         "provider_payment_required": (
             r"insufficient[ _](?:\w+ )?(?:balance|credits?|quota|funds)|credit balance",
+            r"(?:balance|credits?|funds)[^.]{0,20} (?:is|are) (?:not enough|insufficient|too low|negative|exhausted)|specified api usage limits",
+            r"(?:n't|not) have any (?:\w+ )?(?:credits?|balance|quota|funds)",
             r"(?:not|n't have|do not have|no) (?:have )?enough (?:\w+ )?(?:balance|credits?|quota|funds|money)",
-            r"(?:out of|run out of|ran out of|no remaining|no more|used all|used up|exhausted)[^.]{0,30}(?:credits?|balance|quota)",
+            r"(?:out of|run out of|ran out of|no remaining|no more|used all|used up|exhausted)[^.]{0,30}(?:credits?|balance|quota|allocation)",
             r"credits?[^.]{0,20}(?:exhausted|used up|depleted|run out|required)|requires? (?:more|at least)[^.]{0,40}credits?",
             r"quota[^.]{0,40}(?:exceeded|exhausted|used up|not enough|insufficient)|exceed\w*[^.]{0,40}quota",
             r"exceeded[^.]{0,40}(?:included credits|spend|budget|billing)|billing (?:hard )?(?:limit|details|issue)",
@@ -243,7 +94,7 @@ WORDS: dict[str, re.Pattern[str]] = {
             r"(?:filtered|blocked|flagged|moderated)",
             r"requires moderation|moderation (?:fail|error|polic|system|endpoint)|by moderation|safety (?:system|filter|reason|check)",
             r"(?:inappropriate|harmful|unsafe|sensitive|prohibited|offensive|illegal) (?:content|information|words?|material|topic)",
-            r"violat\w*[^.]{0,60}(?:polic|guideline|terms|safety|rules)|data[ _]inspection|guardrail|jailbreak",
+            r"violat\w*[^.]{0,60}(?:polic|guideline|terms|safety|rules)|data[ _]inspection|content exists risk|guardrail|jailbreak",
             r"敏感|违规|不合规|不安全|内容安全|审核",
         ),
         "invalid_request": (
@@ -259,12 +110,14 @@ WORDS: dict[str, re.Pattern[str]] = {
             r"(?:could not|couldn't|cannot|can't|unable to|failed to) (?:find|load|locate|resolve) (?:\w+ ){0,3}model",
             r"no (?:available |healthy |allowed )?(?:channels?|endpoints?|deployments?|providers?|instances?|workers?)"
             r"[^.]{0,80}(?:for|found|support|serv)[^.]{0,60}",
+            r"on-demand throughput|does not support (?:chat|generate)\b|unexpected model name|suitable inference handler",
+            r"unknown provider for model|no router for|llm provider not provided|no available \w+ supporting model",
             r"not a chat model|try pulling it|deployment[^.]{0,80}(?:not exist|not found)|no model(?:s)? (?:named|with|loaded|found)",
             r"model_not_found|model identifier|only support models?:|supported models? (?:are|is)\b",
             r"模型.{0,40}(?:不存在|不支持|未找到|无可用|无效|错误)|无可用渠道|无可用的渠道",
         ),
         "provider_unavailable": (
-            r"overload|at (?:full )?capacity|over capacity|server (?:is )?(?:too )?busy|temporarily unavailable|loading model",
+            r"overload|at (?:full )?capacity|over capacity|capacity (?:temporarily )?exceeded|server (?:is )?(?:too )?busy|temporarily unavailable|loading model",
             r"model[^.]{0,60}(?:loading|starting|warming)|no healthy upstream|service unavailable|繁忙|过载",
         ),
         "provider_timeout": (r"timed? ?out|deadline exceeded|超时",),
@@ -282,24 +135,38 @@ def named(heard: Heard, table: dict[str, set[str]] = NAMES) -> str | None:
 
 def meant(heard: Heard, status: int) -> str | None:
     """The code that the words of the body mean, beside this status."""
-    words = heard.words
-    if not words.strip():
+    if not heard.words.strip():
         return None
+    words = INNER_DOT.sub("·", heard.words)
     for code, pattern in WORDS.items():
-        if pattern.search(words) and _holds(code, words, status):
+        said = without_addresses(words) if code == "unsupported_model" else words
+        if pattern.search(said) and _holds(code, words, status):
             return code
     if status in LIMITS_STATUS and RATE.search(words):
         return "provider_rate_limited"
     return None
 
 
+def is_quota_of_a_minute(heard: Heard) -> bool:
+    """Whether the quota that is used up comes back soon. DashScope calls it like OpenAI's, and links to its limits."""
+    if "quota_exceeded" in heard.names:
+        return RATE.search(heard.words) is not None
+    return "insufficient_quota" in heard.names and "#token-limit" in heard.words
+
+
+def without_addresses(words: str) -> str:
+    """The words, without the address that was asked for."""
+    return ADDRESS.sub(" ", words)
+
+
 def _holds(code: str, words: str, status: int) -> bool:
     """Whether the words mean it here: limits of rate and of what is written name tokens too."""
     if code == "context_length_exceeded":
         is_output = OUTPUT.search(words) and not INPUT.search(OUTPUT.sub("", words))
-        return status not in (401, 402) and not is_output and not RATE.search(words)
+        is_other = is_output or OTHER_FIELD.search(words) or RATE.search(words)
+        return status not in (401, 402, 429) and not is_other
     if code == "provider_payment_required":
-        return not RATE.search(words)
+        return not RATE.search(ERROR_CLASS.sub("", words))
     if code == "content_moderated":
         return status not in (401, 402, 429)
     if code == "unsupported_model":
@@ -307,7 +174,7 @@ def _holds(code: str, words: str, status: int) -> bool:
     if code == "invalid_request":
         return status in (0, 400, 422)
     if code == "provider_unavailable":
-        return status in (0, 500, 502, 504)
+        return status in (0, 498, 500, 502, 504)  # 498: Groq's flex tier
     if code == "provider_timeout":
         return status in (0, 500, 502)
     return status != 429

@@ -1,15 +1,22 @@
 """Errors in the words of some forty providers and gateways: status, name and words together say what happened."""
 
+import asyncio
 import json
 import logging
 import time
+from datetime import UTC, datetime, timedelta
+from itertools import groupby
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from chat.providers import ChatMessage, Options
+from chat.providers.errors import from_body
 from testing import scenarios
+from testing.exchange import event
 from testing.upstream import Upstream
-from tests.support.replies import ask, provider_for
+from tests.support.replies import ask, collect, provider_for
 
 Row = tuple[int, Any]
 
@@ -460,6 +467,60 @@ def test_the_same_error_within_a_200(upstream: Upstream, form: str, code: str, b
     assert upstream.count == 1
 
 
+# Further answers, one a line: the code that each means, its status (200: inside a reply) and its body.
+RECORDED = [json.loads(line) for line in Path(__file__).with_name("recorded_errors.jsonl").read_text().splitlines()]
+BY_CODE = {code: list(rows) for code, rows in groupby(RECORDED, key=lambda row: str(row["code"]))}
+
+
+def played(row: dict[str, Any], *, stream: bool) -> scenarios.Scenario:
+    if stream:
+        return scenarios.raw(event(row["body"]), pause=0)
+    return scenarios.status(row["status"], encoded(row["body"]))
+
+
+async def heard_over_http(upstream: Upstream, rows: list[dict[str, Any]]) -> list[tuple[str, Any]]:
+    """What the provider makes of each; a model for each, so that no circuit opens."""
+    provider, found = provider_for(upstream, retries=0), []
+    for number, row in enumerate(rows):
+        for stream in (False, True) if row["status"] == 200 else (False,):
+            upstream.otherwise = played(row, stream=stream)
+            answer = await collect(provider, [ChatMessage("user", "Oi")], Options(f"model-{number}"))
+            found.append((answer.error.code if answer.error else "", row["body"]))
+    await provider.aclose()
+    return found
+
+
+@pytest.mark.parametrize("code", BY_CODE)
+def test_each_recorded_error_has_its_code(upstream: Upstream, code: str) -> None:
+    found = asyncio.run(heard_over_http(upstream, BY_CODE[code]))
+    assert [each for each in found if each[0] != code] == []
+
+
+def test_every_code_of_a_provider_is_in_the_records() -> None:
+    assert {code for code, _ in TABLE} == set(BY_CODE)
+    assert len(RECORDED) > 400
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"choices": [], "usage": {"prompt_tokens": 1}},
+        {"choices": [], "prompt_filter_results": [{"content_filter_results": {"hate": {"filtered": False}}}]},
+        {"choices": [], "error": None},
+        {"choices": [], "error": ""},
+        {"choices": [{"delta": {"content": "Oi"}}], "code": 20000, "message": "ok", "detail": "Oi"},
+        {"choices": [], "base_resp": {"status_code": 0, "status_msg": ""}},
+        {"code": 0, "msg": "success"},
+        {"message": "queued"},
+        {"status": "processing"},
+        {"type": "ping"},
+        {},
+    ],
+)
+def test_what_is_no_error_is_none(body: dict[str, Any]) -> None:
+    assert from_body(body) is None
+
+
 def test_a_wrong_address_says_so_in_the_log(upstream: Upstream, caplog: pytest.LogCaptureFixture) -> None:
     upstream.script(scenarios.status(404, b"404 page not found"))
     with caplog.at_level(logging.WARNING, "chat.providers.errors"):
@@ -506,6 +567,26 @@ WAITS: list[tuple[dict[str, str], Any, float]] = [
     ({}, {"error": {"code": 429, "message": "cold", "availability": {"retry_after": 20}}}, 20),
     ({}, {"error": {"code": 429, "message": "x", "retry_after_ms": 9500}}, 9.5),
     ({}, {"detail": "slow", "retry_after": "15"}, 15),
+    (limit(retry_after="30s"), "", 30),
+    (limit(x_rate_limit_reset="45", x_rate_limit_remaining="0"), "", 45),
+    (limit(x_ratelimit_reset_after="17"), "", 17),
+    (limit(ratelimit="limit=10, remaining=0, reset=30"), "", 30),
+    (limit(ratelimit='"default";r=0;t=30'), "", 30),
+    (
+        limit(
+            x_ratelimit_reset_tokens_minute="12",
+            x_ratelimit_remaining_tokens_minute="0",
+            x_ratelimit_reset_requests_day="33000",
+            x_ratelimit_remaining_requests_day="2000",
+        ),
+        "",
+        12,
+    ),
+    ({}, {"error": {"details": [{"@type": "x.RetryInfo", "retryDelay": {"seconds": 34, "nanos": 5}}]}}, 34),
+    ({}, {"error": "Model x is currently loading", "estimated_time": 20.5}, 20.5),
+    ({}, {"error": {"type": "usage_limit_reached", "message": "x", "resets_in_seconds": 500}}, 500),
+    ({}, {"error": {"message": "Rate limit of 8 per 86400s exceeded. Please wait 41213 seconds before it."}}, 41213),
+    ({}, openai("Please try again in 1h2m3s.", None, "rate_limit_exceeded"), 3723),
 ]
 
 
@@ -516,6 +597,21 @@ def test_a_pause_is_found_wherever_it_is(
     upstream.otherwise = scenarios.status(429, encoded(body), headers)
     failure = ask(provider_for(upstream, retries=0)).failure
     assert failure.retry_after == pytest.approx(seconds)
+
+
+def test_a_limit_that_is_used_up_may_be_renewed_at_a_time_of_day(upstream: Upstream) -> None:
+    moment = (datetime.now(UTC) + timedelta(seconds=40)).isoformat().replace("+00:00", "Z")
+    headers = limit(anthropic_ratelimit_requests_reset=moment, anthropic_ratelimit_requests_remaining="0")
+    others = limit(anthropic_ratelimit_tokens_reset="2099-01-01T00:00:00Z", anthropic_ratelimit_tokens_remaining="5")
+    upstream.otherwise = scenarios.status(429, {}, headers | others)
+    assert 30 < (ask(provider_for(upstream, retries=0)).failure.retry_after or 0) <= 40
+
+
+@pytest.mark.parametrize(("rest", "seconds"), [("0", 60), ("5", None)])
+def test_a_limit_explains_a_503_only_where_it_is_used_up(upstream: Upstream, rest: str, seconds: int | None) -> None:
+    headers = limit(x_ratelimit_reset_requests="60s", x_ratelimit_remaining_requests=rest)
+    upstream.otherwise = scenarios.status(503, {}, headers)
+    assert ask(provider_for(upstream, retries=0)).failure.retry_after == seconds
 
 
 @pytest.mark.parametrize("unit", [1, 1000])
