@@ -134,7 +134,7 @@ def sendable(history: Sequence[PastMessage]) -> tuple[list[Pair], int]:
 def _pair(questions: Sequence[PastMessage], replies: Sequence[PastMessage]) -> Pair | None:
     if len(questions) == len(replies) == 1:  # as nearly always
         (question,), (reply,) = questions, replies
-        sent = not is_filtered(reply) and VISIBLE.search(question.content) and not is_blank(reply.content)
+        sent = not is_filtered(reply) and is_visible(question.content) and not is_blank(reply.content)
         return Pair(question.content, reply.content, 2) if sent else None
     if any(map(is_filtered, replies)):
         return None
@@ -143,8 +143,20 @@ def _pair(questions: Sequence[PastMessage], replies: Sequence[PastMessage]) -> P
     return Pair("\n\n".join(asked), "\n\n".join(said), len(questions) + len(replies)) if asked and said else None
 
 
+def _begins_with_a_letter(text: str) -> bool:
+    """Nearly always, and quicker to find out. (Some letters beyond ASCII are fillers.)"""
+    return text[:1].isascii() and text[:1].isalnum()
+
+
+def is_visible(text: str) -> bool:
+    """Whether there is anything to read in it."""
+    return _begins_with_a_letter(text) or VISIBLE.search(text) is not None
+
+
 def is_blank(reply: str) -> bool:
     """Whether a reply has nothing to read: no text, only invisible characters, or only what the model thought."""
+    if _begins_with_a_letter(reply):
+        return False
     start = 0
     if "<" in reply[:64]:
         while thought := THOUGHTS.match(reply, start):

@@ -269,6 +269,8 @@ def label(value: Any, longest: int = MAX_LABEL_CHARS) -> str | None:
     """A short name from outside, made storable; `None` where it is no name."""
     if not value or not isinstance(value, str):
         return None
+    if len(value) <= longest and value.isascii() and value.isprintable():
+        return value
     return value[:longest].replace("\0", "\ufffd").encode("utf-8", "replace").decode()
 
 
