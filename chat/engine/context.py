@@ -172,6 +172,14 @@ def is_filtered(message: PastMessage) -> bool:
     return filtered or message.error_code == "content_moderated"
 
 
+class Learned(NamedTuple):
+    """What may be sent of a session until then: within the context, and `past` tokens of its history if it is set."""
+
+    context: int
+    until: float
+    past: int | None
+
+
 class LearnedContexts:
     """What the histories of this process's sessions may have, in tokens as counted here, after one was refused.
 
@@ -180,15 +188,24 @@ class LearnedContexts:
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
-        self._known: dict[Key, tuple[int, float]] = {}
+        self._known: dict[Key, Learned] = {}
         self._refused: dict[Key, int] = {}  # how often in a row
 
     def limit(self, key: Key, limits: ModelLimits) -> ModelLimits:
         """The model's limits for a session."""
-        context, until = self._known.get(key, (0, 0.0))
-        if not context or context >= limits.context or self._clock() >= until:
+        known = self._lately(key)
+        if known is None or known.context >= limits.context:
             return limits
-        return ModelLimits(context, min(limits.reply, context), is_listed=False)
+        return ModelLimits(known.context, min(limits.reply, known.context), is_listed=False)
+
+    def most_past(self, key: Key) -> int | None:
+        """The most tokens that a session's history may have, besides what fits."""
+        known = self._lately(key)
+        return known.past if known else None
+
+    def _lately(self, key: Key) -> Learned | None:
+        known = self._known.get(key)
+        return known if known and self._clock() < known.until else None
 
     def refused(self, key: Key, failure: ProviderError, fitted: Fitted) -> bool:
         """Whether the history was too long. The next one then gets half of this one's room.
@@ -202,14 +219,21 @@ class LearnedContexts:
         self._refused[key] = self._refused.get(key, 0) + 1
         if too_long or self._refused[key] > 1 or failure.detail.startswith(TOO_LARGE):
             self._known.pop(key, None)
-            self._known[key] = halved(fitted).context, self._clock() + LEARNED_SECONDS
+            past = (
+                None if too_long else fitted.past // 2
+            )  # the room of a short history is the reply's for the most part
+            self._known[key] = Learned(halved(fitted).context, self._clock() + LEARNED_SECONDS, past)
         for kept in (self._known, self._refused):
             if len(kept) > MAX_LEARNED:
                 del kept[next(iter(kept))]
         return too_long
 
-    def accepted(self, key: Key) -> None:
+    def accepted(self, key: Key, *added: str) -> None:
+        """The texts that were `added` to the history may be sent besides: what was left out before stays so."""
         self._refused.pop(key, None)
+        known = self._known.get(key)
+        if known and known.past is not None:
+            self._known[key] = known._replace(past=known.past + sum(map(token_bound, added)))
 
 
 def _may_be_the_history_s(failure: ProviderError) -> bool:

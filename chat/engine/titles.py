@@ -13,7 +13,7 @@ from django.conf import settings
 from access.budgets import Settlement
 from chat.engine.draft import CENT_FRACTION
 from chat.engine.turn import Turn
-from chat.providers.base import ChatMessage, Options, Piece, Provider, ProviderError, Usage, estimate_tokens
+from chat.providers.base import ChatMessage, Options, ProviderError, Usage, estimate_tokens
 from sessions_api.store.messages import Title
 from sessions_api.store.titles import title_of
 from sessions_api.store.turns import store_titles
@@ -58,13 +58,18 @@ async def _ask_once(turn: Turn) -> None:
     if turn.provider.try_acquire() > 0:
         return
     messages, options = _request(turn)
+    text, usage = "", None
     try:
-        async with asyncio.timeout(DEADLINE_SECONDS):
-            text, usage = await _ask(turn.provider, messages, options)
+        async with asyncio.timeout(DEADLINE_SECONDS), aclosing(turn.provider.stream(messages, options)) as pieces:
+            async for piece in pieces:
+                text += piece.text
+                usage = piece.usage or usage
     except (ProviderError, TimeoutError) as failure:
         logger.info("no title", extra={"turn": turn.turn_id, "reason": str(failure) or "timeout"})
-        return
-    await writer.run(store_titles, _title(turn, cleaned(text), usage or _estimated(messages, text)))
+        if usage is None:
+            return
+        text = ""  # it is cut, but it was paid for
+    await writer.run(store_titles, _title(turn, cleaned(text), options.model, usage or _estimated(messages, text)))
 
 
 def _request(turn: Turn) -> tuple[list[ChatMessage], Options]:
@@ -74,20 +79,11 @@ def _request(turn: Turn) -> tuple[list[ChatMessage], Options]:
     return [ChatMessage("system", PROMPT), ChatMessage("user", shown)], options
 
 
-async def _ask(provider: Provider, messages: list[ChatMessage], options: Options) -> tuple[str, Usage | None]:
-    text, last = "", Piece()
-    async with aclosing(provider.stream(messages, options)) as pieces:
-        async for piece in pieces:
-            text += piece.text
-            last = piece if piece.usage else last
-    return text, last.usage
-
-
 def _estimated(messages: list[ChatMessage], text: str) -> Usage:
     return Usage(sum(estimate_tokens(message.content) for message in messages), estimate_tokens(text), estimated=True)
 
 
-def _title(turn: Turn, title: str, usage: Usage) -> Title:
+def _title(turn: Turn, title: str, model: str, usage: Usage) -> Title:
     assert turn.begun is not None  # noqa: S101 - is_wanted has looked
     cost = (usage.cost or Decimal()).quantize(CENT_FRACTION)
     titled = Title(
@@ -95,6 +91,8 @@ def _title(turn: Turn, title: str, usage: Usage) -> Title:
     )
     if turn.new.quote is None:
         return titled
+    if usage.cost is None:
+        cost = turn.new.quote.cost(model, usage.prompt_tokens, usage.completion_tokens).quantize(CENT_FRACTION)
     settlement = Settlement(f"title-{turn.turn_id}"[:32], usage.prompt_tokens + usage.completion_tokens, cost)
     return replace(titled, owner=turn.new.owner, settlement=settlement)
 

@@ -177,7 +177,8 @@ class Turn:
         session, told = (begun.session_pk, model), (begun.history, begun.system_prompt, self.new.question)
         limits = await self.catalogue.limits(model, self.options.default_context_length)
         limits = self.learned.limit(session, limits)
-        fitted = fit(*told, limits, min(self.options.max_tokens or self.options.default_max_tokens, limits.reply))
+        max_tokens = min(self.options.max_tokens or self.options.default_max_tokens, limits.reply)
+        fitted = fit(*told, limits, max_tokens, self.learned.most_past(session))
         for may_ask_again in (True, False):
             try:
                 await self._send(model, begun, fitted)
@@ -186,7 +187,8 @@ class Turn:
                 if not too_long or not may_ask_again or failure.may_have_been_billed or self.text:
                     raise
             else:
-                self.learned.accepted(session)
+                added = (self.new.question, self.text) if self.new.after_turn is None else ()
+                self.learned.accepted(session, *added)
                 return
             fitted = fit_less(fitted, *told)
 

@@ -161,9 +161,22 @@ def test_an_answer_between_two_refusals_breaks_the_row() -> None:
     learned, key = LearnedContexts(), (1, "m")
     for _ in range(3):
         learned.refused(key, ProviderError("invalid_request"), SENT)
-        learned.accepted(key)
+        learned.accepted(key, "Oi", "Olá")
     learned.refused(key, ProviderError("invalid_request"), SENT._replace(past=0))
     assert learned.limit(key, LISTED) == LISTED
+
+
+def test_what_was_left_out_stays_out_and_what_is_said_later_comes_in() -> None:
+    now = [0.0]
+    learned, key = LearnedContexts(clock=lambda: now[0]), (1, "m")
+    for _ in range(2):
+        assert learned.most_past(key) is None
+        learned.refused(key, ProviderError("invalid_request"), SENT)
+    assert learned.most_past(key) == SENT.past // 2
+    learned.accepted(key, "Oi", "Olá")
+    assert learned.most_past(key) == SENT.past // 2 + token_bound("Oi") + token_bound("Olá")
+    now[0] = LEARNED_SECONDS
+    assert learned.most_past(key) is None
 
 
 THOUGHTS = [

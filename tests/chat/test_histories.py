@@ -81,6 +81,20 @@ def test_no_reply_makes_its_session_unusable(caller: Caller, upstream: Upstream,
     assert caller.texts(session)[2] == f"Algo {SECRET}"
 
 
+@pytest.mark.parametrize("stream", [False, True], ids=["json", "sse"])
+def test_what_a_short_history_is_refused_for_is_soon_left_out(caller: Caller, upstream: Upstream, stream: bool) -> None:
+    """Two refusals say that it is the history; halves of the reply's room would not help."""
+    upstream.otherwise, session = strict(forbidden=SECRET), new_id()
+    upstream.reply(f"Algo {SECRET}")
+    caller.chat("Antes", session_id=session)
+    answers = [caller.post("/chat", message=f"{number}", session_id=session, stream=stream) for number in range(5)]
+    assert [answer.status_code for answer in answers] == [403, 403, 200, 200, 200]
+    assert sent(upstream) == ["2", "Eco (1): 2", "3", "Eco (3): 3", "4"]
+    last = caller.messages(session)[-1]["turn_id"]
+    for _ in range(2):
+        assert caller.post("/chat", message="5", session_id=session, after_turn=last).status_code == 200
+
+
 def test_a_partial_reply_of_another_kind_stays(caller: Caller, upstream: Upstream) -> None:
     upstream.otherwise = strict()
     replies = [

@@ -133,6 +133,42 @@ def test_what_it_takes_counts_for_the_owner_s_limits(entitling: Service, upstrea
     assert used == caller.session(session)["usage"]["total_tokens"]
 
 
+SPENT = {
+    "all of it spent thinking": scenarios.ok("", finish="length", usage=scenarios.usage(700, 60)),
+    "cut after its counts": scenarios.raw(
+        b'data: {"choices": [{"index": 0, "delta": {"content": "Um"}}]}\n\n',
+        b'data: {"choices": [], "usage": {"prompt_tokens": 700, "completion_tokens": 60}}\n\n',
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", SPENT)
+def test_a_title_that_failed_counts_too(entitling: Service, upstream: Upstream, kind: str) -> None:
+    client = Client(entitling, tokens_per_day=1_000_000)
+    caller, session = client.caller(), new_id()
+    upstream.reply("Olá!")
+    upstream.script(SPENT[kind])
+    used = caller.chat("Oi", session_id=session)["usage"]["total_tokens"]
+    wait_until(lambda: caller.session(session)["usage"]["total_tokens"] == used + 760)
+    assert caller.session(session)["title"] == "Oi"
+    caller.chat("Tchau", session_id=session)
+    assert entitling.sql("SELECT tokens FROM access_account WHERE owner = %s", client.owner) == [(used + 760,)]
+
+
+def test_a_title_without_a_cost_is_paid_at_the_listed_price(services: Services, upstream: Upstream) -> None:
+    price = {"pricing": {"prompt": "0.001", "completion": "0.001", "request": "0"}}
+    upstream.models = scenarios.models({"data": [{**scenarios.model("priced"), **price}]})
+    with services.own(AUTO_TITLE="true") as service:
+        client = Client(service, cost_per_month="100")
+        caller, session = client.caller(), new_id()
+        for text in ("Olá!", "Um cumprimento"):
+            upstream.script(scenarios.ok(text, usage=scenarios.usage(20, 10, cost=None)))
+        caller.chat("Oi", session_id=session, model="priced")
+        wait_until(lambda: has_title(caller, session, "Um cumprimento"))
+        costs = service.sql("SELECT cost FROM access_reservation WHERE owner = %s", client.owner)
+    assert [round(float(cost), 6) for (cost,) in costs] == [0.03, 0.03]
+
+
 @pytest.mark.django_db
 def test_conversations_from_before_get_titles_too() -> None:
     migration = importlib.import_module("sessions_api.migrations.0007_titles")
