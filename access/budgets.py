@@ -52,16 +52,22 @@ class Quote:
 
     def hold(self, turn_id: str, owner: str, prompt_tokens: int) -> "Hold":
         """The most that the turn can use, whichever model answers."""
-        most = [(min(prompt_tokens, offer.context), offer.max_tokens, offer) for offer in self.offers.values()]
-        tokens = max(prompt + reply for prompt, reply, _ in most)
-        cost = max(offer.cost(prompt, reply) for prompt, reply, offer in most)
+        tokens, cost = self.most(prompt_tokens)
         return Hold(turn_id, owner, self.limits, tokens, cost, all(offer.priced for offer in self.offers.values()))
+
+    def most(self, prompt_tokens: int, model: str = "") -> tuple[int, Decimal]:
+        """The most tokens and USD that a turn can use with this model, or with the one that uses most."""
+        most = [(min(prompt_tokens, offer.context), offer.max_tokens, offer) for offer in self._offers(model)]
+        return max(prompt + reply for prompt, reply, _ in most), max(offer.cost(*used) for *used, offer in most)
 
     def cost(self, model: str, prompt_tokens: int, completion_tokens: int) -> Decimal:
         """What the usage costs with the model that answered."""
+        return max(offer.cost(prompt_tokens, completion_tokens) for offer in self._offers(model))
+
+    def _offers(self, model: str) -> Collection[Offer]:
+        """The model's alone, or all where it has none."""
         known = self.offers.get(model)
-        offers = self.offers.values() if known is None else (known,)
-        return max(offer.cost(prompt_tokens, completion_tokens) for offer in offers)
+        return self.offers.values() if known is None else (known,)
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ from typing import Any
 from access.budgets import Quote, Settlement
 from chat.providers.base import Piece, ProviderError, Usage, estimate_tokens
 from sessions_api.models import Outcome
-from sessions_api.store.messages import BegunTurn
+from sessions_api.store.messages import BegunTurn, token_bound
 
 NOTHING = Piece()
 CENT_FRACTION = Decimal("1e-12")  # USD; the precision of a stored cost
@@ -49,7 +49,9 @@ class Draft:
         usage = last.usage or self._estimate(begun, question, failure)
         status = _status(failure)
         unknown = last.usage is None and not self.text and _maybe_billed(failure)
-        settlement = None if quote is None else self._settlement(quote, usage, unknown=unknown)
+        settlement = None
+        if quote is not None:
+            settlement = self._most(quote, begun, question) if unknown else self._settlement(quote, usage)
         return Outcome(
             session_pk=begun.session_pk,
             position=begun.position,
@@ -74,14 +76,19 @@ class Draft:
             metadata=self.notes,
         )
 
-    def _settlement(self, quote: Quote, usage: Usage, *, unknown: bool) -> Settlement:
-        """What counts against the owner's limits: the recorded usage, with a price where the provider named none.
+    def _most(self, quote: Quote, begun: BegunTurn, question: str) -> Settlement:
+        """What counts where the provider had the request and did not say what it used: all that the model could use.
 
-        `unknown`: the provider had the request and did not say what it used. All that was held then counts. Otherwise
-        somebody could have prompts read for nothing.
+        Otherwise somebody could have prompts read for nothing. No other model accepted the request.
         """
-        if unknown:
-            return Settlement(self.turn_id)
+        if len(quote.offers) == 1:
+            return Settlement(self.turn_id)  # what was reserved
+        texts = [begun.system_prompt, question, *(message.content for message in begun.history)]
+        tokens, cost = quote.most(sum(map(token_bound, texts)), self.model)
+        return Settlement(self.turn_id, tokens, cost.quantize(CENT_FRACTION))
+
+    def _settlement(self, quote: Quote, usage: Usage) -> Settlement:
+        """What counts against the owner's limits: the recorded usage, with a price where the provider named none."""
         tokens = usage.prompt_tokens + usage.completion_tokens
         cost = usage.cost
         if cost is None:

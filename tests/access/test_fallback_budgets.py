@@ -59,6 +59,19 @@ def test_who_answered_is_paid(limited: Client, upstream: Upstream, answers: Any,
     assert reserved(limited) == (30 if cost else 0, cost)
 
 
+@pytest.mark.parametrize(
+    "answers, cost",
+    [({"cheap": scenarios.reset()}, CENT), ({"dear": scenarios.reset()}, 100 * CENT)],
+    ids=["the first", "the second"],
+)
+def test_of_an_unknown_usage_the_most_counts_of_the_model_that_may_have_accepted(
+    limited: Client, upstream: Upstream, answers: Any, cost: Decimal
+) -> None:
+    upstream.otherwise = scenarios.by_model(answers)
+    problem(limited.caller().post("/chat", **TURN), 502, "provider_unreachable")
+    assert reserved(limited) == (100, cost)
+
+
 def test_the_dearest_is_set_aside_for_while_the_cheapest_answers(limited: Client, upstream: Upstream) -> None:
     gate, caller = threading.Event(), limited.caller()
     upstream.otherwise = scenarios.gated(gate, scenarios.ok("Olá", usage=UNPRICED))
