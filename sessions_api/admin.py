@@ -30,7 +30,7 @@ from sessions_api.console.formatting import money
 from sessions_api.console.session_list import audit_sessions
 from sessions_api.models import Feedback, Message, Session
 from sessions_api.retention import erasure
-from web.modeladmin import PageWithMore
+from web.modeladmin import BoundedPaginator, PageWithMore
 
 MAX_AT_ONCE = 500  # sessions in one action
 MAX_NAMED = 100
@@ -67,10 +67,11 @@ class SessionAdmin(ExportActions, PageWithMore):
     list_per_page = list_max_show_all = 100
     show_full_result_count = False
     show_facets = admin.ShowFacets.NEVER
+    changelist = session_list.SessionList
     paginator = session_list.BoundedPaginator
     fieldsets = [
         (None, {"fields": [
-            "session_id", "state", "owner_shown", "persona_id", "model", "created_at", "last_activity_at",
+            "session_id", "title", "state", "owner_shown", "persona_id", "model", "created_at", "last_activity_at",
             "closed_at", "forked_from", "message_count", "superseded_count", "prompt_tokens", "completion_tokens",
             "cost_usd",
         ]}),
@@ -98,9 +99,6 @@ class SessionAdmin(ExportActions, PageWithMore):
         return keeps and request.user.has_perm("sessions_api.change_session")
 
     # The list
-
-    def get_changelist(self, request: HttpRequest, **options: Any) -> type[session_list.SessionList]:
-        return session_list.SessionList
 
     def get_search_results(
         self, request: HttpRequest, queryset: QuerySet[Session], search_term: str
@@ -156,6 +154,11 @@ class SessionAdmin(ExportActions, PageWithMore):
     @admin.display(description=_("metadata"))
     def metadata_text(self, session: Session) -> str:
         return json.dumps(session.metadata, ensure_ascii=False, indent=2) if session.metadata else ""
+
+    def get_paginator(self, request: HttpRequest, queryset: Any, *args: Any, **kwargs: Any) -> Any:
+        """The list's adds up; the history of a session is a list of other things."""
+        adds_up = queryset.model is Session
+        return (self.paginator if adds_up else BoundedPaginator)(queryset, *args, **kwargs)
 
     # Closing
 

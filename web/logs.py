@@ -117,6 +117,9 @@ def configuration(level: str, format_name: str) -> dict[str, Any]:
             "django.request": {"level": "CRITICAL", "propagate": True},
             "django.server": {"level": "CRITICAL", "handlers": [], "propagate": True},
             "django.security.DisallowedHost": {"level": "CRITICAL", "propagate": True},
+            # So would these: a list's address that names no filter of the list.
+            "django.security.DisallowedModelAdminLookup": {"level": "CRITICAL", "propagate": True},
+            "django.security.DisallowedModelAdminToField": {"level": "CRITICAL", "propagate": True},
             "django.db.backends": {"level": "INFO", "propagate": True},  # DEBUG would show what people wrote
             "httpx": {"level": "WARNING", "propagate": True},
             "asyncio": {"level": "WARNING", "propagate": True},

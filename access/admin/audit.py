@@ -13,7 +13,7 @@ from django.utils.translation import gettext_lazy as _
 from access import audit
 from access.admin_site import site
 from access.models import AuditEntry
-from web.modeladmin import BoundedPaginator, PeriodFilter
+from web.modeladmin import BoundedPaginator, Listed, PeriodFilter
 
 ACTOR_KINDS = ("staff", "client", "byok")
 ACTORS = ("open", "command", audit.SYSTEM)
@@ -44,7 +44,7 @@ class WhenFilter(PeriodFilter):
 
 
 @admin.register(AuditEntry, site=site)
-class AuditAdmin(admin.ModelAdmin):
+class AuditAdmin(Listed):
     """Read and search only: nobody can change entries."""
 
     list_display = ["when", "actor", "action", "target", "owner", "address"]

@@ -10,6 +10,7 @@ from django.http import HttpRequest
 
 from access import audit
 from access.admin_site import site
+from web.modeladmin import Listed
 
 
 def permissions_of(holder: User | Group) -> list[str]:
@@ -53,10 +54,10 @@ def audit_change(request: HttpRequest, done: str, obj: User | Group, **more: Any
 
 
 @admin.register(User, site=site)
-class AuditedUserAdmin(Audited, UserAdmin):
+class AuditedUserAdmin(Audited, UserAdmin, Listed):
     pass
 
 
 @admin.register(Group, site=site)
-class AuditedGroupAdmin(Audited, GroupAdmin):
+class AuditedGroupAdmin(Audited, GroupAdmin, Listed):
     pass

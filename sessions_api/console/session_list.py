@@ -6,7 +6,6 @@ from datetime import timedelta
 from typing import Any
 
 from django.contrib import admin
-from django.contrib.admin.views.main import ChangeList
 from django.db.models import Count, Exists, OuterRef, Q, QuerySet, Subquery, Sum
 from django.http import HttpRequest
 from django.utils import timezone
@@ -51,7 +50,7 @@ def audit_sessions(request: HttpRequest, action: str, sessions: Iterable[Session
     audit.record_all(action, audit.staff(request), targets, address=audit.address_of(request), **details)
 
 
-class SessionList(ChangeList):
+class SessionList(modeladmin.OfferedFilters):
     """A page of sessions, each with the status of its newest message."""
 
     def get_queryset(self, request: HttpRequest, exclude_parameters: Any = None) -> QuerySet[Session]:

@@ -68,7 +68,8 @@ class Session(models.Model):
         ]
 
     def __str__(self) -> str:
-        return self.title or self.session_id
+        """Never the title: pages that erase, and the admin's own log, show this and write no entry in the audit log."""
+        return self.session_id
 
     @property
     def total_tokens(self) -> int:
