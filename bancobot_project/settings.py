@@ -168,7 +168,7 @@ PROVIDERS: dict[str, dict[str, Any]] = {
 DATABASES: dict[str, dict[str, Any]] = {
     "default": env.database("DATABASE_URL", f"sqlite:///{DATA_DIR}/bancobot.sqlite3")
 }
-DATABASE_POOL_SIZE = env.integer("DATABASE_POOL_SIZE", 4, 2, 100)
+DATABASE_POOL_SIZE = env.integer("DATABASE_POOL_SIZE", 6, 2, 100)
 if DATABASES["default"]["ENGINE"] == "django.db.backends.sqlite3":
     DATA_DIR.mkdir(mode=0o700, parents=True, exist_ok=True)
     DATABASES["default"]["OPTIONS"] = {

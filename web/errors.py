@@ -82,6 +82,7 @@ SENTENCES = {  # where one code covers cases that a person would tell apart
     "no_own_keys": _("This server accepts the provider's keys only, and none of BancoBot."),
     "missing_scope": _("This key may not do that."),
     "requests_per_minute": _("Too many requests in a minute."),
+    "waiting": _("Too many of your requests are waiting to be answered."),
     "turns_in_flight": _("Too many messages are being answered at once."),
     "tokens_per_day": _("Too few tokens are left for today: this message and a reply of max_tokens need more."),
     "cost_per_month": _("Too little is left of this month's budget: this message and a reply of max_tokens cost more."),

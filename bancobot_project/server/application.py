@@ -4,7 +4,6 @@ Django's own handler runs signals and middleware in threads, with several hops p
 loop_urls.py need none of that and bypass it. Everything else (sessions, admin, documentation) takes Django's way.
 """
 
-import asyncio
 import functools
 import logging
 import re
@@ -28,6 +27,7 @@ from django.utils.module_loading import import_string
 
 from bancobot_project.server import lifespan
 from bancobot_project.server.headers import Protection
+from bancobot_project.server.places import Threads
 from bancobot_project.server.spool import Spool
 from web.addresses import Proxies, networks
 from web.errors import ApiError, as_api_error, json_error
@@ -45,7 +45,6 @@ A_REQUEST_ID = re.compile(rb"[A-Za-z0-9._:-]{1,128}")
 MAX_PARTS = 10_000  # of a body: a million of a byte each would take the event loop seconds
 MAX_PARAMETERS = 100  # of a query; Django takes no more than 1,000
 MAX_PATH_CHARS = 1000  # characters of it in the log
-MAX_THREADS = 16  # and database connections, of requests that take Django's own way: each has one of its own
 
 
 class LoopHandler(ASGIHandler):
@@ -132,7 +131,7 @@ class Application:
     def __init__(self) -> None:
         self.django = ASGIHandler()
         self.loop = LoopHandler()
-        self.threads = asyncio.Semaphore(MAX_THREADS)
+        self.threads = Threads()
         self.proxies = Proxies(networks("TRUSTED_PROXIES", settings.TRUSTED_PROXIES))
         self.protection = Protection()
 
@@ -170,7 +169,7 @@ class Application:
         """Raises `ApiError` where the answer could not be completed. Nothing of it has been sent then."""
         with Spool() as answer:
             try:
-                async with self.threads:  # not while the answer is sent: a client may read slowly
+                async with self.threads.one(scope):  # not while the answer is sent: a client may read slowly
                     await self.django(scope, receive, answer.keep)
             except Exception as problem:  # from a streamed answer; Django handles all others
                 raise as_api_error(problem) from problem
