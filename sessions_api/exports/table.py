@@ -20,12 +20,15 @@ MESSAGE_COLUMNS = tuple(name for name in MESSAGE_FIELDS if name not in LEFT_OUT)
 COLUMNS = ("case_id", "message_id", *SESSION_COLUMNS, *MESSAGE_COLUMNS, "rating", "comment", "metadata")
 
 # What a spreadsheet may take for a formula: one of the signs (also full-width and small ones, and the minus sign) after
-# any white space, control or invisible characters. It also matches after apostrophes, so that readers can always
+# any spaces, quotes, control or invisible characters. It also matches after apostrophes, so that readers can always
 # remove the one that we add.
-A_FORMULA = re.compile(
-    "'*(?:[\t\r\n]|[\\s\0-\x1f\x7f-\xa0\xad\u061c\u180e\u200b-\u200f\u2028-\u202f\u2060-\u206f\ufeff]*"
-    "[=+\\-@\uff1d\uff0b\uff0d\uff20\ufe66\ufe62\ufe63\ufe6b\u2212])"
+SIGN = "[=+\\-@\uff1d\uff0b\uff0d\uff20\ufe66\ufe62\ufe63\ufe6b\u2212]"
+INVISIBLE = (
+    "\0-\x08\x0b\x0c\x0e-\x20\x22\x7f-\xa0\xad\u061c\u1680\u180e\u2000-\u200f\u2028-\u202f\u205f-\u206f\u3000\ufeff"
 )
+A_FORMULA = re.compile(f"'*(?:[\t\r\n]|[{INVISIBLE}]*{SIGN})")
+# Spreadsheets in Portuguese begin a cell at a semicolon, others at a tab or a line end, whatever quotes it stands in.
+A_SEPARATOR = re.compile(f"([;\t\r\n])(?='*[{INVISIBLE}]*{SIGN})")
 
 
 _of_session, _of_message = attrgetter(*SESSION_COLUMNS), attrgetter(*MESSAGE_COLUMNS)
@@ -60,9 +63,10 @@ def lines(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> Iterator[str]
 
 
 def cell(value: Any) -> Any:
-    """The value for a cell. A text that could be a formula gets an apostrophe in front."""
+    """The value for a cell. Where a formula could begin in a text, there is an apostrophe before it."""
     if isinstance(value, str):
-        return f"'{value}" if A_FORMULA.match(value) else value
+        text = A_SEPARATOR.sub(r"\1'", value)
+        return f"'{text}" if A_FORMULA.match(value) else text
     if isinstance(value, datetime):
         return moment(value)
     if isinstance(value, bool):
