@@ -22,11 +22,11 @@ HUGE = "9" * 25
 ODD = [
     "?o=999", "?o=-99.1.x", "?p=x", f"?p={HUGE}", "?p=-3", "?all=", "?e=1", "?_facets=True", "?_popup=1",
     "?_to_field=id", "?_to_field=secret_hash", "?q=" + "a " * 900, "?q=" + "x" * 5000, "?q=%FF", "?q=%ED%A0%80",
-    "?q=%22%28%2A", f"{HUGE}/change/", "x/change/", "-1/change/", "1_5F/change/", "1/history/", "999/history/", "1/delete/",
-    f"?client__id__exact={HUGE}", "?client__id__exact=x", "?client__isnull=1", "?action__exact=a&action__exact=b",
-    f"?groups__id__exact={HUGE}", "?groups__id__exact=x", "?is_active__exact=x", f"?is_staff__exact={HUGE}",
-    "?active=x&active=y", "?model=" + "m" * 4000, "?kind=client&kind=open", "?state=usable&state=revoked",
-    "?pk=1", "?id__in=1,2", "?id__exact=x", "?nothing=1", "?title__nothing__regex=x",
+    "?q=%22%28%2A", f"{HUGE}/change/", "x/change/", "-1/change/", "1_5F/change/", "1/history/", "999/history/",
+    "1/delete/", f"?client__id__exact={HUGE}", "?client__id__exact=x", "?client__isnull=1",
+    "?action__exact=a&action__exact=b", f"?groups__id__exact={HUGE}", "?groups__id__exact=x", "?is_active__exact=x",
+    f"?is_staff__exact={HUGE}", "?active=x&active=y", "?model=" + "m" * 4000, "?kind=client&kind=open",
+    "?state=usable&state=revoked", "?pk=1", "?id__in=1,2", "?id__exact=x", "?nothing=1", "?title__nothing__regex=x",
 ]  # fmt: skip
 
 

@@ -94,8 +94,8 @@ def test_yesterdays_most_expensive_conversation_is_two_clicks_away() -> None:
     assert "?period=yesterday" in text(client)
     page = text(client, "yesterday")
     dearest = rows(page, "Most expensive conversations")
-    assert [line[0] for line in dearest] == [f"T{number}" for number in range(14, 4, -1)]
-    link = re.search(r'<a href="(/admin/sessions_api/session/\d+/change/)">T14</a>', page)
+    assert [line[0] for line in dearest] == [f"s{number}" for number in range(14, 4, -1)]
+    link = re.search(r'<a href="(/admin/sessions_api/session/\d+/change/)">s14</a>', page)
     assert link and client.get(link[1]).status_code == 200
 
 
