@@ -15,8 +15,14 @@ from access.budgets import Settlement
 
 
 def new_public_id() -> str:
-    """An id that cannot be guessed: 128 random bits, URL-safe, 22 characters."""
-    return secrets.token_urlsafe(16)
+    """An id that cannot be guessed: 128 random bits, URL-safe, 22 characters.
+
+    The first is a letter or a digit: command lines take a "-" there for an option, and spreadsheets for a formula.
+    """
+    while True:
+        new = secrets.token_urlsafe(16)
+        if new[0].isalnum():
+            return new
 
 
 class Session(models.Model):

@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -20,7 +21,7 @@ from chat.providers.replies.sse import EventParser
 from chat.serializers import ChatRequestSerializer, MessageRequestSerializer
 from sessions_api.api import pagination
 from sessions_api.api.queries import EraseQuery, FilterQuery, RangeQuery, SessionsQuery
-from sessions_api.models import Message, Session
+from sessions_api.models import Message, Session, new_public_id
 from testing.environment import ROOT
 from tests.support.records import add_turns, make_session
 from web.addresses import Proxies, address, networks
@@ -388,3 +389,12 @@ def test_only_a_trusted_proxy_s_word_counts(forwarded: list[str], outside: str) 
         assert address(client) is not None
         if not proxies.is_proxy(peer):
             assert address(client) == address(peer)
+
+
+# Ids
+
+
+def test_ids_begin_with_a_letter_or_digit_and_are_all_different() -> None:
+    made = [new_public_id() for _ in range(2000)]
+    assert all(re.fullmatch("[A-Za-z0-9][A-Za-z0-9_-]{21}", one, re.ASCII) for one in made)
+    assert len(set(made)) == 2000
