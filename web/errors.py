@@ -88,6 +88,7 @@ SENTENCES = {  # where one code covers cases that a person would tell apart
     "cost_per_month": _("Too little is left of this month's budget: this message and a reply of max_tokens cost more."),
     "large_json": _("The JSON has too many values."),
     "max_tokens_spent": _("The model used up max_tokens before it wrote any text. Allow more max_tokens."),
+    "foreign_page": _("This server does not answer pages of this origin (CORS_ALLOWED_ORIGINS)."),
     "unknown_host": _("This server does not answer under this host name (ALLOWED_HOSTS)."),
 }
 BY_STATUS = {405: "method_not_allowed", 406: "not_acceptable", 413: "request_too_large"}

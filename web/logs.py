@@ -2,6 +2,7 @@
 
 import json
 import logging
+import re
 import sys
 import traceback
 from contextvars import ContextVar
@@ -15,6 +16,8 @@ from web.redaction import mask, mask_all, unmasked
 request_id: ContextVar[str] = ContextVar("request_id", default="")
 # Fields for the request's line in the log, besides method, path and status. Views add to them.
 log_fields: ContextVar[dict[str, Any] | None] = ContextVar("log_fields", default=None)
+
+A_DOUBTFUL_VALUE = re.compile(r"[\s\"=]|^$")
 
 # Their messages describe the system (a refused connection, a missing file), never user data.
 SYSTEM_ERRORS = (ImportError, ImproperlyConfigured, OSError, SyntaxError)
@@ -38,15 +41,21 @@ class JSONFormatter(logging.Formatter):
 
 
 class ConsoleFormatter(logging.Formatter):
-    """A line for people: time, level, message, then name=value."""
+    """A line for people: time, level, message, then name=value, with quotes where a value could be taken for more."""
 
     def format(self, record: logging.LogRecord) -> str:
         fields = fields_of(record)
         trace = fields.pop("traceback", "")
         line = f"{fields.pop('time')[11:23]} {fields.pop('level'):<7} {fields.pop('message')}"
         fields.pop("logger")
-        rest = " ".join(f"{name}={value}" for name, value in fields.items())
+        rest = " ".join(f"{name}={shown(value)}" for name, value in fields.items())
         return mask(visible(f"{line}  {rest}".rstrip()) + (f"\n{trace}" if trace else ""))
+
+
+def shown(value: Any) -> str:
+    """A path with spaces could imitate further fields."""
+    text = str(value)
+    return json.dumps(text, ensure_ascii=False) if A_DOUBTFUL_VALUE.search(text) else text
 
 
 def visible(text: str) -> str:

@@ -44,6 +44,7 @@ Answering = Callable[[ASGIRequest], Awaitable[Any]]
 A_REQUEST_ID = re.compile(rb"[A-Za-z0-9._:-]{1,128}")
 MAX_PARTS = 10_000  # of a body: a million of a byte each would take the event loop seconds
 MAX_PARAMETERS = 100  # of a query; Django takes no more than 1,000
+MANY_SLASHES = re.compile("//+")
 MAX_PATH_CHARS = 1000  # characters of it in the log
 
 
@@ -147,6 +148,7 @@ class Application:
             self.proxies.reveal(scope)
         exchange = Exchange(scope, send, headers.get(b"x-request-id", b""), self.protection)
         try:
+            scope["path"] = MANY_SLASHES.sub("/", scope["path"])  # of clients whose base address ends with one
             check(scope, headers)
             scope["match"] = match_on_the_loop(scope["path"])
             body = await read_body(receive)
@@ -181,6 +183,7 @@ class Exchange:
 
     def __init__(self, scope: Scope, send: Send, client_id: bytes, protection: Protection) -> None:
         self.scope = scope
+        self.path = scope["path"]  # as it was asked for
         self.protection = protection
         self.status = 0
         self.began_at = time.monotonic()
@@ -204,7 +207,7 @@ class Exchange:
         if logger.isEnabledFor(level):
             line = {
                 "method": self.scope["method"],
-                "path": self.scope["path"][:MAX_PATH_CHARS],
+                "path": self.path[:MAX_PATH_CHARS],
                 "status": self.status or None,  # none: the client had left
                 "ms": round((time.monotonic() - self.began_at) * 1000),
             }
@@ -227,6 +230,19 @@ def is_known(host_header: bytes) -> bool:
 
 
 @functools.lru_cache(maxsize=64)
+def is_welcome(origin_header: bytes, host_header: bytes) -> bool:
+    """Whether the page of a browser is ours, or one that CORS admits. CORS keeps others from reading alone."""
+    origin = origin_header.decode("latin-1")
+    scheme, _, host = origin.partition("://")
+    usual_port = {"http": ":80", "https": ":443"}.get(scheme, "")
+    return (
+        host.lower() == host_header.decode("latin-1").lower().removesuffix(usual_port)
+        or origin in settings.CORS_ALLOWED_ORIGINS
+        or any(re.match(allowed, origin) for allowed in settings.CORS_ALLOWED_ORIGIN_REGEXES)
+    )
+
+
+@functools.lru_cache(maxsize=64)
 def match_on_the_loop(path: str) -> ResolverMatch | None:
     try:
         return resolve(path, urlconf=settings.LOOP_URLCONF)
@@ -244,6 +260,13 @@ def check(scope: Scope, headers: dict[bytes, bytes]) -> None:
     # A load balancer may ask for /health by IP address.
     if not is_known(headers.get(b"host", b"")) and scope["path"].rstrip("/") != "/health":
         raise ApiError("invalid_request", detail_code="unknown_host")
+    asks_for_a_page = b"origin" in headers and scope["method"] != "OPTIONS"  # CORS answers these
+    if (
+        settings.ACCESS_MODE == "open"
+        and asks_for_a_page
+        and not is_welcome(headers[b"origin"], headers.get(b"host", b""))
+    ):
+        raise ApiError("permission_denied", detail_code="foreign_page")
     if headers.get(b"content-encoding", b"identity") != b"identity":  # a small body must not inflate to a large one
         raise ApiError("unsupported_media_type")
     length = headers.get(b"content-length", b"0")

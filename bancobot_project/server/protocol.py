@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from http import HTTPStatus
 from typing import Any
 
-from gunicorn.asgi.protocol import ASGIProtocol
+from gunicorn.asgi.protocol import _REASON_PHRASES, ASGIProtocol
 
 from bancobot_project.server.headers import protection
 from web.errors import ApiError, error_object
@@ -17,6 +17,8 @@ logger = logging.getLogger("bancobot.requests")
 
 CODES = {414: "request_too_large", 431: "request_too_large", 500: "internal_error"}
 PROTECTION = b"".join(b"%b: %b\r\n" % header for header in protection(admin=False, https=False))
+# gunicorn calls every other status “Unknown”, 402 for one, and that is all that some clients show.
+_REASON_PHRASES.update({int(status): status.phrase for status in HTTPStatus if status not in _REASON_PHRASES})
 
 
 class Protocol(ASGIProtocol):

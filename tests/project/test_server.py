@@ -17,11 +17,12 @@ import pytest
 from django.db import connection
 
 from testing import scenarios
-from testing.client import NO_TLS, Caller, good, problem, wait_until
+from testing.client import NO_TLS, Caller, good, new_id, problem, wait_until
 from testing.environment import ROOT, clean_environment, free_port
 from testing.service import Service, provider_settings
 from testing.upstream import Upstream
 from tests.conftest import MakeService
+from tests.support.services import Services
 
 PAGE = "http://localhost:5173"
 
@@ -227,10 +228,64 @@ def test_pages_on_this_machine_may_ask(service: Service, origin: str, path: str)
     ["https://localhost", "http://localhost.evil.example", "http://evil.example", "null", "http://127.0.0.1.evil.example",
      "http://localhost:80@evil.example", "http://xlocalhost", "http://127.0.0.10"],
 )  # fmt: skip
-@pytest.mark.parametrize("path", ["/sessions", "/models"])
-def test_pages_elsewhere_may_not(service: Service, origin: str, path: str) -> None:
-    response = Caller(service).call("GET", path, headers={"Origin": origin})
-    assert "access-control-allow-origin" not in response.headers
+def test_pages_elsewhere_may_not(service: Service, upstream: Upstream, origin: str) -> None:
+    """CORS alone keeps them from reading the answer, but not from asking: a form needs no permission."""
+    caller = Caller(service)
+    for method, path in [("GET", "/sessions"), ("GET", "/models"), ("POST", "/chat"), ("POST", "/sessions/x/fork")]:
+        form = {"Content-Type": "text/plain"} if method == "POST" else {}
+        answer = caller.call(
+            method, path, headers={"Origin": origin, **form}, content=b'{"message": "Oi"}' if form else None
+        )
+        assert (answer.status_code, answer.json()["code"]) == (403, "permission_denied")
+        assert "access-control-allow-origin" not in answer.headers
+    assert upstream.count == 0
+
+
+@pytest.mark.parametrize("mode", ["keys", "byok"])
+def test_where_a_key_is_asked_for_the_origin_is_no_reason(fronts: Services, mode: str) -> None:
+    """A foreign page has no key, and a proxy's own pages may have another name."""
+    caller = Caller(fronts.shared(ACCESS_MODE=mode), key="")
+    assert caller.call("GET", "/sessions", headers={"Origin": "http://evil.example"}).status_code == 401
+
+
+@pytest.mark.parametrize("origin", ["http://{host}", "https://{host}", "HTTP://{host}"])
+def test_the_page_that_the_service_shows_may_ask(service: Service, origin: str) -> None:
+    host = service.url.partition("://")[2].upper()
+    assert Caller(service).call("GET", "/sessions", headers={"Origin": origin.format(host=host)}).status_code == 200
+
+
+def test_a_slash_too_many_is_no_other_address(service: Service, upstream: Upstream) -> None:
+    caller = Caller(service)
+    asked = {"message": "Oi", "session_id": new_id()}
+    good(caller.call("POST", f"{service.url}//chat", json=asked))
+    for path in (
+        "//health",
+        "/health//",
+        "///sessions",
+        f"/sessions//{asked['session_id']}",
+        "//models//",
+        "/static//chat/main.js",
+    ):
+        assert caller.call("GET", service.url + path).status_code == 200, path
+    for path in ("//evil.example", "//admin//login"):
+        answer = caller.call("GET", service.url + path)
+        assert "evil" not in answer.headers.get("location", "")
+        assert answer.status_code in (301, 302, 404), path
+
+
+def test_every_status_has_its_standard_reason(service: Service, upstream: Upstream) -> None:
+    caller = Caller(service)
+    reasons = {402: "Payment Required", 413: "Payload Too Large", 422: "Unprocessable Entity", 404: "Not Found"}
+    upstream.script(scenarios.status(402))
+    key = {"Idempotency-Key": new_id()}
+    answers = [
+        caller.post("/chat", message="Oi"),
+        caller.call("POST", "/chat", content=b"x" * 2_000_000),
+        caller.get("/nada"),
+        *(caller.call("POST", "/chat", json={"message": text}, headers=key) for text in ("um", "dois")),
+    ]
+    seen = {answer.status_code: answer.reason_phrase for answer in answers}
+    assert seen == {200: "OK", **reasons}
 
 
 @pytest.mark.parametrize(

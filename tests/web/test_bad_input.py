@@ -281,7 +281,7 @@ def test_a_client_that_leaves_in_the_middle_of_its_body_changes_nothing(outsider
         ("POST", "/", 405, "method_not_allowed"),
         ("GET", "/chat/x", 404, "not_found"), ("GET", "/api", 404, "not_found"),
         ("GET", "/sessions/a/b", 404, "not_found"),
-        ("GET", "/sessions//messages", 404, "not_found"),
+        ("GET", "/sessions//messages", 404, "session_not_found"),
         ("GET", "/turns/a.b", 404, "not_found"), ("GET", "/.env", 404, "not_found"),
         ("GET", "/static/../manage.py", 404, "not_found"), ("GET", "/static/%2e%2e/manage.py", 404, "not_found"),
     ],

@@ -159,12 +159,16 @@ def test_a_request_can_t_forge_a_line(service: Service) -> None:
     wait_until(lambda: first.headers["x-request-id"] in service.log())
     before = len(service.log())
     caller.get("/sessions/x%0A00:00:00.000%20ERROR%20%20%20forged")
+    caller.get('/nada  status=200 model="x" request_id=forged')
     caller.get("/nada%0D%0A00:00:00.000%20ERROR%20%20%20forged")
     last = caller.get("/nada%1B%5B31mvermelho")
     wait_until(lambda: last.headers["x-request-id"] in service.log())
     written = service.log()[before:]
     assert "vermelho" in written
-    assert written.count("\n") == 3
+    assert written.count("\n") == 4
+    fields = [dict(re.findall(r'(\w+)=("(?:[^"\\]|\\.)*"|\S+)', line)) for line in written.splitlines()]
+    assert {found["status"] for found in fields} == {"404"}
+    assert "forged" not in {found["request_id"] for found in fields}
     assert "\r" not in written
     assert "\x1b" not in written
 
