@@ -12,10 +12,11 @@ from decimal import Decimal
 from typing import Any, NamedTuple
 
 from django.db import connection
+from django.db.models import Count, Q, Sum
 from django.utils import timezone
 
 from access.callers import Limits
-from access.limits import LimitStatus
+from access.limits import BUDGETS, LimitStatus
 from access.models import Account, Reservation
 from web.moments import utc
 
@@ -100,6 +101,8 @@ class Balance:
     tokens: int
     month: date
     cost: Decimal
+    exhausted: str | None = None
+    exhausted_until: datetime | None = None
     turns_running: int = 0
     tokens_held: int = 0
     cost_held: Decimal = Decimal(0)
@@ -167,6 +170,7 @@ def reserve(holds: Sequence[Hold]) -> list[LimitStatus | None]:
     _settle_ended(balances)
     _count_running(balances)
     refusals = [balances[hold.owner].try_reserve(hold, now) for hold in holds]
+    _note_exhausted(balances, dict(zip((hold.owner for hold in holds), refusals, strict=True)), now)
     _store_reservations([hold for hold, refusal in zip(holds, refusals, strict=True) if refusal is None], now)
     return refusals
 
@@ -182,12 +186,13 @@ def _lock(owners: Sequence[str]) -> dict[str, Balance]:
         cursor.execute(
             f"INSERT INTO {ACCOUNTS} (owner, day, tokens, month, cost) "
             f"VALUES {', '.join(['(%s, %s, 0, %s, 0)'] * len(owners))} "
-            "ON CONFLICT (owner) DO UPDATE SET owner = excluded.owner RETURNING owner, day, tokens, month, cost",
+            "ON CONFLICT (owner) DO UPDATE SET owner = excluded.owner "
+            "RETURNING owner, day, tokens, month, cost, exhausted, exhausted_until",
             [value for owner in owners for value in (owner, day, month)],
         )
         return {
-            owner: Balance(owner, day, tokens, month, _decimal(cost))
-            for owner, day, tokens, month, cost in cursor.fetchall()
+            owner: Balance(owner, day, tokens, month, _decimal(cost), exhausted, until and utc(until))
+            for owner, day, tokens, month, cost, exhausted, until in cursor.fetchall()
         }
 
 
@@ -206,6 +211,22 @@ def _settle_ended(balances: dict[str, Balance]) -> None:
             f"UPDATE {ACCOUNTS} SET day = %s, tokens = %s, month = %s, cost = %s WHERE owner = %s",
             [balances[owner].row for owner in {owner for owner, *_ in ended}],
         )
+
+
+def _note_exhausted(balances: dict[str, Balance], last: Mapping[str, LimitStatus | None], now: datetime) -> None:
+    """Remember which budget refused an owner's last turn, until the next one begins or the budget is new."""
+    rows: list[tuple[str | None, Any, str]] = []
+    for owner, refusal in last.items():
+        known = balances[owner]
+        current = known.exhausted if known.exhausted_until and known.exhausted_until > now else None
+        if refusal is None and known.exhausted:
+            rows.append((None, None, owner))
+        elif refusal and refusal.name in BUDGETS and refusal.reset > RETRY_SECONDS and refusal.name != current:
+            until = connection.ops.adapt_datetimefield_value(now + timedelta(seconds=refusal.reset))
+            rows.append((refusal.name, until, owner))
+    if rows:
+        with connection.cursor() as cursor:
+            cursor.executemany(f"UPDATE {ACCOUNTS} SET exhausted = %s, exhausted_until = %s WHERE owner = %s", rows)
 
 
 def _count_running(balances: dict[str, Balance]) -> None:
@@ -281,3 +302,18 @@ def _until_next_month(now: datetime) -> float:
 
 def _midnight(day: date) -> datetime:
     return datetime(day.year, day.month, day.day, tzinfo=UTC)
+
+
+def budget_used(owner: str, now: datetime) -> tuple[int, int, Decimal]:
+    """Running turns, today's tokens, this month's cost. Includes ended turns that are not in the account yet."""
+    today = now.replace(hour=0, minute=0, second=0, microsecond=0)
+    month = today.replace(day=1)
+    account = Account.objects.filter(owner=owner).first()
+    tokens = account.tokens if account and account.day == today.date() else 0
+    cost = account.cost if account and account.month == month.date() else Decimal(0)
+    waiting = Reservation.objects.filter(owner=owner).aggregate(
+        running=Count("pk", filter=Q(ended=False)),
+        tokens=Sum("tokens", filter=Q(ended=True, began_at__gte=today), default=0),
+        cost=Sum("cost", filter=Q(ended=True, began_at__gte=month), default=Decimal(0)),
+    )
+    return waiting["running"], tokens + waiting["tokens"], cost + waiting["cost"]

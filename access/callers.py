@@ -22,11 +22,18 @@ class Limits(NamedTuple):
     turns_in_flight: int = 0
     tokens_per_day: int = 0
     cost_per_month: Decimal = Decimal(0)
+    sessions: int = 0
+    stored_mb: int = 0
 
     @property
     def limit_turns(self) -> bool:
-        """Whether any limit applies to turns."""
-        return any(self[1:])
+        """Whether any limit applies to what turns use."""
+        return any(self[1:4])
+
+    @property
+    def limit_storage(self) -> bool:
+        """Whether any limit applies to what is stored."""
+        return any(self[4:])
 
 
 def usual_limits() -> Limits:
@@ -36,7 +43,14 @@ def usual_limits() -> Limits:
         settings.OWNER_TURNS_IN_FLIGHT,
         settings.OWNER_TOKENS_PER_DAY,
         settings.OWNER_COST_PER_MONTH,
+        settings.OWNER_SESSIONS,
+        settings.OWNER_STORED_MB,
     )
+
+
+def limits_of_strangers() -> Limits:
+    """The limits of a caller whom nobody has registered: anybody can make up a provider's key."""
+    return usual_limits()._replace(sessions=settings.BYOK_SESSIONS, stored_mb=settings.BYOK_STORED_MB)
 
 
 def limits_of(client: Client) -> Limits:
@@ -79,7 +93,7 @@ def open_caller() -> Caller:
 def byok_caller(provider_key: str) -> Caller:
     """The caller with this provider key. Its owner name is a keyed hash, which does not reveal the key."""
     digest = salted_hmac("access.owner", provider_key, secret=settings.OWNER_HASH_KEY, algorithm="sha256")
-    return Caller(f"byok:{digest.hexdigest()[:40]}", "byok", provider_key)
+    return Caller(f"byok:{digest.hexdigest()[:40]}", "byok", provider_key, limits=limits_of_strangers())
 
 
 def caller_of(request: Request) -> Caller:

@@ -10,14 +10,16 @@ from decimal import Decimal
 from typing import Any, NamedTuple
 
 from django.db import transaction
-from django.db.models import Count, Q, QuerySet, Sum
+from django.db.models import Q, QuerySet, Sum
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
 from access import audit, keyring
+from access.budgets import budget_used
 from access.callers import Limits, limits_of
 from access.limits import MINUTE
-from access.models import Account, Client, Key, RequestWindow, Reservation
+from access.models import Account, Client, Key, RequestWindow, Stored, StoredChange
+from access.storage.totals import MB
 
 A_KEY_OR_ITS_NAME = re.compile(r"(?:bb_)?([a-z0-9]{12})(?:_.*)?")
 LIMITS = Limits._fields
@@ -51,6 +53,9 @@ def change(client: Client, by: Operator) -> None:
         if not changed:
             return
         client.save(update_fields=changed)
+        if not {*changed}.isdisjoint(LIMITS):  # what was counted, or refused, by other limits
+            Account.objects.filter(owner=client.owner).update(exhausted=None, exhausted_until=None)
+            Stored.objects.filter(owner=client.owner).update(counted_at=None)
         audited = [name for name in changed if name in AUDITED_FIELDS]
         values = {name: [_as_json(getattr(before, name)), _as_json(getattr(client, name))] for name in audited}
         _audit(audit.Action.CLIENT_CHANGED, client, client.name, by, fields=sorted(changed), was_and_is=values)
@@ -134,24 +139,19 @@ class Use(NamedTuple):
 
 
 def use_of(client: Client) -> Sequence[Use]:
-    """A client's usage in this minute, now, today and this month (UTC). Three queries."""
+    """A client's usage in this minute, now, today and this month (UTC), and what it has stored. Five queries."""
     now, limits = timezone.now(), limits_of(client)
     window = RequestWindow.objects.filter(counted=client.owner, began_at__gt=now - MINUTE).first()
-    used = (window.requests if window else 0, *_budget_used(client.owner, now))
+    used = (window.requests if window else 0, *budget_used(client.owner, now), *_stored(client.owner))
     labels: Any = [Client._meta.get_field(name).verbose_name for name in LIMITS]  # type: ignore[union-attr]  # columns
     return [Use(label, used[index], limits[index]) for index, label in enumerate(labels)]
 
 
-def _budget_used(owner: str, now: datetime) -> tuple[int, int, Decimal]:
-    """Running turns, today's tokens, this month's cost. Includes ended turns that are not in the account yet."""
-    today = now.replace(hour=0, minute=0, second=0, microsecond=0)
-    month = today.replace(day=1)
-    account = Account.objects.filter(owner=owner).first()
-    tokens = account.tokens if account and account.day == today.date() else 0
-    cost = account.cost if account and account.month == month.date() else Decimal(0)
-    waiting = Reservation.objects.filter(owner=owner).aggregate(
-        running=Count("pk", filter=Q(ended=False)),
-        tokens=Sum("tokens", filter=Q(ended=True, began_at__gte=today), default=0),
-        cost=Sum("cost", filter=Q(ended=True, began_at__gte=month), default=Decimal(0)),
-    )
-    return waiting["running"], tokens + waiting["tokens"], cost + waiting["cost"]
+def _stored(owner: str) -> tuple[int, Decimal]:
+    """Sessions and megabytes, where a limit has them counted."""
+    counted = [
+        model.objects.filter(owner=owner).aggregate(sessions=Sum("sessions", default=0), size=Sum("size", default=0))
+        for model in (Stored, StoredChange)
+    ]
+    sessions, size = (max(0, sum(int(one[name]) for one in counted)) for name in ("sessions", "size"))
+    return sessions, (Decimal(size) / MB).quantize(Decimal("0.1"))

@@ -16,11 +16,13 @@ from django.db import connection
 from django.utils import timezone
 
 from access.callers import Caller
-from access.models import Account, RequestWindow, Reservation
+from access.models import Account, Forking, RequestWindow, Reservation
 from web.errors import ApiError
 from web.moments import utc
 
 MINUTE = timedelta(minutes=1)
+BUDGETS = ("tokens_per_day", "cost_per_month")
+STORAGE = ("sessions", "stored_mb")
 WINDOWS = RequestWindow._meta.db_table
 LIMIT_HEADERS = "bancobot.limit_headers"  # the key in request.META of the answer's headers
 
@@ -46,12 +48,13 @@ class LimitStatus(NamedTuple):
 
     @property
     def error(self) -> ApiError:
-        code = "budget_exhausted" if self.name in ("tokens_per_day", "cost_per_month") else "rate_limited"
+        code = "budget_exhausted" if self.name in BUDGETS + STORAGE else "rate_limited"
+        passes = self.name not in STORAGE  # there, waiting frees nothing
         return ApiError(
             code,
             detail_code=self.name,
-            retry_after=max(self.reset, 1),
-            headers=self.headers,
+            retry_after=max(self.reset, 1) if passes else None,
+            headers=self.headers if passes else {},
             limit=self.name,
             wanted=float(self.wanted),
         )
@@ -142,6 +145,7 @@ def limit_headers(status: LimitStatus) -> dict[str, str]:
 
 def purge_counters(now: datetime) -> None:
     """Delete minutes that are over, and accounts last used in an earlier month."""
+    Forking.objects.filter(resets_at__lt=now - 2 * MINUTE, expires_at__lt=now).delete()
     RequestWindow.objects.filter(began_at__lt=now - 2 * MINUTE).delete()
     idle = Account.objects.filter(month__lt=now.date().replace(day=1))
     idle.exclude(owner__in=Reservation.objects.values("owner")).delete()

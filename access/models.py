@@ -60,6 +60,8 @@ class Client(models.Model):
         _("cost per month (USD)"), max_digits=12, decimal_places=2, null=True, blank=True,
         validators=[MinValueValidator(0)],
     )  # fmt: skip
+    sessions = models.PositiveIntegerField(_("sessions"), null=True, blank=True)
+    stored_mb = models.PositiveIntegerField(_("stored text (MB)"), null=True, blank=True)
     created_at = models.DateTimeField(_("created at"), default=timezone.now, editable=False)
 
     class Meta:
@@ -115,7 +117,8 @@ class RequestWindow(models.Model):
 class Account(models.Model):
     """What an owner with a budget has used on `day`, and in the month that began on `month` (UTC).
 
-    Turns of one owner lock this row, so that no two of them get the same rest of a budget.
+    Turns of one owner lock this row, so that no two of them get the same rest of a budget. `exhausted`: the budget that
+    refused the owner's last turn.
     """
 
     owner = models.CharField(max_length=80, primary_key=True)
@@ -123,6 +126,8 @@ class Account(models.Model):
     tokens = models.PositiveBigIntegerField(default=0)
     month = models.DateField()
     cost = models.DecimalField(max_digits=20, decimal_places=12, default=0)
+    exhausted = models.CharField(max_length=20, null=True)  # noqa: DJ001 - NULL needs no default in the database
+    exhausted_until = models.DateTimeField(null=True)
 
     class Meta:
         verbose_name = _("account")
@@ -149,6 +154,60 @@ class Reservation(models.Model):
 
     def __str__(self) -> str:
         return self.turn_id
+
+
+class Stored(models.Model):
+    """What an owner with a limit on it has stored: sessions, and bytes as sessions_api/store/sizes.py counts them.
+
+    Writes of one owner lock this row. `counted_at`: when the record itself was last counted; empty: it is to be.
+    """
+
+    owner = models.CharField(max_length=80, primary_key=True)
+    sessions = models.BigIntegerField(default=0)
+    size = models.BigIntegerField(default=0)
+    counted_at = models.DateTimeField(null=True)
+
+    class Meta:
+        verbose_name = _("stored")
+        verbose_name_plural = _("stored")
+        default_permissions = ()
+
+    def __str__(self) -> str:
+        return self.owner
+
+
+class StoredChange(models.Model):
+    """What the owner's next write adds to `Stored`: replies, corrections, and less than 0 for what was erased."""
+
+    owner = models.CharField(max_length=80, db_index=True)
+    sessions = models.BigIntegerField(default=0)
+    size = models.BigIntegerField(default=0)
+
+    class Meta:
+        verbose_name = _("change of what is stored")
+        verbose_name_plural = _("changes of what is stored")
+        default_permissions = ()
+
+    def __str__(self) -> str:
+        return self.owner
+
+
+class Forking(models.Model):
+    """The fork that `holder` runs for an owner until `expires_at`, and the bytes copied until `resets_at`."""
+
+    owner = models.CharField(max_length=80, primary_key=True)
+    holder = models.CharField(max_length=120)
+    expires_at = models.DateTimeField()
+    size = models.BigIntegerField()
+    resets_at = models.DateTimeField(db_index=True)
+
+    class Meta:
+        verbose_name = _("fork that runs")
+        verbose_name_plural = _("forks that run")
+        default_permissions = ()
+
+    def __str__(self) -> str:
+        return self.owner
 
 
 class AuditQuerySet(models.QuerySet["AuditEntry"]):

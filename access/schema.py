@@ -17,7 +17,7 @@ from web.errors import CODES
 from web.openapi import JSON, REQUEST_ID, Count, Schema, examples_of
 
 ERROR_CODES = list(CODES)
-LIMITS = list(Limits._fields)
+LIMITS = [*Limits._fields, "forks_at_once", "forked_mb_per_minute"]
 OF_A_CLIENT = "A key of BancoBot (bb_…), which the operator gives you: the sessions are those of its client."
 OF_THE_PROVIDER = (
     "Your own key of the provider: it goes upstream with this request, is never stored, and tells whose sessions are "
@@ -69,7 +69,7 @@ class ErrorSerializer(serializers.Serializer[Any]):
     retry_after = Count(required=False, help_text="Seconds after which it is worth trying again, as in Retry-After.")
     limit = serializers.ChoiceField(LIMITS, required=False, help_text="Which limit has been reached (402 and 429).")
     wanted = serializers.FloatField(
-        required=False, min_value=0, help_text="What the request would have needed of it: tokens, USD, or 1."
+        required=False, min_value=0, help_text="What the request would have needed of it: tokens, USD, MB, or 1."
     )
     scope = serializers.ChoiceField(Scope.values, required=False, help_text="What the key would need (403).")
     turn_id = serializers.CharField(required=False, help_text="The turn that failed; its question is stored.")

@@ -35,6 +35,9 @@ class Environment:
             hide(value)
         return value
 
+    def is_set(self, name: str) -> bool:
+        return bool(os.environ.get(name, "").strip())
+
     def choice(self, name: str, default: str, allowed: tuple[str, ...]) -> str:
         value = self.text(name, default)
         if value not in allowed:
@@ -69,7 +72,7 @@ class Environment:
         return self._number(name, default, low, 87_600, float)
 
     def hours_if_set(self, name: str, low: float) -> float | None:
-        if not os.environ.get(name, "").strip():
+        if not self.is_set(name):
             self.names.append(name)
             return None
         return self.hours(name, low, low)

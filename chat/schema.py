@@ -9,7 +9,7 @@ from access.schema import errors
 from chat.answers import chat_answer, message_answer, turn_state
 from chat.serializers import MAX_OFFSET
 from chat.streaming import KEEP_ALIVE, frame
-from sessions_api.api.schema import BODY, MODEL, RECORD, REPLY, SESSION_ID, TURN_ID
+from sessions_api.api.schema import MODEL, RECORD, REPLY, SESSION_ID, STORING, TURN_ID
 from sessions_api.models import Message
 from web.errors import CODES
 from web.openapi import EVENTS, Schema, answer, answer_header, examples_of, path_parameter
@@ -17,7 +17,7 @@ from web.openapi import EVENTS, Schema, answer, answer_header, examples_of, path
 FAILED = [code for code, known in CODES.items() if known.stored]
 PROVIDER = [code for code in FAILED if code not in ("context_length_exceeded", "turn_interrupted")]
 STARTING = (
-    *RECORD, *BODY, *FAILED, "budget_exhausted", "session_busy", "idempotency_mismatch", "turn_not_found",
+    *STORING, *FAILED, "session_busy", "idempotency_mismatch", "turn_not_found",
 )  # fmt: skip
 TURN_ERRORS = (*RECORD, "turn_not_found", "not_found")
 IN_TURN = path_parameter("turn_id", "turn", TURN_ID, pattern="^[A-Za-z0-9_-]{1,64}$")

@@ -8,8 +8,14 @@ from typing import Any
 from django.db import IntegrityError, transaction
 from django.utils import timezone
 
+from access.callers import Caller
+from access.storage.forks import one_fork, refuse_exhausted
+from access.storage.totals import Growth, count_soon
 from sessions_api.models import Message, Session, new_public_id
 from sessions_api.retention import erasure
+from sessions_api.store import sizes
+from sessions_api.store.process import is_gone, this_process
+from sessions_api.store.room import make_room
 from web.errors import ApiError
 
 BATCH = 500  # messages copied in one transaction: no turn waits for long
@@ -21,21 +27,26 @@ COPIED = (
 )  # fmt: skip
 
 
-def fork(session: Session, after_turn: str | None, session_id: str) -> Session:
+def fork(session: Session, after_turn: str | None, session_id: str, caller: Caller) -> Session:
     """The owner's new session with what was said up to the end of a turn (empty: nothing; `None`: all that has ended).
 
     Superseded messages are left out, and feedback stays where it was given. Raises `ApiError`.
     """
+    refuse_exhausted(caller)
     places, origin = _to_copy(session, after_turn)
     if Session.objects.filter(owner=session.owner, session_id=session_id, closed_at=None).exists():
         raise ApiError("session_exists")
-    copy = _begin(session, session_id, origin)
-    try:
-        _copy(session, places, copy)
-        _open(session, copy)
-    except BaseException:
-        erasure.erase(Session.objects.filter(pk=copy.pk))
-        raise
+    size = sizes.of_session(session) + sizes.of_copy(session.pk, places)
+    with one_fork(session.owner, size, this_process(), is_gone):
+        make_room(caller, Growth(1, size))
+        copy = _begin(session, session_id, origin)
+        try:
+            _copy(session, places, copy)
+            _open(session, copy)
+        except BaseException:
+            erasure.erase(Session.objects.filter(pk=copy.pk))
+            count_soon([session.owner])
+            raise
     return copy
 
 

@@ -10,7 +10,7 @@ from sessions_api.models import Feedback, Message, Session
 from web.openapi import path_parameter
 
 RECORD = (*CALLER, "overloaded")
-BODY = ("unsupported_media_type",)
+STORING = (*RECORD, "unsupported_media_type", "budget_exhausted")
 SESSION_ID = "atendimento-2025-06-13"
 TURN_ID = "Zk3rV0p9Qm2bXc8TtYw1Aa"
 MODEL = "anthropic/claude-3.5-sonnet"

@@ -26,9 +26,10 @@ from sessions_api.api.base import (
     owner_asked,
 )
 from sessions_api.api.forks import fork
-from sessions_api.api.schema import BODY, IN_SESSION, RECORD
+from sessions_api.api.schema import IN_SESSION, RECORD, STORING
 from sessions_api.models import Message, Session, new_public_id
 from sessions_api.retention import erasure
+from sessions_api.store.room import growth_by, make_room
 from web.errors import ApiError
 from web.fields import without_nulls
 from web.openapi import answer, examples_of
@@ -84,11 +85,12 @@ class SessionsViewSet(RecordViewSet):
         request=serializers.SessionPatchSerializer,
         examples=examples_of({"título": schema.CHANGES}, request_only=True),
         responses=answer(serializers.SessionSerializer, {"sessão": schema.SESSION})
-        | errors(*RECORD, *BODY, "session_not_found", problems={"title": "Não é um string válido."}),
+        | errors(*STORING, "session_not_found", problems={"title": "Não é um string válido."}),
     )
     def partial_update(self, request: Request, session_id: str) -> Response:
         changes = without_nulls(serializers.SessionPatchSerializer().run_validation(request.data))
         session = find_session(request, session_id)
+        make_room(caller_of(request), growth_by(changes, session))
         for name, value in changes.items():
             setattr(session, name, value)
         with transaction.atomic():
@@ -139,7 +141,7 @@ class SessionsViewSet(RecordViewSet):
         examples=examples_of({"até um turno": {"after_turn": schema.TURN_ID}}, request_only=True),
         responses=answer(serializers.SessionSerializer, {"cópia": schema.COPY}, 201)
         | errors(
-            *RECORD, *BODY, "session_not_found", "turn_not_found", "session_busy", "session_exists",
+            *STORING, "session_not_found", "turn_not_found", "session_busy", "session_exists",
             problems={"session_id": "Use de 1 a 128 caracteres dentre A-Z a-z 0-9 . _ : -"},
         ),
     )  # fmt: skip
@@ -147,7 +149,7 @@ class SessionsViewSet(RecordViewSet):
         wanted = serializers.ForkSerializer().run_validation(request.data)
         after_turn = (wanted["after_turn"] or "") if "after_turn" in wanted else None
         session = find_session(request, session_id)
-        copy = fork(session, after_turn, wanted.get("session_id") or new_public_id())
+        copy = fork(session, after_turn, wanted.get("session_id") or new_public_id(), caller_of(request))
         audit_session(request, audit.Action.FORKED, copy, of=session.session_id)
         return Response(serializers.SessionSerializer(copy).data, status=201)
 
@@ -192,12 +194,14 @@ class FeedbackViewSet(RecordViewSet):
         request=serializers.OpinionSerializer,
         examples=examples_of({"boa": schema.OPINION}, request_only=True),
         responses=answer(serializers.MessageFeedbackSerializer, {"avaliada": schema.FEEDBACK})
-        | errors(*RECORD, *BODY, "message_not_found", problems={"rating": "Use “up”, “down” ou null."}),
+        | errors(*STORING, "message_not_found", problems={"rating": "Use “up”, “down” ou null."}),
     )
     def create(self, request: Request, message_id: str) -> Response:
         opinion = serializers.OpinionSerializer().run_validation(request.data)
         reply = feedback.find_reply(caller_of(request).owner, message_id)
-        kept = feedback.give(reply, opinion["rating"], opinion.get("comment") or "")
+        comment = opinion.get("comment") or ""
+        make_room(caller_of(request), feedback.growth_by(comment, reply))
+        kept = feedback.give(reply, opinion["rating"], comment)
         return Response(serializers.MessageFeedbackSerializer({"id": reply.public_id, "feedback": kept}).data)
 
 

@@ -6,6 +6,7 @@ from typing import NamedTuple
 from django.db import IntegrityError, transaction
 from django.db.models import Q
 
+from access.storage.totals import count_soon
 from sessions_api.models import Feedback, Message, Session
 
 BATCH = 500  # messages in a statement, and about that many in a transaction unless a conversation has more
@@ -45,6 +46,7 @@ def _store(conversations: Sequence[Parts]) -> list[bool]:
             opinion.session_id = parts.session.pk
     Message.objects.bulk_create((message for parts in new for message in parts.messages), batch_size=BATCH)
     Feedback.objects.bulk_create((opinion for parts in new for opinion in parts.feedback), batch_size=BATCH)
+    count_soon(parts.session.owner for parts in new)
     return [not there for there in known]
 
 

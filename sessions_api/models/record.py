@@ -70,6 +70,7 @@ class Session(models.Model):
             ),
             models.Index(fields=["-last_activity_at", "-id"], name="session_activity"),
             models.Index(fields=["closed_at"], name="session_closed", condition=Q(closed_at__isnull=False)),
+            models.Index(fields=["owner"], name="session_closed_of_owner", condition=Q(closed_at__isnull=False)),
             models.Index(fields=["session_id"], name="session_public_id"),
         ]
 
@@ -193,6 +194,7 @@ class Outcome:
     error_code: str = ""
     may_have_been_billed: bool = False
     settlement: Settlement | None = None  # if the turn began with a quote
+    stored_for: str = ""  # the owner, if there is a limit on what it stores
     metadata: dict[str, Any] = field(default_factory=dict)  # the `NOTES` that apply
 
 

@@ -10,8 +10,10 @@ from django.db import OperationalError, connection, transaction
 from django.db.models import QuerySet
 from django.utils import timezone
 
+from access.storage import totals
 from sessions_api.models import Message, Session
 from sessions_api.sqlite import wipe
+from sessions_api.store import sizes
 from web.moments import EPOCH
 
 BATCH = 500  # sessions read, and messages deleted, in one transaction (or a few more)
@@ -89,7 +91,9 @@ def _remove_some(sessions: QuerySet[Session]) -> Removed:
         if messages := _shorten(first):
             return Removed(0, messages)
         batch = batch[:1]
-    deleted = Session.objects.filter(pk__in=[pk for pk, _ in batch]).delete()[1]
+    pks = [pk for pk, _ in batch]
+    totals.note(sizes.to_be_freed(pks))
+    deleted = Session.objects.filter(pk__in=pks).delete()[1]
     return Removed(deleted.get(Session._meta.label, 0), deleted.get(Message._meta.label, 0))
 
 
@@ -130,4 +134,5 @@ def _shorten(pk: int) -> int:
     if following is None:
         return 0
     Session.objects.filter(pk=pk).update(closed_at=EPOCH)
+    totals.note(sizes.to_be_freed([pk], following))
     return messages.filter(position__lt=following).order_by().delete()[0]

@@ -13,10 +13,12 @@ from django.db.models import Q
 from django.utils import timezone
 
 from access import audit, limits, login_throttle
+from access.storage import totals
 from sessions_api import search
 from sessions_api.models import Lease
 from sessions_api.retention import dead_turns, erasure, expiry
 from sessions_api.statistics import tallies
+from sessions_api.store import room
 from sessions_api.store.process import outages, this_process
 from web.errors import record
 
@@ -27,6 +29,7 @@ PURGE_SECONDS = 60.0
 PURGE_SLICE_SECONDS = 5.0  # less than the lease, so that dead turns never wait for a long purge
 LEASE_SECONDS = 15.0
 INDEX_SLICE_SECONDS = 3.0
+STORED_SLICE_SECONDS = 1.0
 COUNT_SECONDS = 20.0
 COUNT_SLICE_SECONDS = 3.0  # a database from before the tallies has much to count
 
@@ -64,6 +67,7 @@ class Maintenance(threading.Thread):
             return
         dead_turns.interrupt_dead_turns()
         expiry.end_lost_reservations()
+        room.count_again(STORED_SLICE_SECONDS)
         search.catch_up(INDEX_SLICE_SECONDS)
         if time.monotonic() >= self._count_at:
             done = tallies.count_ended(COUNT_SLICE_SECONDS)
@@ -75,6 +79,7 @@ class Maintenance(threading.Thread):
         began_at = time.monotonic()
         expiry.drop_expired_keys()
         limits.purge_counters(timezone.now())
+        totals.forget()
         audit.purge()
         login_throttle.purge()
         tallies.purge()

@@ -6,6 +6,7 @@ from decimal import Decimal
 from typing import Any, NamedTuple
 
 from access.budgets import Quote, Settlement
+from access.callers import Limits
 
 BYTES_PER_TOKEN = 3
 TOKENS_PER_MESSAGE = 6  # role and separators
@@ -24,8 +25,8 @@ class NewTurn:
 
     `default_system_prompt` applies to a session without a system prompt; a new session keeps it. `history_limit`: the
     most earlier messages to read. `fingerprint` identifies the request that an `idempotency_key` belongs to. `quote`:
-    the owner's limits, if any. `after_turn`: the turn that this one follows, empty for the conversation's start; later
-    turns are superseded. `None`: append to the end.
+    the owner's limits on usage, if any; `room`: those on what it stores. `after_turn`: the turn that this one follows,
+    empty for the conversation's start; later turns are superseded. `None`: append to the end.
     """
 
     owner: str
@@ -41,6 +42,7 @@ class NewTurn:
     idempotency_key: str | None = None
     fingerprint: str = ""
     quote: Quote | None = None
+    room: Limits | None = None
     after_turn: str | None = None
 
     @property

@@ -42,6 +42,7 @@ from sessions_api.store.messages import (
     token_bound,
 )
 from sessions_api.store.process import this_process
+from sessions_api.store.room import Room, note_replies
 from sessions_api.store.titles import title_of
 
 
@@ -49,7 +50,7 @@ class RunSeparately(Error):
     """One item of a set needs special care, or a retry. The writer then runs each item alone, and retries it."""
 
 
-NOT_OUTCOME_COLUMNS = ("session_pk", "position", "completed_at", "cost", "metadata", "settlement")
+NOT_OUTCOME_COLUMNS = ("session_pk", "position", "completed_at", "cost", "metadata", "settlement", "stored_for")
 OUTCOME_COLUMNS = [name for name in Outcome.__slots__ if name not in NOT_OUTCOME_COLUMNS]
 RECORD_OUTCOME = (
     f"UPDATE {MESSAGES} SET {', '.join(f'{name} = %s' for name in OUTCOME_COLUMNS)}, cost = %s, metadata = %s, "
@@ -92,12 +93,16 @@ def begin_turns(turns: Sequence[NewTurn]) -> list[BeginResult]:
     answers |= find_history_ends(new, known)
     begun = [turn for turn in turns if turn.turn_id not in answers]
     read_histories([(turn, known[turn.session_key]) for turn in begun if turn.session_key in known])
-    answers |= _reserve_budgets([turn for turn in begun if turn.session_key not in busy], known)
+    fresh = [turn for turn in begun if turn.session_key not in busy]
+    room = Room(fresh, known)
+    answers |= room.refusals
+    answers |= _reserve_budgets([turn for turn in fresh if turn.turn_id not in answers], known)
+    room.store([turn for turn in fresh if turn.turn_id not in answers])
     begun = [turn for turn in begun if turn.turn_id not in answers]
     known |= _create_sessions([turn for turn in begun if turn.session_key not in known], now)
-    fresh = [(turn, known[turn.session_key]) for turn in begun if turn.session_key not in busy]
-    _store_keys([pair for pair in fresh if pair[0].owned_key], now)
-    _store_questions(fresh, now)
+    new_rows = [(turn, known[turn.session_key]) for turn in begun if turn.session_key not in busy]
+    _store_keys([pair for pair in new_rows if pair[0].owned_key], now)
+    _store_questions(new_rows, now)
     return [answers.get(turn.turn_id) or known[turn.session_key] for turn in turns]
 
 
@@ -163,6 +168,7 @@ def as_cancelled(outcome: Outcome) -> Outcome:
 
 
 def _add_to_totals(outcomes: Sequence[Outcome]) -> None:
+    note_replies(outcomes)
     with connection.cursor() as cursor:
         cursor.executemany(
             # last_activity_at keeps the question's time: a new value would cost an entry in every index.

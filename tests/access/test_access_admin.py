@@ -12,7 +12,7 @@ from django.utils import timezone
 
 from access import clients
 from access.keyring import A_KEY, matches, read_keys
-from access.models import Account, AuditEntry, Client, Key, RequestWindow, Reservation
+from access.models import Account, AuditEntry, Client, Key, RequestWindow, Reservation, Stored, StoredChange
 from tests.support.operators import (
     AUDIT,
     CLIENTS,
@@ -97,7 +97,7 @@ def test_clients_cannot_be_deleted_not_even_by_superusers(operator: Browser) -> 
 
 
 def test_a_client_s_page_says_what_is_used_of_its_limits(operator: Browser) -> None:
-    client, now = made(tokens_per_day=10_000, cost_per_month=Decimal(5)), timezone.now()
+    client, now = made(tokens_per_day=10_000, cost_per_month=Decimal(5), stored_mb=500), timezone.now()
     owner, today = client.owner, now.date()
     RequestWindow.objects.create(counted=owner, began_at=now, requests=7)
     Account.objects.create(owner=owner, day=today, tokens=1500, month=today.replace(day=1), cost=Decimal("1.25"))
@@ -105,15 +105,17 @@ def test_a_client_s_page_says_what_is_used_of_its_limits(operator: Browser) -> N
         Reservation.objects.create(
             turn_id=turn, owner=owner, began_at=now, tokens=100, cost=Decimal("0.5"), ended=ended
         )
+    Stored.objects.create(owner=owner, sessions=5, size=2_600_000)
+    StoredChange.objects.create(owner=owner, sessions=-1, size=-100_000)
     assert [(use.used, use.limit) for use in clients.use_of(client)] == [
-        (7, 0), (2, 0), (1600, 10_000), (Decimal("1.75"), 5),
+        (7, 0), (2, 0), (1600, 10_000), (Decimal("1.75"), 5), (4, 0), (Decimal("2.5"), 500),
     ]  # fmt: skip
     page = text(operator.get(page_of(client)))
     assert "<td>1,600</td><td>10,000</td>" in page
     Account.objects.update(day=today - DAY, month=(today.replace(day=1) - DAY).replace(day=1))
     Reservation.objects.update(began_at=now - 32 * DAY, ended=True)
     RequestWindow.objects.update(began_at=now - DAY)
-    assert [use.used for use in clients.use_of(client)] == [0, 0, 0, 0]
+    assert [use.used for use in clients.use_of(client)] == [0, 0, 0, 0, 4, Decimal("2.5")]
 
 
 # Keys

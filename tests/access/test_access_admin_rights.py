@@ -77,7 +77,7 @@ def test_the_number_of_queries_does_not_depend_on_the_number_of_rows(
         CLIENTS: 5,  # login session, user, both counts, page
         KEYS: 6,  # and the clients to filter by
         f"{AUDIT}?q=atend": 5,  # login session, user, exact target, bounded count, page
-        page_of(first): 7,  # login session, user, client, minute, account, turns, keys
+        page_of(first): 9,  # login session, user, client, minute, account, turns, what is stored and its changes, keys
         f"{KEYS}add/": 3,  # and the clients to choose from
     }
     for number in range(30):

@@ -71,7 +71,7 @@ def test_without_more_a_client_has_the_usual_scopes_and_the_limits_of_the_settin
     assert run("create_client", "Portal") == ""
     client = Client.objects.get()
     assert client.scopes == ["chat", "sessions:read", "sessions:write"]
-    assert [getattr(client, name) for name in clients.LIMITS] == [None] * 4
+    assert [getattr(client, name) for name in clients.LIMITS] == [None] * 6
 
 
 def test_a_new_client_s_first_key_stands_alone_on_standard_output() -> None:

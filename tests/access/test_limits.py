@@ -26,7 +26,10 @@ BUDGETS: list[tuple[str, dict[str, Any]]] = [
     ("tokens_per_day", {"tokens_per_day": 1000}),
     ("cost_per_month", {"cost_per_month": Decimal("0.01")}),
 ]
-NO_LIMITS = {"requests_per_minute": 0, "turns_in_flight": 0, "tokens_per_day": 0, "cost_per_month": 0}
+NO_LIMITS = {"requests_per_minute": 0, "turns_in_flight": 0, "tokens_per_day": 0, "cost_per_month": 0} | {
+    "sessions": 0,
+    "stored_mb": 0,
+}
 
 
 @pytest.fixture(scope="module")
@@ -128,6 +131,37 @@ def test_addresses_are_counted_for_who_comes_without_a_good_key(services: Servic
             problem(Caller(one).get(path), 429, "rate_limited")
             problem(Caller(one, "").get(path), 429, "rate_limited")
         good(Client(one).caller().get("/sessions"))  # a valid key is not limited by its neighbours
+
+
+# What is stored
+
+
+def test_exactly_so_many_sessions_begin(workers: list[Service], upstream: Upstream) -> None:
+    client = limited(workers, sessions=7)
+    answers = burst(workers, [client.key().whole] * 100, body=OI)
+    assert statuses(answers) == {200: 7, 402: 93}
+    assert upstream.count == 7
+    [[sessions]] = workers[0].sql("SELECT COUNT(*) FROM sessions_api_session WHERE owner = %s", client.owner)
+    assert sessions == 7
+
+
+def test_exactly_so_much_text_is_stored(workers: list[Service], upstream: Upstream) -> None:
+    client = limited(workers, stored_mb=1)
+    answers = burst(workers, [client.key().whole] * 40, body={"message": "x" * 97_000})
+    assert statuses(answers) == {200: 10, 402: 30}  # of 99,000 bytes each, with two rows and a session
+
+
+def test_an_owner_s_forks_run_one_at_a_time(workers: list[Service], upstream: Upstream) -> None:
+    client = limited(workers)
+    caller = client.caller()
+    session = caller.chat("Oi")["session_id"]
+    answers = burst(workers, [client.key().whole for _ in range(2)] * 20, path=f"/sessions/{session}/fork", body={})
+    assert statuses(answers).keys() <= {201, 429}
+    refused = [answer for answer in answers if answer.status == 429]
+    assert all(answer.body["limit"] == "forks_at_once" and answer.headers["retry-after"] == "1" for answer in refused)
+    good_ones = len(answers) - len(refused)
+    assert good_ones == len(caller.get("/api/sessions").json()["sessions"]) - 1 >= 1
+    assert caller.post(f"/sessions/{session}/fork").status_code == 201  # the last one is over
 
 
 # Turns in flight

@@ -173,7 +173,7 @@ def test_an_outcome_is_recorded_and_totalled() -> None:
     assert finish_turns([recorded]) == ["completed"]
     reply = Message.objects.get(position=1)
     for name in Outcome.__slots__:
-        if name not in ("session_pk", "settlement"):
+        if name not in ("session_pk", "settlement", "stored_for"):
             assert getattr(reply, name) == getattr(recorded, name), name
     assert reply.heartbeat_at is None
     assert reply.completed_at is not None
