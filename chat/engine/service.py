@@ -16,10 +16,10 @@ from django.utils.translation import gettext as _
 
 from access.keyring import keyring
 from access.limits import LimitStatus
-from chat.engine.catalogue import Catalogue
-from chat.engine.context import LearnedContexts
+from chat.engine.asking.catalogue import Catalogue
+from chat.engine.asking.context import LearnedContexts
+from chat.engine.asking.fallbacks import models_to_ask
 from chat.engine.facts import service_facts
-from chat.engine.fallbacks import models_to_ask
 from chat.engine.following import FollowedTurn, StoredTurn, find_reply
 from chat.engine.titles import ask_for_title, is_wanted
 from chat.engine.turn import IdempotencyKeyUsed, Turn, TurnOptions

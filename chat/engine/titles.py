@@ -11,7 +11,7 @@ from decimal import Decimal
 from django.conf import settings
 
 from access.budgets import Settlement
-from chat.engine.draft import CENT_FRACTION
+from chat.engine.asking.draft import CENT_FRACTION
 from chat.engine.turn import Turn
 from chat.providers.base import ChatMessage, Options, ProviderError, Usage, estimate_tokens
 from sessions_api.store.messages import Title

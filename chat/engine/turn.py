@@ -16,10 +16,10 @@ from django.db import Error as DatabaseProblem
 from django.utils.crypto import salted_hmac
 
 from access.callers import Limits
-from chat.engine.catalogue import Catalogue
-from chat.engine.context import Fitted, LearnedContexts, fit, fit_less
-from chat.engine.draft import CANCELLED, Draft
-from chat.engine.fallbacks import ask_in_order, models_to_ask
+from chat.engine.asking.catalogue import Catalogue
+from chat.engine.asking.context import Fitted, LearnedContexts, fit, fit_less
+from chat.engine.asking.draft import CANCELLED, Draft
+from chat.engine.asking.fallbacks import ask_in_order, models_to_ask
 from chat.providers.base import Options, Piece, Provider, ProviderError
 from sessions_api.api.usage import turn_error
 from sessions_api.models import Outcome

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from chat.engine.catalogue import ModelLimits
-from chat.engine.context import (
+from chat.engine.asking.catalogue import ModelLimits
+from chat.engine.asking.context import (
     LEARNED_SECONDS,
     MAX_LEARNED,
     VISIBLE,

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from chat.engine.draft import Draft
-from chat.engine.fallbacks import ask_in_order
+from chat.engine.asking.draft import Draft
+from chat.engine.asking.fallbacks import ask_in_order
 from chat.providers.base import ProviderError
 from chat.providers.circuit import THRESHOLD
 from testing import scenarios

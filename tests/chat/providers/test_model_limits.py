@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from chat.engine import catalogue
-from chat.engine.catalogue import Catalogue, ModelLimits, Names
+from chat.engine.asking import catalogue
+from chat.engine.asking.catalogue import Catalogue, ModelLimits, Names
 from testing import scenarios
 from testing.client import Caller, good, problem
 from testing.exchange import Exchange

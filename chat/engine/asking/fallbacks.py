@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Callable, Sequence
 
 from django.conf import settings
 
-from chat.engine.draft import Draft
+from chat.engine.asking.draft import Draft
 from chat.providers.base import ProviderError
 
 logger = logging.getLogger(__name__)

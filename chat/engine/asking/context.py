@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from chat.engine.catalogue import ModelLimits
+from chat.engine.asking.catalogue import ModelLimits
 from chat.providers.base import ChatMessage, ProviderError
 from chat.providers.replies.reasons import is_filter
 from sessions_api.store.messages import PastMessage, token_bound
