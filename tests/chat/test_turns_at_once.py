@@ -11,6 +11,7 @@ from testing.client import Caller, good, new_id, problem, wait_until
 from testing.service import Service
 from testing.upstream import Upstream
 from tests.conftest import MakeService
+from tests.support.services import Services
 
 
 @pytest.fixture
@@ -113,3 +114,47 @@ def test_more_turns_than_allowed_are_503_and_leave_no_trace(tuned_service: Servi
     assert problem(refused, 503, "overloaded")["retry_after"] == int(refused.headers["retry-after"]) >= 1
     problem(caller.get(f"/sessions/{session}"), 404, "session_not_found")
     wait_until(lambda: caller.post("/chat", message="Oi").status_code == 200)
+
+
+# Greedy callers
+
+WAITING = 32  # messages of a session
+
+
+def test_a_session_s_line_has_an_end_and_others_are_answered_meanwhile(service: Service, upstream: Upstream) -> None:
+    greedy, other, gate, session = Caller(service), Caller(service), threading.Event(), new_id()
+    key = {"Idempotency-Key": new_id()}
+    first = good(greedy.call("POST", "/chat", json={"message": "Já", "session_id": session}, headers=key))
+    upstream.otherwise = scenarios.gated(gate, scenarios.echo())
+    with ThreadPoolExecutor(WAITING + 6) as pool:
+        running = pool.submit(greedy.post, "/chat", message="Um", session_id=session)
+        upstream.wait_until(lambda: upstream.count == 2)
+        asked = [pool.submit(greedy.post, "/chat", message=str(n), session_id=session) for n in range(WAITING + 5)]
+        wait_until(lambda: sum(answer.done() for answer in asked) == 5)
+        for refused in [answer.result() for answer in asked if answer.done()]:
+            assert problem(refused, 409, "session_busy")["retry_after"] == 1
+        again = greedy.call("POST", "/chat", json={"message": "Já", "session_id": session}, headers=key)
+        assert (again.json(), again.headers["idempotent-replayed"]) == (first, "true")
+        upstream.script(scenarios.ok("Claro"))
+        assert other.chat("Posso?")["response"] == "Claro"
+        gate.set()
+        answers = [answer.result().status_code for answer in (running, *asked)]
+        assert sorted(answers) == [200] * (WAITING + 1) + [409] * 5
+    upstream.otherwise = scenarios.echo()
+    assert greedy.chat("De novo", session_id=session)["response"].endswith("De novo")
+
+
+def test_the_last_places_are_for_owners_who_hold_few(services: Services, upstream: Upstream) -> None:
+    gate = threading.Event()
+    upstream.otherwise = scenarios.gated(gate, scenarios.echo())
+    with services.own(MAX_TURNS_IN_FLIGHT="20") as service, ThreadPoolExecutor(20) as pool:
+        greedy, other = Caller(service), Caller(service)
+        taken = [pool.submit(greedy.chat, "Um") for _ in range(18)]
+        upstream.wait_until(lambda: upstream.count == 18)
+        problem(greedy.post("/chat", message="Mais"), 503, "overloaded")
+        taken += [pool.submit(other.chat, "Eu") for _ in range(2)]
+        upstream.wait_until(lambda: upstream.count == 20)
+        problem(Caller(service).post("/chat", message="E eu"), 503, "overloaded")
+        gate.set()
+        assert len({answer.result()["turn_id"] for answer in taken}) == 20
+    upstream.otherwise = scenarios.echo()
