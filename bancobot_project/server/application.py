@@ -29,6 +29,7 @@ from bancobot_project.server import lifespan
 from bancobot_project.server.headers import Protection
 from bancobot_project.server.places import Threads
 from bancobot_project.server.spool import Spool
+from bancobot_project.server.ticks import Ticks
 from web.addresses import Proxies, networks
 from web.errors import ApiError, as_api_error, json_error
 from web.logs import log_fields, request_id
@@ -133,6 +134,7 @@ class Application:
         self.django = ASGIHandler()
         self.loop = LoopHandler()
         self.threads = Threads()
+        self.ticks = Ticks()
         self.proxies = Proxies(networks("TRUSTED_PROXIES", settings.TRUSTED_PROXIES))
         self.protection = Protection()
 
@@ -155,6 +157,7 @@ class Application:
             if b"content-length" not in headers:  # a body in chunks: DRF reads a body only with this header
                 scope["headers"] = [*scope["headers"], (b"content-length", str(len(body)).encode())]
             if scope["match"]:
+                await self.ticks.turn(scope)
                 await self.loop(scope, replay(body, receive), exchange.send)
             else:
                 await self._answer_by_django(scope, replay(body, receive), exchange)

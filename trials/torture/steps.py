@@ -3,6 +3,7 @@
 from trials.torture.base import Step
 from trials.torture.clients.steps import STEPS as CLIENT_STEPS
 from trials.torture.crashes import crashes
+from trials.torture.greedy.step import greedy
 from trials.torture.load import lock_errors
 from trials.torture.rolling import rolling
 from trials.torture.stopping import stop
@@ -15,4 +16,5 @@ STEPS: dict[str, Step] = {
     "lock_errors": lock_errors,
     "database_weather": database_weather,
     **CLIENT_STEPS,
+    "greedy": greedy,
 }
