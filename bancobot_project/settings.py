@@ -8,8 +8,8 @@ from typing import Any
 from django.core.exceptions import ImproperlyConfigured
 from django.utils.translation import gettext_lazy as _
 
-from bancobot_project import way_out
-from bancobot_project.environment import Environment
+from bancobot_project.configuration import way_out
+from bancobot_project.configuration.environment import Environment
 from web import addresses, logs
 from web.redaction import hide
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from django.core.exceptions import ImproperlyConfigured
 
-from bancobot_project.environment import Environment
+from bancobot_project.configuration.environment import Environment
 from testing import scenarios
 from testing.client import Caller, good, problem
 from testing.service import Service

@@ -16,7 +16,7 @@ from rest_framework import serializers
 from rest_framework.request import Request
 from rest_framework.test import APIRequestFactory
 
-from bancobot_project.environment import Environment
+from bancobot_project.configuration.environment import Environment
 from chat.providers.replies.sse import EventParser
 from chat.serializers import ChatRequestSerializer, MessageRequestSerializer
 from sessions_api.api import pagination

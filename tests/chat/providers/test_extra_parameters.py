@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from django.core.exceptions import ImproperlyConfigured
 
-from bancobot_project.environment import Environment
+from bancobot_project.configuration.environment import Environment
 from testing.client import Caller
 from testing.upstream import Upstream
 from tests.support.replies import ask, provider_for

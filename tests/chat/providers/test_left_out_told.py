@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from django.core.exceptions import ImproperlyConfigured
 
-from bancobot_project.environment import Environment
+from bancobot_project.configuration.environment import Environment
 from testing import scenarios
 from testing.client import Caller, good, new_id, problem
 from testing.exchange import Exchange

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from django.core.exceptions import ImproperlyConfigured
 
-from bancobot_project.way_out import check_authorities
+from bancobot_project.configuration.way_out import check_authorities
 from chat.providers import ChatMessage, Options
 from testing import scenarios
 from testing.client import Caller, problem

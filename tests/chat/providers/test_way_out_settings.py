@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from django.core.exceptions import ImproperlyConfigured
 
-from bancobot_project.way_out import check_authorities, is_exempt, proxy_for
+from bancobot_project.configuration.way_out import check_authorities, is_exempt, proxy_for
 from testing.upstream import Upstream
 from tests.support.replies import provider_for
 from web.redaction import mask
