@@ -13,6 +13,7 @@ from access.callers import Caller
 from access.limits import MINUTE, LimitStatus
 from access.models import Account, Forking
 from access.storage.totals import MB
+from web.errors import ApiError
 
 MB_PER_MINUTE = 20
 LEASE = timedelta(minutes=5)  # of a fork whose process ended on another machine
@@ -32,6 +33,17 @@ def refuse_exhausted(caller: Caller) -> None:
         if limit and (used >= limit or (refused and refused > now)):
             reset = (refused - now).total_seconds() if refused and refused > now else 0
             raise LimitStatus(name, limit, max(0, limit - used), reset, True, 0).error
+
+
+def refuse_busy(owner: str, is_gone: Callable[[str], bool]) -> None:
+    """Raises `ApiError` while another fork of the owner runs: a cheap look, before the conversation is measured."""
+    last = Forking.objects.filter(owner=owner, expires_at__gt=timezone.now()).first()
+    if last and not is_gone(last.holder):
+        raise _busy()
+
+
+def _busy() -> ApiError:
+    return LimitStatus("forks_at_once", 1, 0, RETRY_SECONDS, True).error
 
 
 @contextmanager
@@ -56,7 +68,7 @@ def _begin(owner: str, size: int, holder: str, is_gone: Callable[[str], bool]) -
         last = Forking.objects.select_for_update().get(owner=owner)
         now = timezone.now()
         if last.expires_at > now and not is_gone(last.holder):
-            raise LimitStatus("forks_at_once", 1, 0, RETRY_SECONDS, True).error
+            raise _busy()
         if last.resets_at <= now:
             last.size, last.resets_at = 0, now + MINUTE * max(1, size / (MB_PER_MINUTE * MB))
         elif last.size + size > MB_PER_MINUTE * MB:

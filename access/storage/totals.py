@@ -23,6 +23,7 @@ from web.moments import utc
 TOTALS = Stored._meta.db_table
 CHANGES = StoredChange._meta.db_table
 MB = 1_000_000  # bytes
+RIGHT_FOR = timedelta(days=1)  # after which a count is made again, whatever has been noted
 COUNTED_FOR = timedelta(minutes=1)  # before a refusal has the record counted again
 
 
@@ -112,11 +113,14 @@ def count_soon(owners: Iterable[str]) -> None:
     Stored.objects.filter(owner__in=set(owners)).update(counted_at=None)
 
 
-def forget() -> None:
-    """Delete the rows of owners that have nothing, and of those that have no limit any more.
+def tidy() -> None:
+    """Have old counts made again. Delete the rows of owners that have nothing, or no limit any more.
 
     What the latter store is not noted, so that their rows would be wrong when they have a limit again.
     """
+    old = Stored.objects.filter(counted_at__lt=timezone.now() - RIGHT_FOR)
+    if old.exists():
+        old.update(counted_at=None)
     waiting = StoredChange.objects.values("owner")
     Stored.objects.filter(sessions=0, size=0, counted_at__isnull=False).exclude(owner__in=waiting).delete()
     for owners in _unlimited():

@@ -7,7 +7,7 @@ import asyncio
 import hashlib
 from collections import Counter, deque
 from collections.abc import AsyncIterator
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
 from django.conf import settings
@@ -19,6 +19,8 @@ from access.limits import network_of
 from web.errors import ApiError
 
 MAX_THREADS = 16
+MAX_WRITES = 4  # at once; the turns' writer wants the same locks
+READING = ("GET", "HEAD", "OPTIONS")
 ELSEWHERE = 2  # connections of the pool that the writer and the maintenance use
 WAITING_EACH = 128  # requests of a caller: a page asks for a dozen things at once
 WAITING_IN_ALL = 1024
@@ -102,13 +104,22 @@ class Threads:
 
     def __init__(self) -> None:
         self._record = Places(database_threads())
+        self._writes = Places(MAX_WRITES)
         self._pages = Places(MAX_THREADS)
 
-    def one(self, scope: dict[str, Any]) -> AbstractAsyncContextManager[None]:
+    @asynccontextmanager
+    async def one(self, scope: dict[str, Any]) -> AsyncIterator[None]:
         """A place for this request."""
         path = scope["path"]
-        places = self._pages if path == "/" or path.startswith(PAGES) else self._record
-        return places.one(name_of(path, dict(scope["headers"]), scope["client"]))
+        caller = name_of(path, dict(scope["headers"]), scope["client"])
+        async with AsyncExitStack() as places:
+            if path == "/" or path.startswith(PAGES):
+                await places.enter_async_context(self._pages.one(caller))
+            else:
+                if scope["method"] not in READING:
+                    await places.enter_async_context(self._writes.one(caller))
+                await places.enter_async_context(self._record.one(caller))
+            yield
 
 
 def database_threads() -> int:

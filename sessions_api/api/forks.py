@@ -9,7 +9,7 @@ from django.db import IntegrityError, transaction
 from django.utils import timezone
 
 from access.callers import Caller
-from access.storage.forks import one_fork, refuse_exhausted
+from access.storage.forks import one_fork, refuse_busy, refuse_exhausted
 from access.storage.totals import Growth, count_soon
 from sessions_api.models import Message, Session, new_public_id
 from sessions_api.retention import erasure
@@ -33,6 +33,7 @@ def fork(session: Session, after_turn: str | None, session_id: str, caller: Call
     Superseded messages are left out, and feedback stays where it was given. Raises `ApiError`.
     """
     refuse_exhausted(caller)
+    refuse_busy(session.owner, is_gone)
     places, origin = _to_copy(session, after_turn)
     if Session.objects.filter(owner=session.owner, session_id=session_id, closed_at=None).exists():
         raise ApiError("session_exists")

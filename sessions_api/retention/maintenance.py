@@ -79,7 +79,7 @@ class Maintenance(threading.Thread):
         began_at = time.monotonic()
         expiry.drop_expired_keys()
         limits.purge_counters(timezone.now())
-        totals.forget()
+        totals.tidy()
         audit.purge()
         login_throttle.purge()
         tallies.purge()

@@ -1,9 +1,9 @@
 """Whether an owner may store more. On the way of turns for a set of them, on Django's way for one write."""
 
 import time
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from datetime import timedelta
 from typing import Any
 
 from django.db import transaction
@@ -18,7 +18,6 @@ from sessions_api.models import Outcome, Session
 from sessions_api.store import sizes
 from sessions_api.store.messages import BegunTurn, NewTurn, SessionKey
 
-A_DAY = timedelta(days=1)  # after which a count is made again, whatever has been noted
 FEW_SESSIONS, FEW_MESSAGES = 100, 2000  # of an owner whose record is counted at once: it takes some milliseconds
 
 
@@ -57,8 +56,10 @@ def growth_of(turn: NewTurn, begun: BegunTurn | None) -> Growth:
 
 
 def growth_by(changes: Mapping[str, Any], session: Session) -> Growth:
-    """What a change of a session's texts adds. Metadata that is gone may still count until the next count."""
-    size = sizes.of_json(changes["metadata"]) if "metadata" in changes else 0
+    """What a change of a session's texts adds. Metadata that is gone still counts until the next count."""
+    size = 0
+    if "metadata" in changes:
+        size = max(0, sizes.of_json(changes["metadata"]) - sizes.of_json(session.metadata))
     if (prompt := changes.get("system_prompt")) is not None:
         size += sizes.of_text(prompt) - sizes.of_text(session.system_prompt)
     return Growth(0, size)
@@ -66,13 +67,11 @@ def growth_by(changes: Mapping[str, Any], session: Session) -> Growth:
 
 def note_replies(outcomes: Sequence[Outcome]) -> None:
     """Count the texts of replies that have ended. This waits for nobody's row."""
-    totals.note(
-        [
-            (outcome.stored_for, 0, sizes.of_text(outcome.content) + sizes.of_json(outcome.metadata))
-            for outcome in outcomes
-            if outcome.stored_for
-        ]
-    )
+    grown: Counter[str] = Counter()
+    for outcome in outcomes:
+        if outcome.stored_for:
+            grown[outcome.stored_for] += sizes.of_text(outcome.content) + sizes.of_json(outcome.metadata)
+    totals.note([(owner, 0, size) for owner, size in grown.items()])
 
 
 def locked(owners: set[str]) -> dict[str, Total]:
@@ -111,9 +110,8 @@ def make_room(caller: Caller, growth: Growth) -> None:
 
 def count_again(seconds: float) -> None:
     """Count the records of owners for whom that is due, for about so many seconds. For the housekeeping."""
-    stop_at, now = time.monotonic() + seconds, timezone.now()
-    Stored.objects.filter(counted_at__lt=now - A_DAY).update(counted_at=None)
-    half_copied = Forking.objects.filter(expires_at__gt=now).values("owner")
+    stop_at = time.monotonic() + seconds
+    half_copied = Forking.objects.filter(expires_at__gt=timezone.now()).values("owner")
     due = Stored.objects.filter(counted_at=None).exclude(owner__in=half_copied)
     tried: list[str] = []
     while time.monotonic() < stop_at and (owner := due.exclude(owner__in=tried).values_list("owner").first()):

@@ -15,7 +15,7 @@ from access.callers import Caller
 from access.keyring import StoredKey, hash_of, keyring
 from bancobot_project.server import places
 from bancobot_project.server.application import Application
-from bancobot_project.server.places import Places, name_of
+from bancobot_project.server.places import Places, Threads, name_of
 from testing.client import problem
 from web.errors import ApiError
 
@@ -167,6 +167,23 @@ def test_many_slow_requests_of_one_caller_keep_nobody_else_waiting(gate: threadi
             assert (await client.get("/docs", headers=greedy)).text == "já"
             gate.set()
             assert {answer.status_code for answer in await asyncio.gather(*asking)} == {200, 429}
+
+    asyncio.run(run())
+
+
+def test_a_caller_writes_in_two_threads_at_most(gate: threading.Event) -> None:
+    """The fork that runs is one of them, so that the caller's other writes need not wait for its end."""
+
+    async def run() -> None:
+        threads, scope = Threads(), {"path": "/sessions/x", "method": "PATCH", "headers": [], "client": ("10.0.0.1", 1)}
+        async with threads.one(scope), threads.one(scope):
+            with pytest.raises(TimeoutError):
+                async with asyncio.timeout(0.01), threads.one(scope):
+                    pass
+            async with threads.one(scope | {"method": "GET"}), threads.one(scope | {"client": ("10.0.0.2", 1)}):
+                pass
+        async with threads.one(scope), threads.one(scope):
+            pass
 
     asyncio.run(run())
 

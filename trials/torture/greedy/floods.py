@@ -1,8 +1,12 @@
 """The kinds of greed."""
 
-from trials.torture.greedy import line
+from trials.torture.greedy import forks, line
 from trials.torture.greedy.target import Flood
 
 FLOODS: dict[str, Flood] = {
     "3,005 messages to one busy session": line.flood,
+    "12 tasks that copy a megabyte": forks.flood,
+    "12 tasks that copy nothing, thousands of times": forks.flood_of_empty_sessions,
+    "12 tasks that store system prompts": forks.flood_of_settings,
+    "12 tasks that export and search": forks.flood_of_reads,
 }
