@@ -14,15 +14,15 @@ from web import addresses, logs
 from web.redaction import hide
 
 BASE_DIR = Path(__file__).resolve().parent.parent
-env = Environment(Path(os.environ.get("ENV_FILE", BASE_DIR / ".env")))
+env = Environment(BASE_DIR / ".env")
 
 VERSION = "0.1.0"
+MIN_SECRET_KEY_CHARS = 32
 
 
 def private_key(folder: Path) -> str:
     """The SECRET_KEY of a development start: made once, readable only by its owner, outside git."""
     path = folder / "secret_key"
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     try:
         with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
             file.write(secrets.token_urlsafe(50))
@@ -35,10 +35,13 @@ def private_key(folder: Path) -> str:
 ENVIRONMENT = env.choice("ENVIRONMENT", "development", ("development", "production"))
 PRODUCTION = ENVIRONMENT == "production"
 DEBUG = env.boolean("DEBUG", False)
-DATA_DIR = Path(env.text("DATA_DIR", str(BASE_DIR / "var")))
+DATA_DIR = env.folder("DATA_DIR", BASE_DIR / "var")
 SECRET_KEY = env.text("SECRET_KEY")
-if PRODUCTION and (DEBUG or not SECRET_KEY):
-    raise ImproperlyConfigured("ENVIRONMENT=production needs a SECRET_KEY, and DEBUG must be false.")
+if PRODUCTION and (DEBUG or len(SECRET_KEY) < MIN_SECRET_KEY_CHARS):
+    raise ImproperlyConfigured(
+        f"ENVIRONMENT=production needs a SECRET_KEY of at least {MIN_SECRET_KEY_CHARS} characters, for instance what "
+        "openssl rand -hex 32 prints, and DEBUG must be false."
+    )
 SECRET_KEY = SECRET_KEY or private_key(DATA_DIR)
 hide(SECRET_KEY)
 OWNER_HASH_KEY = env.text("OWNER_HASH_KEY", SECRET_KEY)
@@ -62,15 +65,15 @@ ADMIN_LOGIN_LOCKOUT_MINUTES = env.integer("ADMIN_LOGIN_LOCKOUT_MINUTES", 15, 1, 
 ADMIN_SESSION_HOURS = env.hours("ADMIN_SESSION_HOURS", 8, low=0.1)
 
 # The server
-HOST = env.text("HOST", "127.0.0.1")
+HOST = env.host("HOST", "127.0.0.1")
 PORT = env.integer("PORT", 8000, 0, 65535)
 WORKERS = env.integer("WORKERS", 1, 1, 64)
 GRACEFUL_TIMEOUT = env.integer("GRACEFUL_TIMEOUT", 30, 0, 3600)
 ALLOW_OPEN_ACCESS = env.boolean("ALLOW_OPEN_ACCESS", False)
 # Only named hosts, in development too: a page that rebinds its DNS name to 127.0.0.1 must not reach an open service.
-ALLOWED_HOSTS = env.listing("ALLOWED_HOSTS", ["localhost", "127.0.0.1", "[::1]"])
-CSRF_TRUSTED_ORIGINS = env.listing("CSRF_TRUSTED_ORIGINS", [])
-CORS_ALLOWED_ORIGINS = env.listing("CORS_ALLOWED_ORIGINS", [])
+ALLOWED_HOSTS = env.hosts("ALLOWED_HOSTS", ["localhost", "127.0.0.1", "[::1]"])
+CSRF_TRUSTED_ORIGINS = env.origins("CSRF_TRUSTED_ORIGINS", domains=True)
+CORS_ALLOWED_ORIGINS = env.origins("CORS_ALLOWED_ORIGINS")
 TRUSTED_PROXIES = env.listing("TRUSTED_PROXIES", [])
 addresses.networks("TRUSTED_PROXIES", TRUSTED_PROXIES)  # an invalid one stops the start
 HTTPS = env.boolean("HTTPS", PRODUCTION)
@@ -175,7 +178,6 @@ DATABASES: dict[str, dict[str, Any]] = {
 }
 DATABASE_POOL_SIZE = env.integer("DATABASE_POOL_SIZE", 6, 2, 100)
 if DATABASES["default"]["ENGINE"] == "django.db.backends.sqlite3":
-    DATA_DIR.mkdir(mode=0o700, parents=True, exist_ok=True)
     DATABASES["default"]["OPTIONS"] = {
         "transaction_mode": "IMMEDIATE",  # a lock upgrade in the middle of a transaction ignores the busy timeout
         "timeout": 10,  # seconds to wait for the write lock
@@ -351,3 +353,5 @@ SPECTACULAR_SETTINGS: dict[str, Any] = {
     "SWAGGER_UI_SETTINGS": {"deepLinking": True, "displayRequestDuration": True, "validatorUrl": None},
     "REDOC_DIST": "SIDECAR",
 }
+
+MISSPELT_NAMES = env.misspelt()  # after all have been read; `serve` warns of them

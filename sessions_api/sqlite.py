@@ -2,10 +2,13 @@
 
 import contextlib
 import logging
+import os
 import sqlite3
+import stat
 import threading
 import time
 from collections.abc import Iterator
+from typing import Any
 
 from django.db import OperationalError, connection
 
@@ -76,6 +79,16 @@ def _short_waits() -> Iterator[None]:
             yield
         finally:
             cursor.execute(f"PRAGMA busy_timeout = {before}")
+
+
+def keep_private(connection: Any, **more: Any) -> None:
+    """Only the service's user may read the database's files, wherever they are. SQLite makes them as the umask says."""
+    if connection.vendor != "sqlite":
+        return
+    for path in (f"{connection.settings_dict['NAME']}{end}" for end in ("", "-wal", "-shm")):
+        with contextlib.suppress(OSError):  # not there, or another user's
+            if stat.S_IMODE(os.stat(path).st_mode) & 0o077:  # noqa: PTH116 - a name such as file:… is no path
+                os.chmod(path, 0o600)  # noqa: PTH101
 
 
 def keep_little_cached() -> None:

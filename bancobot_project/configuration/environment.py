@@ -2,16 +2,32 @@
 
 import json
 import os
-from decimal import Decimal, InvalidOperation
+import re
+from collections.abc import Callable
+from decimal import Decimal
+from difflib import get_close_matches
+from functools import partial
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, NoReturn, cast
 from urllib.parse import urlsplit
 
 import environ
 from django.core.exceptions import ImproperlyConfigured
 
+from bancobot_project.configuration.env_file import chosen_file, values_of
+from bancobot_project.configuration.hosts import allowed_host, listening_host, origin
 from web.redaction import hide
 
+A_WHOLE = re.compile(r"[+-]?[0-9]{1,30}", re.ASCII)  # Python alone would read 1_000 and ١ too
+A_NUMBER = re.compile(r"[+-]?[0-9]{1,30}(?:\.[0-9]{1,30})?", re.ASCII)
+FILE_LIKENESS, LIKENESS = (
+    0.75,
+    0.85,
+)  # of a misspelt name, 1 is the same; the environment has many names that are not ours
+OF_OTHERS = {
+    "OPENAI_API_BASE": "OPENAI_BASE_URL",
+    "OPENAI_MODEL": "OPENAI_DEFAULT_MODEL",
+}  # as other programs call them
 MAX_MODEL_CHARS = 200  # as in a request
 BOOLEANS = {"true": True, "1": True, "yes": True, "on": True, "false": False, "0": False, "no": False, "off": False}
 
@@ -24,13 +40,19 @@ class Environment:
 
     def __init__(self, env_file: Path) -> None:
         self.names: list[str] = []
-        if env_file.is_file():
-            environ.Env.read_env(str(env_file))
+        self._file = chosen_file(env_file)
+        self._in_file = values_of(self._file) if self._file else {}
+        for name, value in self._in_file.items():
+            if not os.environ.get(name, "").strip():
+                os.environ[name] = value
         self._env = environ.Env()
 
     def text(self, name: str, default: str = "") -> str:
         self.names.append(name)
-        value = os.environ.get(name, "").strip() or default
+        value = os.environ.get(name, "").strip()
+        if len(value) > 1 and value[0] == value[-1] and value[0] in "\"'":  # docker --env-file keeps them
+            value = value[1:-1].strip()
+        value = value or default
         if "KEY" in name:
             hide(value)
         return value
@@ -59,11 +81,8 @@ class Environment:
     def amount(self, name: str, most: int) -> Decimal:
         """US dollars, exactly; 0 unless set."""
         value = self.text(name, "0")
-        try:
-            amount = Decimal(value)
-        except InvalidOperation:
-            amount = Decimal(-1)
-        if not 0 <= amount <= most:  # NaN fails too
+        amount = Decimal(value) if A_NUMBER.fullmatch(value) else Decimal(-1)
+        if not 0 <= amount <= most:
             self._refuse(name, value, f"a number from 0 to {most}")
         return amount
 
@@ -76,6 +95,59 @@ class Environment:
             self.names.append(name)
             return None
         return self.hours(name, low, low)
+
+    def folder(self, name: str, default: Path) -> Path:
+        """A folder that is made if it is missing, readable only by its owner. A relative one is beside the default."""
+        path = default.parent / self.path(name, str(default))
+        try:
+            path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        except OSError as problem:
+            self._refuse(name, str(path), f"a folder that can be made ({problem.strerror})")
+        if not os.access(path, os.W_OK | os.X_OK):
+            self._refuse(name, str(path), "a folder that can be written to")
+        return path
+
+    def path(self, name: str, default: str) -> Path:
+        value = self.text(name, default)
+        try:
+            return Path(value).expanduser()
+        except RuntimeError:
+            self._refuse(name, value, "a path: there is no such user")
+
+    def host(self, name: str, default: str) -> str:
+        """An address or a name to listen on."""
+        value = self.text(name, default)
+        try:
+            return listening_host(value)
+        except ValueError:
+            self._refuse(name, value, "an address or a host's name, without a port")
+
+    def hosts(self, name: str, default: list[str]) -> list[str]:
+        return self._each(name, default, allowed_host, "host names such as chat.bank.example, without https://")
+
+    def origins(self, name: str, *, domains: bool = False) -> list[str]:
+        """Origins of pages, as browsers send them. `domains`: `https://*.bank.example` names a whole domain."""
+        form = partial(origin, domains=domains)
+        return self._each(name, [], form, "origins such as https://www.bank.example, each with http:// or https://")
+
+    def _each(self, name: str, default: list[str], form: Callable[[str], str], allowed: str) -> list[str]:
+        found = []
+        for value in self.listing(name, default):
+            try:
+                found.append(form(value))
+            except ValueError:  # among them UnicodeError
+                self._refuse(name, value, f"a list of {allowed}, with commas between them")
+        return found
+
+    def misspelt(self) -> list[tuple[str, str]]:
+        """Names that are probably meant as settings, and the names of these."""
+        names = [(name, LIKENESS) for name in os.environ] + [(name, FILE_LIKENESS) for name in self._in_file]
+        nearest = {
+            name: [OF_OTHERS[name]] if name in OF_OTHERS else get_close_matches(name.upper(), self.names, 1, likeness)
+            for name, likeness in names
+            if name not in self.names
+        }
+        return sorted((name, found[0]) for name, found in nearest.items() if found)
 
     def listing(self, name: str, default: list[str]) -> list[str]:
         """A comma-separated list."""
@@ -139,15 +211,12 @@ class Environment:
 
     def _number(self, name: str, default: float, low: float, high: float, kind: type[int] | type[float]) -> float:
         value = self.text(name, str(default))
-        try:
-            number = kind(value)
-        except ValueError:
-            number = kind(-1) if low >= 0 else kind(low - 1)
+        number = kind(value) if (A_WHOLE if kind is int else A_NUMBER).fullmatch(value) else kind(low - 1)
         if not low <= number <= high:
-            self._refuse(name, value, f"a {'whole ' if kind is int else ''}number from {low:g} to {high:g}")
+            self._refuse(name, value, f"a {'whole ' if kind is int else ''}number from {low} to {high}")
         return number
 
-    def _refuse(self, name: str, value: str, allowed: str) -> None:
+    def _refuse(self, name: str, value: str, allowed: str) -> NoReturn:
         shown = "" if "KEY" in name or "@" in value else f", not {value!r}"  # an address may contain a password
         raise ImproperlyConfigured(f"{name} must be {allowed}{shown}.")
 

@@ -48,7 +48,9 @@ def check_authorities() -> None:
         ("SSL_CERT_DIR", _has_hashed_certificates, "a folder of certificates that `openssl rehash` has prepared"),
     )
     for name, is_good, allowed in checks:
-        value = os.environ.get(name)
+        value = os.pathsep.join(os.path.expanduser(path) for path in os.environ.get(name, "").split(os.pathsep))  # noqa: PTH111
+        if value:
+            os.environ[name] = value  # OpenSSL knows no ~
         if value and not is_good(value):
             raise ImproperlyConfigured(f"{name} must be {allowed}, not {value!r}.")
 

@@ -4,8 +4,11 @@ import functools
 import gc
 import ipaddress
 import logging
+import os
 import resource
+import socket
 import sqlite3
+from collections.abc import Iterable
 from typing import Any
 
 from django.conf import settings
@@ -16,6 +19,7 @@ from gunicorn.app.base import BaseApplication
 from gunicorn.glogging import Logger
 from gunicorn.workers.gasgi import ASGIWorker
 
+from bancobot_project.configuration.hosts import in_address
 from bancobot_project.server import lifespan
 from bancobot_project.server.protocol import Protocol
 from sessions_api.sqlite import has_race
@@ -119,8 +123,29 @@ def check_open_access(host: str) -> None:
     if settings.ACCESS_MODE == "open" and not is_loopback(host) and not settings.ALLOW_OPEN_ACCESS:
         raise ImproperlyConfigured(
             f"Everybody who reaches {host} could use this service: it asks nobody for a key. Set ACCESS_MODE=keys, or "
-            "listen on 127.0.0.1, or set ALLOW_OPEN_ACCESS=true if that is what you want."
+            f"listen on 127.0.0.1, or set ALLOW_OPEN_ACCESS=true if that is what you want.{_whose_host(host)}"
         )
+
+
+def check_addresses(host: str, ports: Iterable[int]) -> None:
+    """Raise `ImproperlyConfigured` where the service cannot listen. gunicorn would try for seconds, and then trace."""
+    for port in ports:
+        try:
+            family, kind, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+            with socket.socket(family, kind) as probe:
+                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                probe.bind(address)
+        except (OSError, UnicodeError) as problem:
+            reason = getattr(problem, "strerror", None) or "no such host"
+            raise ImproperlyConfigured(
+                f"The service cannot listen on {in_address(host)}:{port}: {reason}.{_whose_host(host)}"
+            ) from None
+
+
+def _whose_host(host: str) -> str:
+    """A hint where it may be nobody's wish: some shells and conda set HOST to the machine's name or kind."""
+    chosen = os.environ.get("HOST") and host == settings.HOST
+    return f" HOST says {host}, which a shell may have set: HOST=127.0.0.1 overrides it." if chosen else ""
 
 
 def warn_of_sqlite() -> None:

@@ -6,6 +6,8 @@ import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import IO, Any, ClassVar, Self
 
+from django.conf import settings
+
 from web.errors import ApiError
 
 IN_MEMORY = 1024 * 1024  # bytes of an answer
@@ -56,7 +58,8 @@ class Spool:
 
     def _write(self, body: bytes) -> None:
         if self._file is None:
-            self._file = tempfile.TemporaryFile()  # noqa: SIM115 - closed by __exit__
+            # Not in /tmp: where that is memory, a spool would save none. It is closed by __exit__.
+            self._file = tempfile.TemporaryFile(dir=settings.DATA_DIR)  # noqa: SIM115
         self._file.write(body)
 
     async def send(self, send: Callable[[Any], Awaitable[None]]) -> None:

@@ -11,9 +11,11 @@ from django.core.management.base import BaseCommand, CommandError
 from django.db import Error as DatabaseProblem
 
 from access.models import Key
+from bancobot_project.configuration.hosts import in_address, listening_host
 from bancobot_project.server.gunicorn import (
     Server,
     allow_many_connections,
+    check_addresses,
     check_open_access,
     release_connections,
     warn_of_sqlite,
@@ -33,7 +35,9 @@ class Command(BaseCommand):
     help = "Migrates the database and serves the API, the admin and the documentation."
 
     def add_arguments(self, parser: ArgumentParser) -> None:
-        parser.add_argument("--host", default=settings.HOST, help="address to listen on (HOST, default 127.0.0.1)")
+        parser.add_argument(
+            "--host", type=listening_host, default=settings.HOST, help="address to listen on (HOST, default 127.0.0.1)"
+        )
         parser.add_argument(
             "--port", type=int, action="append", help="port to listen on (PORT, default 8000); may be given twice"
         )
@@ -43,6 +47,7 @@ class Command(BaseCommand):
         ports = port or [settings.PORT]
         try:
             check_open_access(host)
+            check_addresses(host, ports)
             call_command("migrate", interactive=False, verbosity=0)
         except ImproperlyConfigured as problem:
             raise CommandError(str(problem)) from problem
@@ -52,18 +57,20 @@ class Command(BaseCommand):
         self._announce(host, ports, workers)
         release_connections()
         allow_many_connections()
-        Server([f"{host}:{number}" for number in ports], workers).run()
+        Server([f"{in_address(host)}:{number}" for number in ports], workers).run()
 
     def _announce(self, host: str, ports: list[int], workers: int) -> None:
         database = settings.DATABASES["default"]["ENGINE"].rpartition(".")[2]
         access = ACCESS[settings.ACCESS_MODE]
         if settings.ACCESS_MODE == "open" and not settings.ALLOW_OPEN_ACCESS:
             access += ", from this machine only"
-        addresses = " ".join(f"http://{host}:{number}" for number in ports)
+        addresses = " ".join(f"http://{in_address(host)}:{number}" for number in ports)
         logger.info(
             "BancoBot %s on %s  access=%s  provider=%s  database=%s  workers=%d",
             settings.VERSION, addresses, access, settings.LLM_PROVIDER, database, workers,
         )  # fmt: skip
+        for name, nearest in settings.MISSPELT_NAMES:
+            logger.warning("%s is no setting of this service. Is %s meant?", name, nearest)
         if settings.ACCESS_MODE == "keys" and not Key.objects.exists():
             logger.warning("Nobody has a key yet: manage.py create_client NAME --key makes the first one.")
         if settings.HTTPS and not settings.TRUSTED_PROXIES:
