@@ -20,6 +20,7 @@ WAIT_MS = 100  # waiting longer for a lock would keep others from writing
 
 _one_at_a_time = threading.Lock()
 _last_began_at = 0.0
+_next_at = 0.0
 
 
 def wipe() -> None:
@@ -29,17 +30,20 @@ def wipe() -> None:
     SQLite moved it; only a rewrite of the file removes them for sure. The search index keeps deleted words until its
     parts are merged. The operator has to do both for a large file (docs/operations.md).
     """
-    global _last_began_at
+    global _last_began_at, _next_at
     if connection.vendor != "sqlite":
         return
     asked_at = time.monotonic()
     with _one_at_a_time:
         if _last_began_at > asked_at:
             return  # one that began after our rows were deleted has done it
+        time.sleep(max(0.0, _next_at - time.monotonic()))  # half of the time is left to those who wait to write
         _last_began_at = time.monotonic()
         if _size() <= REWRITE_BYTES:
             _rewrite()
         _empty_journal()
+        now = time.monotonic()
+        _next_at = now + (now - _last_began_at)
 
 
 def _size() -> int:

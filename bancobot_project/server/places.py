@@ -103,8 +103,9 @@ class Threads:
     """The places of a process: for what asks the database, and for the pages that do not."""
 
     def __init__(self) -> None:
-        self._record = Places(database_threads())
-        self._writes = Places(MAX_WRITES)
+        threads = database_threads()
+        self._record = Places(threads)
+        self._writes = Places(max(1, min(MAX_WRITES, threads - 1)))  # one is left for who reads
         self._pages = Places(MAX_THREADS)
 
     @asynccontextmanager

@@ -18,6 +18,7 @@ import pytest
 from django.db import Error, connection, transaction
 from django.utils import timezone
 
+from sessions_api import sqlite
 from sessions_api.models import Lease, Message, Outcome, Session, new_public_id
 from sessions_api.retention import dead_turns, erasure, expiry, maintenance
 from sessions_api.store.messages import BegunTurn, NewTurn, TurnProgress
@@ -235,6 +236,16 @@ def test_a_reader_in_an_old_snapshot_delays_the_wiping_but_not_the_turns() -> No
                 begin(f"b{number}")
             other.rollback()
     assert canary.encode() not in raw_bytes()
+
+
+@on_sqlite
+def test_between_two_rewrites_of_the_file_others_have_as_long_to_write() -> None:
+    sqlite.wipe()
+    took = sqlite._next_at - time.monotonic()
+    earliest = sqlite._next_at
+    sqlite.wipe()
+    assert took > 0
+    assert sqlite._last_began_at >= earliest
 
 
 def test_a_client_can_have_a_session_erased_without_a_trace(service: Service) -> None:

@@ -8,5 +8,6 @@ FLOODS: dict[str, Flood] = {
     "12 tasks that copy a megabyte": forks.flood,
     "12 tasks that copy nothing, thousands of times": forks.flood_of_empty_sessions,
     "12 tasks that store system prompts": forks.flood_of_settings,
+    "12 tasks that erase": forks.flood_of_erasures,
     "12 tasks that export and search": forks.flood_of_reads,
 }

@@ -38,7 +38,17 @@ async def flood_of_reads(target: Target) -> None:
     await _crowd(target, lambda ask, number: ask("GET", paths[number % len(paths)], None))
 
 
-async def _crowd(target: Target, one: Callable[[Ask, int], Awaitable[None]]) -> None:
+async def flood_of_erasures(target: Target) -> None:
+    """Sessions that are erased at once, beside so much text that SQLite's file takes long to rewrite."""
+
+    async def come_and_go(ask: Ask, number: int) -> None:
+        await ask("POST", f"/sessions/{SESSION}/fork", {"after_turn": None, "session_id": f"gone-{number}"})
+        await ask("DELETE", f"/sessions/gone-{number}?erase=true", None)
+
+    await _crowd(target, come_and_go, turns=10 * TURNS)
+
+
+async def _crowd(target: Target, one: Callable[[Ask, int], Awaitable[None]], turns: int = TURNS) -> None:
     connector, numbers = aiohttp.TCPConnector(limit=0), itertools.count()
     async with aiohttp.ClientSession(target.url, headers=target.headers, connector=connector) as http:
 
@@ -51,6 +61,6 @@ async def _crowd(target: Target, one: Callable[[Ask, int], Awaitable[None]]) -> 
             while True:
                 await one(ask, next(numbers))
 
-        for _ in range(TURNS):  # its questions are stored, whatever the provider says to them
+        for _ in range(turns):  # its questions are stored, whatever the provider says to them
             await ask("POST", "/chat", {"message": "x " * (CHARS // 2), "session_id": SESSION})
         await asyncio.gather(*(go_on() for _ in range(AT_ONCE)))
