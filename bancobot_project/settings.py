@@ -1,7 +1,6 @@
 """Every setting, read from the environment (or `.env`) here and nowhere else. docs/settings.md describes each."""
 
 import os
-import secrets
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +9,7 @@ from django.utils.translation import gettext_lazy as _
 
 from bancobot_project.configuration import way_out
 from bancobot_project.configuration.environment import Environment
+from bancobot_project.configuration.secret_key import check_production, private_key
 from web import addresses, logs
 from web.redaction import hide
 
@@ -17,18 +17,7 @@ BASE_DIR = Path(__file__).resolve().parent.parent
 env = Environment(BASE_DIR / ".env")
 
 VERSION = "0.1.0"
-MIN_SECRET_KEY_CHARS = 32
-
-
-def private_key(folder: Path) -> str:
-    """The SECRET_KEY of a development start: made once, readable only by its owner, outside git."""
-    path = folder / "secret_key"
-    try:
-        with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
-            file.write(secrets.token_urlsafe(50))
-    except FileExistsError:
-        pass
-    return path.read_text().strip()
+MAX_WORKERS = 64
 
 
 # The installation
@@ -37,11 +26,8 @@ PRODUCTION = ENVIRONMENT == "production"
 DEBUG = env.boolean("DEBUG", False)
 DATA_DIR = env.folder("DATA_DIR", BASE_DIR / "var")
 SECRET_KEY = env.text("SECRET_KEY")
-if PRODUCTION and (DEBUG or len(SECRET_KEY) < MIN_SECRET_KEY_CHARS):
-    raise ImproperlyConfigured(
-        f"ENVIRONMENT=production needs a SECRET_KEY of at least {MIN_SECRET_KEY_CHARS} characters, for instance what "
-        "openssl rand -hex 32 prints, and DEBUG must be false."
-    )
+if PRODUCTION:
+    check_production(SECRET_KEY, debug=DEBUG)
 SECRET_KEY = SECRET_KEY or private_key(DATA_DIR)
 hide(SECRET_KEY)
 OWNER_HASH_KEY = env.text("OWNER_HASH_KEY", SECRET_KEY)
@@ -67,11 +53,16 @@ ADMIN_SESSION_HOURS = env.hours("ADMIN_SESSION_HOURS", 8, low=0.1)
 # The server
 HOST = env.host("HOST", "127.0.0.1")
 PORT = env.integer("PORT", 8000, 0, 65535)
-WORKERS = env.integer("WORKERS", 1, 1, 64)
+WORKERS = env.integer("WORKERS", 1, 1, MAX_WORKERS)
+os.environ.pop("WEB_CONCURRENCY", None)  # gunicorn would read it, and trace where it is no number
 GRACEFUL_TIMEOUT = env.integer("GRACEFUL_TIMEOUT", 30, 0, 3600)
 ALLOW_OPEN_ACCESS = env.boolean("ALLOW_OPEN_ACCESS", False)
 # Only named hosts, in development too: a page that rebinds its DNS name to 127.0.0.1 must not reach an open service.
 ALLOWED_HOSTS = env.hosts("ALLOWED_HOSTS", ["localhost", "127.0.0.1", "[::1]"])
+if "*" in ALLOWED_HOSTS and ACCESS_MODE == "open" and not ALLOW_OPEN_ACCESS:
+    raise ImproperlyConfigured(
+        "ALLOWED_HOSTS must name its hosts, not *, where ACCESS_MODE=open asks nobody for a key."
+    )
 CSRF_TRUSTED_ORIGINS = env.origins("CSRF_TRUSTED_ORIGINS", domains=True)
 CORS_ALLOWED_ORIGINS = env.origins("CORS_ALLOWED_ORIGINS")
 TRUSTED_PROXIES = env.listing("TRUSTED_PROXIES", [])
@@ -107,10 +98,10 @@ BANCOBOT_SYSTEM_PROMPT = env.text_or_none(
 )
 
 # The provider
-OPENROUTER_API_KEY = env.text("OPENROUTER_API_KEY")
+OPENROUTER_API_KEY = env.key("OPENROUTER_API_KEY")
 OPENROUTER_BASE_URL = env.url("OPENROUTER_BASE_URL", "https://openrouter.ai/api/v1")
 OPENROUTER_DEFAULT_MODEL = env.text("OPENROUTER_DEFAULT_MODEL", "anthropic/claude-3.5-sonnet")
-OPENAI_API_KEY = env.text("OPENAI_API_KEY")
+OPENAI_API_KEY = env.key("OPENAI_API_KEY")
 OPENAI_BASE_URL = env.url("OPENAI_BASE_URL", "https://api.openai.com/v1")
 OPENAI_DEFAULT_MODEL = env.text("OPENAI_DEFAULT_MODEL", "gpt-4o-mini")
 LLM_PROVIDER = env.choice("LLM_PROVIDER", "", ("", "openrouter", "openai", "demo"))
@@ -354,4 +345,4 @@ SPECTACULAR_SETTINGS: dict[str, Any] = {
     "REDOC_DIST": "SIDECAR",
 }
 
-MISSPELT_NAMES = env.misspelt()  # after all have been read; `serve` warns of them
+NOTES = env.notes()  # after all have been read; `serve` logs them

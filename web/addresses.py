@@ -4,7 +4,7 @@ import functools
 import ipaddress
 import re
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, cast
 
 from django.core.exceptions import ImproperlyConfigured
 
@@ -18,14 +18,32 @@ ENTRY = re.compile(r"(\d+(?:\.\d+){3})(?::\d{1,5})?|\[([0-9a-fA-F:.]+)\](?::\d{1
 def networks(name: str, values: Iterable[str]) -> list[Network]:
     """The networks that the setting `name` lists; raises `ImproperlyConfigured`."""
     try:
-        found = [ipaddress.ip_network(value) for value in values]
+        found = [_network(value) for value in values]
     except ValueError as problem:
         raise ImproperlyConfigured(
             f"{name} must be addresses and networks such as 10.0.0.7,10.1.0.0/16: {problem}."
         ) from None
-    if any(network.prefixlen == 0 for network in found):
+    if any(_is_everybody(version, found) for version in (4, 6)):
         raise ImproperlyConfigured(f"{name} must not be everybody: whoever connects could take any address.")
     return found
+
+
+def _network(text: str) -> Network:
+    """A network, or an address as a URL has it: [2001:db8::1]. An IPv4 address in IPv6's form is itself."""
+    bare = text[1:-1] if text.startswith("[") and text.endswith("]") else text
+    if "%" in bare:
+        raise ValueError(f"{text!r} has a zone, and peers are compared without one")
+    found = ipaddress.ip_network(bare)
+    mapped = found.network_address.ipv4_mapped if isinstance(found, ipaddress.IPv6Network) else None
+    if mapped is not None and found.prefixlen >= 96:
+        return ipaddress.ip_network(f"{mapped}/{found.prefixlen - 96}")
+    return found
+
+
+def _is_everybody(version: int, found: list[Network]) -> bool:
+    """Whether together they are all addresses, as 0.0.0.0/1 and 128.0.0.0/1 are."""
+    all_of_it: Any = ipaddress.collapse_addresses(cast(Any, [one for one in found if one.version == version]))
+    return any(network.prefixlen == 0 for network in all_of_it)
 
 
 def address(text: str) -> Address | None:

@@ -5,7 +5,6 @@ import os
 import re
 from collections.abc import Callable
 from decimal import Decimal
-from difflib import get_close_matches
 from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn, cast
@@ -14,20 +13,14 @@ from urllib.parse import urlsplit
 import environ
 from django.core.exceptions import ImproperlyConfigured
 
-from bancobot_project.configuration.env_file import chosen_file, values_of
+from bancobot_project.configuration.env_file import EnvFile
 from bancobot_project.configuration.hosts import allowed_host, listening_host, origin
+from bancobot_project.configuration.names import nearest
 from web.redaction import hide
 
 A_WHOLE = re.compile(r"[+-]?[0-9]{1,30}", re.ASCII)  # Python alone would read 1_000 and ١ too
 A_NUMBER = re.compile(r"[+-]?[0-9]{1,30}(?:\.[0-9]{1,30})?", re.ASCII)
-FILE_LIKENESS, LIKENESS = (
-    0.75,
-    0.85,
-)  # of a misspelt name, 1 is the same; the environment has many names that are not ours
-OF_OTHERS = {
-    "OPENAI_API_BASE": "OPENAI_BASE_URL",
-    "OPENAI_MODEL": "OPENAI_DEFAULT_MODEL",
-}  # as other programs call them
+SENDABLE = re.compile(r"[!-~]*", re.ASCII)  # what a header can carry, without spaces
 MAX_MODEL_CHARS = 200  # as in a request
 BOOLEANS = {"true": True, "1": True, "yes": True, "on": True, "false": False, "0": False, "no": False, "off": False}
 
@@ -40,21 +33,30 @@ class Environment:
 
     def __init__(self, env_file: Path) -> None:
         self.names: list[str] = []
-        self._file = chosen_file(env_file)
-        self._in_file = values_of(self._file) if self._file else {}
-        for name, value in self._in_file.items():
-            if not os.environ.get(name, "").strip():
-                os.environ[name] = value
+        self._file = EnvFile(env_file)
+        self._put_right: list[str] = []
+        self._from_file = [name for name in self._file.values if not os.environ.get(name, "").strip()]
+        for name in self._from_file:
+            os.environ[name] = self._file.values[name]
         self._env = environ.Env()
 
     def text(self, name: str, default: str = "") -> str:
         self.names.append(name)
         value = os.environ.get(name, "").strip()
-        if len(value) > 1 and value[0] == value[-1] and value[0] in "\"'":  # docker --env-file keeps them
-            value = value[1:-1].strip()
+        if name not in self._from_file:
+            value = _without_quotes(value)
+        if not value.isascii() and any("\ud800" <= letter <= "\udfff" for letter in value):
+            self._refuse(name, value, "UTF-8 text", is_secret=True)
         value = value or default
         if "KEY" in name:
             hide(value)
+        return value
+
+    def key(self, name: str) -> str:
+        """A key that goes into a header; empty unless set."""
+        value = self.text(name)
+        if not SENDABLE.fullmatch(value) or value.startswith(("$", "'", '"')):
+            self._refuse(name, value, "a key as the provider gave it: ASCII letters, digits and signs, without spaces")
         return value
 
     def is_set(self, name: str) -> bool:
@@ -62,6 +64,7 @@ class Environment:
 
     def choice(self, name: str, default: str, allowed: tuple[str, ...]) -> str:
         value = self.text(name, default)
+        value = next((choice for choice in allowed if choice.lower() == value.lower()), value)
         if value not in allowed:
             self._refuse(name, value, "one of " + ", ".join(choice or '""' for choice in allowed))
         return value
@@ -109,6 +112,8 @@ class Environment:
 
     def path(self, name: str, default: str) -> Path:
         value = self.text(name, default)
+        if not value.isprintable() or value.startswith("$"):
+            self._refuse(name, value, "a path (~ is a home, and $ names no variable)")
         try:
             return Path(value).expanduser()
         except RuntimeError:
@@ -137,17 +142,20 @@ class Environment:
                 found.append(form(value))
             except ValueError:  # among them UnicodeError
                 self._refuse(name, value, f"a list of {allowed}, with commas between them")
+            if found[-1] != value.lower():
+                self._put_right.append(f"{name} has {value!r}, which is read as {found[-1]!r}.")
         return found
 
-    def misspelt(self) -> list[tuple[str, str]]:
-        """Names that are probably meant as settings, and the names of these."""
-        names = [(name, LIKENESS) for name in os.environ] + [(name, FILE_LIKENESS) for name in self._in_file]
-        nearest = {
-            name: [OF_OTHERS[name]] if name in OF_OTHERS else get_close_matches(name.upper(), self.names, 1, likeness)
-            for name, likeness in names
-            if name not in self.names
-        }
-        return sorted((name, found[0]) for name, found in nearest.items() if found)
+    def notes(self) -> list[str]:
+        """What the log should say of the variables, after all have been read.
+
+        Raises `ImproperlyConfigured` for settings that are in the file, and were not read as it has them.
+        """
+        self._file.check(self.names)
+        others = sorted({*os.environ, *self._file.values} - {*self.names})
+        found = {name: nearest(name, self.names, in_file=name in self._file.values) for name in others}
+        misspelt = [f"{name} is no setting of this service. Is {near} meant?" for name, near in found.items() if near]
+        return [*self._file.notes, *self._put_right, *misspelt]
 
     def listing(self, name: str, default: list[str]) -> list[str]:
         """A comma-separated list."""
@@ -216,9 +224,18 @@ class Environment:
             self._refuse(name, value, f"a {'whole ' if kind is int else ''}number from {low} to {high}")
         return number
 
-    def _refuse(self, name: str, value: str, allowed: str) -> NoReturn:
-        shown = "" if "KEY" in name or "@" in value else f", not {value!r}"  # an address may contain a password
+    def _refuse(self, name: str, value: str, allowed: str, *, is_secret: bool = False) -> NoReturn:
+        shown = (
+            "" if is_secret or "KEY" in name or "@" in value else f", not {value!r}"
+        )  # an address may contain a password
         raise ImproperlyConfigured(f"{name} must be {allowed}{shown}.")
+
+
+def _without_quotes(value: str) -> str:
+    """`docker --env-file` keeps the quotes around a value. Two quoted words in one value are none around it."""
+    mark = value[:1]
+    quoted = len(value) > 1 and mark in ("'", '"') and value.endswith(mark) and mark not in value[1:-1]
+    return value[1:-1].strip() if quoted else value
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

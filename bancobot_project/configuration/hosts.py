@@ -31,6 +31,8 @@ def allowed_host(text: str) -> str:
         return f"[{ipaddress.IPv6Address(found[1] or found[2])}]"
     name = re.sub(r":[0-9]{1,5}$", "", host)
     domain = re.match(r"\*?\.", name)
+    if "_" in name:  # Django takes no such Host
+        raise ValueError
     return ("." if domain else "") + _name(name[domain.end() :] if domain else name)
 
 

@@ -131,10 +131,11 @@ def check_addresses(host: str, ports: Iterable[int]) -> None:
     """Raise `ImproperlyConfigured` where the service cannot listen. gunicorn would try for seconds, and then trace."""
     for port in ports:
         try:
-            family, kind, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-            with socket.socket(family, kind) as probe:
+            # As gunicorn: a name is its IPv4 address.
+            family = socket.AF_INET6 if ":" in host else socket.AF_INET
+            with socket.socket(family, socket.SOCK_STREAM) as probe:
                 probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-                probe.bind(address)
+                probe.bind((host, port))
         except (OSError, UnicodeError) as problem:
             reason = getattr(problem, "strerror", None) or "no such host"
             raise ImproperlyConfigured(

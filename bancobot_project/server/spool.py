@@ -2,13 +2,16 @@
 
 import asyncio
 import contextlib
+import logging
 import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable
-from typing import IO, Any, ClassVar, Self
+from typing import IO, Any, ClassVar, NoReturn, Self
 
 from django.conf import settings
 
 from web.errors import ApiError
+
+logger = logging.getLogger(__name__)
 
 IN_MEMORY = 1024 * 1024  # bytes of an answer
 MAX_ON_DISK = 1024**3  # bytes of all waiting answers of the process
@@ -47,14 +50,21 @@ class Spool:
             self._messages.append(message)
         else:
             self._take_room(len(body))
-            await asyncio.to_thread(self._write, body)
+            try:
+                await asyncio.to_thread(self._write, body)
+            except OSError as problem:  # the disk is full
+                logger.error("a large answer cannot be kept for its reader", extra={"reason": str(problem)})
+                self._refuse()
 
     def _take_room(self, size: int) -> None:
         if Spool.on_disk + size > MAX_ON_DISK:
-            self._refused = True
-            raise asyncio.CancelledError  # Django stops and closes the answer on this exception, and not on others
+            self._refuse()
         Spool.on_disk += size
         self._mine_on_disk += size
+
+    def _refuse(self) -> NoReturn:
+        self._refused = True
+        raise asyncio.CancelledError  # Django stops and closes the answer on this exception, and not on others
 
     def _write(self, body: bytes) -> None:
         if self._file is None:

@@ -71,7 +71,7 @@ def test_a_line_that_cannot_be_read_stops_the_start_and_is_not_shown(file: Path,
 
 
 @pytest.mark.parametrize(
-    "content", ["A=é".encode("latin-1"), "A=b".encode("utf-16"), "A=b".encode("utf-16-le"), b"A=b\0"]
+    "content", ["A=é".encode("latin-1"), "A=b".encode("utf-32"), "A=b".encode("utf-16-le"), b"A=b\0"]
 )
 def test_a_file_in_another_encoding_stops_the_start(file: Path, content: bytes) -> None:
     file.write_bytes(content)
@@ -111,7 +111,7 @@ def test_quotes_that_a_container_kept_are_taken_away(file: Path) -> None:
         ("Chat.Bank.example", "chat.bank.example"), ("x:443", "x"), ("*.bank.example", ".bank.example"),
         (".b.c", ".b.c"),
         ("::1", "[::1]"), ("[::1]:80", "[::1]"), ("2001:DB8::0:1", "[2001:db8::1]"), ("10.0.0.1:8000", "10.0.0.1"),
-        ("a.", "a"), ("bücher.example", "xn--bcher-kva.example"), ("*", "*"), ("a_b", "a_b"),
+        ("a.", "a"), ("bücher.example", "xn--bcher-kva.example"), ("*", "*"),
     ],
 )  # fmt: skip
 def test_hosts_are_put_right(file: Path, written: str, expected: str) -> None:
@@ -120,7 +120,8 @@ def test_hosts_are_put_right(file: Path, written: str, expected: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "value", ["https://x", "x/", "a b", "a;b", '["a"]', "*x", "a.*", "-a", "x:y", "[::1", "::g", "a..b", "é" * 70]
+    "value",
+    ["https://x", "x/", "a b", "a;b", '["a"]', "*x", "a.*", "-a", "x:y", "[::1", "::g", "a..b", "a_b", "é" * 70],
 )
 def test_what_is_no_host_stops_the_start(file: Path, value: str) -> None:
     file.write_text(f"ALLOWED_HOSTS='{value}'")
@@ -201,9 +202,7 @@ def test_a_path_may_begin_at_home_and_a_folder_is_made(file: Path) -> None:
 
 
 def test_misspelt_names_are_told_with_the_nearest(file: Path) -> None:
-    file.write_text(
-        f"ACESS_MODE={SECRET}\naccess_mode=x\nOPENAI_API_BASE=x\nPOSTGRES_PASSWORD=x\nDJANGO_SETTINGS_MODULE=x"
-    )
+    file.write_text(f"ACESS_MODE={SECRET}\nOPENAI_API_BASE=x\nPOSTGRES_PASSWORD=x\nDJANGO_SETTINGS_MODULE=x")
     os.environ.update(
         ALLOWED_HOST="x", HOSTNAME="x", HTTPS_PROXY="x", XDG_DATA_DIRS="x", OPENAI_ORG_ID="x", MAX_WORKERS="9"
     )
@@ -219,12 +218,8 @@ def test_misspelt_names_are_told_with_the_nearest(file: Path) -> None:
         "WORKERS",
     ):
         env.text(name)
-    assert dict(env.misspelt()) == {
-        "ACESS_MODE": "ACCESS_MODE",
-        "access_mode": "ACCESS_MODE",
-        "ALLOWED_HOST": "ALLOWED_HOSTS",
-        "OPENAI_API_BASE": "OPENAI_BASE_URL",
-    }
+    nearest = {"ACESS_MODE": "ACCESS_MODE", "ALLOWED_HOST": "ALLOWED_HOSTS", "OPENAI_API_BASE": "OPENAI_BASE_URL"}
+    assert env.notes() == [f"{name} is no setting of this service. Is {near} meant?" for name, near in nearest.items()]
 
 
 # The start
@@ -254,7 +249,7 @@ def test_a_port_that_is_taken_is_told_in_a_sentence(tmp_path: Path) -> None:
 
 def test_a_short_secret_stops_production(tmp_path: Path) -> None:
     said = serve(tmp_path, ENVIRONMENT="production", SECRET_KEY="k" * 31)
-    assert "needs a SECRET_KEY of at least 32 characters" in said
+    assert "needs a SECRET_KEY of at least 32 random characters" in said
     assert "k" * 31 not in said
 
 

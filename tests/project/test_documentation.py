@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import secrets
 import shlex
 import subprocess
 import sys
@@ -102,7 +103,7 @@ def test_no_setting_is_read_twice() -> None:
 @pytest.mark.parametrize("environment", ["development", "production"])
 def test_the_documented_defaults_are_the_real_ones(environment: str, tmp_path: Path) -> None:
     production = environment == "production"
-    secret = {"SECRET_KEY": "x" * 50} if production else {}
+    secret = {"SECRET_KEY": secrets.token_hex(32)} if production else {}
     real = real_settings(tmp_path, ENVIRONMENT=environment, **secret)
     plain = documented_settings().keys() - WRITTEN_IN_WORDS - DERIVED - {"ENVIRONMENT"}
     stated = {name: written(documented_settings()[name], production=production) for name in plain}

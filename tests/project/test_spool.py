@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -56,6 +57,14 @@ def test_an_answer_that_finds_no_room_is_refused_and_small_ones_need_none(monkey
     assert ended == ["large"] * 3
     assert call("/small", ended).text == "pequena"
     assert Spool.on_disk == 0
+
+
+def test_an_answer_that_the_disk_does_not_take_is_refused(tmp_path: Path) -> None:
+    ended: list[str] = []
+    with override_settings(DATA_DIR=tmp_path / "gone"):  # where large answers wait
+        problem(call("/large", ended), 503, "overloaded")
+        assert call("/small", ended).text == "pequena"
+    assert (ended, Spool.on_disk) == (["large"], 0)
 
 
 def test_all_answers_that_wait_count_together(monkeypatch: Any) -> None:

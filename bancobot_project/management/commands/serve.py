@@ -1,7 +1,8 @@
 """manage.py serve: bring the database up to date and serve."""
 
 import logging
-from argparse import ArgumentParser
+from argparse import ArgumentParser, ArgumentTypeError
+from collections.abc import Callable
 from typing import Any
 
 from django.conf import settings
@@ -31,17 +32,41 @@ ACCESS = {
 logger = logging.getLogger("bancobot.server")
 
 
+def whole(low: int, high: int) -> Callable[[str], int]:
+    def read(text: str) -> int:
+        if not (text.isascii() and text.isdigit() and low <= int(text[:9]) <= high):
+            raise ArgumentTypeError(f"must be a whole number from {low} to {high}, not {text!r}")
+        return int(text)
+
+    return read
+
+
+def host(text: str) -> str:
+    try:
+        return listening_host(text)
+    except ValueError:
+        raise ArgumentTypeError(f"must be an address or a host's name, without a port, not {text!r}") from None
+
+
 class Command(BaseCommand):
     help = "Migrates the database and serves the API, the admin and the documentation."
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument(
-            "--host", type=listening_host, default=settings.HOST, help="address to listen on (HOST, default 127.0.0.1)"
+            "--host", type=host, default=settings.HOST, help="address to listen on (HOST, default 127.0.0.1)"
         )
         parser.add_argument(
-            "--port", type=int, action="append", help="port to listen on (PORT, default 8000); may be given twice"
+            "--port",
+            type=whole(0, 65535),
+            action="append",
+            help="port to listen on (PORT, default 8000); may be given twice",
         )
-        parser.add_argument("--workers", type=int, default=settings.WORKERS, help="processes (WORKERS, default 1)")
+        parser.add_argument(
+            "--workers",
+            type=whole(1, settings.MAX_WORKERS),
+            default=settings.WORKERS,
+            help="processes (WORKERS, default 1)",
+        )
 
     def handle(self, *args: Any, host: str, port: list[int] | None, workers: int, **options: Any) -> None:
         ports = port or [settings.PORT]
@@ -69,8 +94,8 @@ class Command(BaseCommand):
             "BancoBot %s on %s  access=%s  provider=%s  database=%s  workers=%d",
             settings.VERSION, addresses, access, settings.LLM_PROVIDER, database, workers,
         )  # fmt: skip
-        for name, nearest in settings.MISSPELT_NAMES:
-            logger.warning("%s is no setting of this service. Is %s meant?", name, nearest)
+        for note in settings.NOTES:
+            logger.warning("%s", note)
         if settings.ACCESS_MODE == "keys" and not Key.objects.exists():
             logger.warning("Nobody has a key yet: manage.py create_client NAME --key makes the first one.")
         if settings.HTTPS and not settings.TRUSTED_PROXIES:
