@@ -6,7 +6,9 @@ import sys
 
 from django.core.exceptions import ImproperlyConfigured
 from django.core.management import execute_from_command_line
+from django.db import Error as DatabaseProblem
 
+from bancobot_project.database.problems import explain, is_unusable
 from web.redaction import masked
 
 
@@ -17,6 +19,10 @@ def main() -> None:
         execute_from_command_line(sys.argv)
     except ImproperlyConfigured as problem:  # a setting that means nothing: its own sentence says all
         sys.exit(f"{problem}")
+    except DatabaseProblem as problem:
+        if not is_unusable(problem):
+            raise
+        sys.exit(explain(problem))
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ from django.utils.translation import gettext_lazy as _
 from bancobot_project.configuration import way_out
 from bancobot_project.configuration.environment import Environment
 from bancobot_project.configuration.secret_key import check_production, private_key
+from bancobot_project.database import address
 from web import addresses, logs
 from web.redaction import hide
 
@@ -164,11 +165,12 @@ PROVIDERS: dict[str, dict[str, Any]] = {
 }
 
 # The database. A writer thread keeps one connection; synchronous views borrow theirs for a request.
-DATABASES: dict[str, dict[str, Any]] = {
-    "default": env.database("DATABASE_URL", f"sqlite:///{DATA_DIR}/bancobot.sqlite3")
-}
 DATABASE_POOL_SIZE = env.integer("DATABASE_POOL_SIZE", 6, 2, 100)
-if DATABASES["default"]["ENGINE"] == "django.db.backends.sqlite3":
+DATABASE_PREPARED_STATEMENTS = env.boolean("DATABASE_PREPARED_STATEMENTS", True)
+DATABASES: dict[str, dict[str, Any]] = {
+    "default": address.database(env.text("DATABASE_URL"), BASE_DIR, DATA_DIR / "bancobot.sqlite3")
+}
+if DATABASES["default"]["ENGINE"] == address.SQLITE:
     DATABASES["default"]["OPTIONS"] = {
         "transaction_mode": "IMMEDIATE",  # a lock upgrade in the middle of a transaction ignores the busy timeout
         "timeout": 10,  # seconds to wait for the write lock
@@ -177,15 +179,18 @@ if DATABASES["default"]["ENGINE"] == "django.db.backends.sqlite3":
     }
 else:
     DATABASES["default"]["CONN_HEALTH_CHECKS"] = True
-    # The writer repeats a few statements: prepared once, they cost less.
-    DATABASES["default"].setdefault("OPTIONS", {}).update(server_side_binding=True, prepare_threshold=5)
-    DATABASES["default"]["OPTIONS"]["pool"] = {
-        "min_size": 1,
-        "max_size": DATABASE_POOL_SIZE,
-        "timeout": 2,  # seconds to wait for a connection: the database is down, or very busy
-        # After a failure the pool tries again after longer and longer pauses, up to minutes, and would not notice that
-        # the database is back. After so many seconds it gives up instead, and the next request tries at once.
-        "reconnect_timeout": 1,
+    DATABASES["default"]["OPTIONS"] |= {
+        # The writer repeats a few statements: prepared once, they cost less.
+        "server_side_binding": True,
+        "prepare_threshold": 5 if DATABASE_PREPARED_STATEMENTS else None,
+        "pool": {
+            "min_size": 1,
+            "max_size": DATABASE_POOL_SIZE,
+            "timeout": 2,  # seconds to wait for a connection: the database is down, or very busy
+            # After a failure the pool tries again after longer and longer pauses, up to minutes, and would not notice
+            # that the database is back. After so many seconds it gives up, and the next request tries at once.
+            "reconnect_timeout": 1,
+        },
     }
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 

@@ -17,6 +17,7 @@ from django.views.decorators.csrf import csrf_exempt
 from rest_framework import exceptions
 from rest_framework.response import Response
 
+from web.connections import renew_after
 from web.logs import request_id
 
 logger = logging.getLogger(__name__)
@@ -161,6 +162,7 @@ def as_api_error(exc: Exception) -> ApiError:
 
 def record(exc: BaseException) -> None:
     """Log where an unexpected exception came from, but not its message, which may quote what people wrote."""
+    renew_after(exc)
     chain = [exc, *filter(None, [exc.__cause__])]
     frames = [line for part in chain for line in (type(part).__name__, *traceback.format_tb(part.__traceback__))]
     logger.error("unexpected %s", type(exc).__name__, extra={"traceback": "\n".join(frames)})

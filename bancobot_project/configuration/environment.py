@@ -203,20 +203,6 @@ class Environment:
             self._refuse(name, value, "an http:// or https:// address without user, query or fragment")
         return value
 
-    def database(self, name: str, default: str) -> dict[str, Any]:
-        """Django's settings for the database at a URL: sqlite:///file or postgres://…"""
-        url = self.text(name, default)
-        if not url.startswith(("sqlite://", "postgres://", "postgresql://")):
-            raise ImproperlyConfigured(f"{name} must begin with sqlite:///, postgres:// or postgresql://.")
-        try:
-            found, parts = dict(self._env.db_url_config(url)), urlsplit(url)
-        except ValueError:  # its message may quote part of the password
-            found, parts = {}, urlsplit("")
-        if not found or (parts.scheme != "sqlite" and "@" in parts.path + parts.query + parts.fragment):
-            raise ImproperlyConfigured(f"{name} is no URL. In a password, / is written %2F, # %23, ? %3F and @ %40.")
-        hide(found.get("PASSWORD", ""), parts.password or "")
-        return found
-
     def _number(self, name: str, default: float, low: float, high: float, kind: type[int] | type[float]) -> float:
         value = self.text(name, str(default))
         number = kind(value) if (A_WHOLE if kind is int else A_NUMBER).fullmatch(value) else kind(low - 1)

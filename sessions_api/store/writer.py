@@ -6,6 +6,7 @@ A thread hop and a commit per query would be a turn's largest cost. Here turns s
 import asyncio
 import logging
 import queue
+import sqlite3
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -13,7 +14,9 @@ from typing import Any, TypeVar
 
 from django.db import Error, InterfaceError, OperationalError, connection, transaction
 
+from sessions_api.store.file import the_file
 from sessions_api.store.process import outages
+from web.connections import READ_ONLY, renew_after, sqlstate
 
 logger = logging.getLogger(__name__)
 
@@ -84,15 +87,18 @@ class Writer:
         """
         for _attempt in range(2):
             try:
+                the_file.check()
                 _commit(jobs)
                 return
-            except (OperationalError, InterfaceError) as error:
-                if is_conflict(error):  # a deadlock, of which this was the victim
+            except Error as error:
+                if is_conflict(error) or not is_outage(error):  # such as a deadlock, of which this was the victim
                     break
                 outages.record_failure()
                 for job in jobs:
                     job.error = error
-                connection.close_if_unusable_or_obsolete()
+                let_go_after(error)
+                if type(error.__cause__).__name__ == "PoolTimeout":  # to wait as long again would gain nothing
+                    return
             except Exception:
                 break
         else:
@@ -103,7 +109,27 @@ class Writer:
 
 def is_conflict(error: Error) -> bool:
     """A deadlock or a serialization failure (SQLSTATE 40…): a retry works."""
-    return str(getattr(error.__cause__, "sqlstate", None) or "").startswith("40")
+    return sqlstate(error).startswith("40")
+
+
+def is_outage(error: Error) -> bool:
+    """Whether the database is the trouble, and no job: it is away, or can't be written to."""
+    return isinstance(error, OperationalError | InterfaceError) or sqlstate(error) == READ_ONLY
+
+
+def let_go_after(error: Error) -> None:
+    """Keep no connection that would fail again."""
+    if sqlstate(error) == READ_ONLY:
+        renew_after(error)
+        connection.close()
+    elif connection.vendor == "sqlite" and not is_busy(error):  # one of a read-only file stays so, though it answers
+        connection.close()
+    else:
+        connection.close_if_unusable_or_obsolete()
+
+
+def is_busy(error: Error) -> bool:
+    return getattr(error.__cause__, "sqlite_errorcode", 0) & 0xFF in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
 
 
 def _commit(jobs: list[Job]) -> None:
@@ -126,7 +152,7 @@ def _perform_alone(job: Job) -> None:
             return
         except Error as error:
             job.error = error
-            connection.close_if_unusable_or_obsolete()
+            let_go_after(error)
         except Exception as error:
             job.error = error
             return

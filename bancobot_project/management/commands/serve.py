@@ -6,13 +6,13 @@ from collections.abc import Callable
 from typing import Any
 
 from django.conf import settings
-from django.core.exceptions import ImproperlyConfigured
 from django.core.management import call_command
-from django.core.management.base import BaseCommand, CommandError
-from django.db import Error as DatabaseProblem
+from django.core.management.base import BaseCommand
 
 from access.models import Key
 from bancobot_project.configuration.hosts import in_address, listening_host
+from bancobot_project.database.direct import has_pooler
+from bancobot_project.database.requirements import check_rights
 from bancobot_project.server.gunicorn import (
     Server,
     allow_many_connections,
@@ -70,15 +70,12 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, host: str, port: list[int] | None, workers: int, **options: Any) -> None:
         ports = port or [settings.PORT]
-        try:
-            check_open_access(host)
-            check_addresses(host, ports)
-            call_command("migrate", interactive=False, verbosity=0)
-        except ImproperlyConfigured as problem:
-            raise CommandError(str(problem)) from problem
-        except DatabaseProblem as problem:
-            raise CommandError(f"The database cannot be used: {str(problem).strip()}") from problem
+        check_open_access(host)
+        check_addresses(host, ports)
+        call_command("migrate", interactive=False, verbosity=0)
+        check_rights()
         warn_of_sqlite()
+        warn_of_pooler()
         self._announce(host, ports, workers)
         release_connections()
         allow_many_connections()
@@ -102,3 +99,11 @@ class Command(BaseCommand):
             logger.warning("HTTPS is on, and TRUSTED_PROXIES names no proxy: the admin will send browsers in a circle.")
         if settings.LLM_PROVIDER == "demo":
             logger.info("No provider key is set: the built-in demonstration answers. See docs/settings.md.")
+
+
+def warn_of_pooler() -> None:
+    if settings.DATABASE_PREPARED_STATEMENTS and has_pooler():
+        logger.warning(
+            "A pooler stands before PostgreSQL. One that gives each transaction another connection must know prepared "
+            "statements (PgBouncer 1.21 or later); else set DATABASE_PREPARED_STATEMENTS=false."
+        )

@@ -1,0 +1,106 @@
+"""What BancoBot needs of a database. A start without it would fail later, in the middle of somebody's message."""
+
+import sqlite3
+from pathlib import Path
+
+from django.core.exceptions import ImproperlyConfigured
+from django.db import connection
+from django.db.migrations.executor import MigrationExecutor
+
+from bancobot_project.database.direct import direct
+from bancobot_project.database.problems import in_the_way_of, is_of_another_kind
+from sessions_api.store.rights import missing_rights, tables
+
+OLDEST_POSTGRESQL = 14  # Django 5.2's
+OLDEST_SQLITE = (3, 35)  # the first with RETURNING
+FACTS = """
+SELECT current_setting('server_version_num')::int / 10000, current_setting('server_encoding'), pg_is_in_recovery(),
+    current_setting('transaction_read_only') = 'on', current_schema(), current_setting('search_path')
+"""
+# Tables of ours that another role owns: nobody else may alter them.
+FOREIGN = """
+SELECT relname, pg_get_userbyid(relowner) FROM pg_class
+WHERE oid IN (SELECT to_regclass(quote_ident(name)) FROM unnest(%s::text[]) name) AND NOT pg_has_role(relowner, 'USAGE')
+ORDER BY relname LIMIT 1
+"""
+
+
+def check_before_updates() -> None:
+    """Raises `ImproperlyConfigured` where the database can't be BancoBot's, and Django's errors where it is away."""
+    if connection.vendor == "sqlite":
+        file = Path(connection.settings_dict["NAME"])
+        if problem := in_the_way_of(file):
+            raise ImproperlyConfigured(problem)
+        if connection.connection is None and is_of_another_kind(file):
+            raise ImproperlyConfigured(f"{file} is no SQLite database. It was left as it is.")
+        check_sqlite(sqlite3.sqlite_version_info, _has_full_text_search())
+    else:
+        with direct() as server:
+            check_postgresql(*server.execute(FACTS).fetchone())
+
+
+def check_sqlite(version: tuple[int, ...], full_text_search: bool) -> None:
+    if version < OLDEST_SQLITE:
+        raise ImproperlyConfigured(
+            f"SQLite {'.'.join(map(str, version))} is too old: BancoBot needs 3.35 or later. "
+            "Use a newer Python, or PostgreSQL."
+        )
+    if not full_text_search:
+        raise ImproperlyConfigured("This SQLite has no full text search (FTS5). Use another Python, or PostgreSQL.")
+
+
+def check_postgresql(
+    version: int, encoding: str, standby: bool, read_only: bool, schema: str | None, search_path: str
+) -> None:
+    name = connection.settings_dict["NAME"]
+    if version < OLDEST_POSTGRESQL:
+        raise ImproperlyConfigured(f"PostgreSQL {version} is too old: BancoBot needs {OLDEST_POSTGRESQL} or later.")
+    if encoding != "UTF8":
+        raise ImproperlyConfigured(
+            f"The database {name} has the encoding {encoding}, and BancoBot needs UTF8: "
+            f"CREATE DATABASE {name} ENCODING 'UTF8' TEMPLATE template0"
+        )
+    if standby:
+        raise ImproperlyConfigured("This PostgreSQL server is a standby, which can't be written to. Name the primary.")
+    if read_only:
+        raise ImproperlyConfigured(f"The database {name} is read-only for this user (default_transaction_read_only).")
+    if schema is None:
+        raise ImproperlyConfigured(
+            f"The search_path {search_path} names no schema of the database {name} that this user may use."
+        )
+
+
+def check_rights_to_update() -> None:
+    """Where there are updates to make, it takes the rights to make and to alter tables."""
+    executor = MigrationExecutor(connection)
+    if connection.vendor == "sqlite" or not executor.migration_plan(executor.loader.graph.leaf_nodes()):
+        return
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT current_user, current_schema(), has_schema_privilege(current_schema(), 'CREATE')")
+        user, schema, creates = cursor.fetchone()
+        if not creates:
+            raise ImproperlyConfigured(
+                f"The user {user} may not create tables in the schema {schema}: "
+                f"GRANT CREATE ON SCHEMA {schema} TO {user}, or make it the owner of the database."
+            )
+        cursor.execute(FOREIGN, [tables()])
+        if found := cursor.fetchone():
+            raise ImproperlyConfigured(
+                f"The table {found[0]} belongs to {found[1]}, so the user {user} can't update it. "
+                f"Run manage.py migrate as {found[1]}, or let {user} own it."
+            )
+
+
+def check_rights() -> None:
+    if missing := missing_rights():
+        table, right = missing[0]
+        user = connection.settings_dict["USER"] or "of this process"
+        raise ImproperlyConfigured(
+            f"The user {user} has no right to {right} on the table {table}: "
+            f"GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA … TO {user}"
+        )
+
+
+def _has_full_text_search() -> bool:
+    with sqlite3.connect(":memory:") as scratch:
+        return bool(scratch.execute("SELECT sqlite_compileoption_used('ENABLE_FTS5')").fetchone()[0])
