@@ -94,7 +94,8 @@ class SessionsViewSet(RecordViewSet):
         for name, value in changes.items():
             setattr(session, name, value)
         with transaction.atomic():
-            session.save(update_fields=changes)
+            if changes and not Session.objects.filter(pk=session.pk, closed_at=None).update(**changes):
+                raise ApiError("session_not_found")  # it was erased meanwhile, or closed
             audit_session(request, audit.Action.CHANGED, session, fields=sorted(changes))
         return Response(serializers.SessionSerializer(session).data)
 

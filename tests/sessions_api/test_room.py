@@ -8,6 +8,7 @@ import pytest
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
+from rest_framework.test import APIRequestFactory
 
 from access.budgets import Offer, Quote
 from access.callers import Caller, Limits
@@ -15,11 +16,13 @@ from access.limits import LimitStatus
 from access.models import Client, Forking, Stored, StoredChange
 from access.storage import totals
 from access.storage.totals import Growth
+from sessions_api.api.views import SessionsViewSet
 from sessions_api.imports.storing import Parts
 from sessions_api.imports.storing import store as store_imported
 from sessions_api.models import Feedback, Message, Session
 from sessions_api.retention import erasure
 from sessions_api.store import room, sizes
+from sessions_api.store.lookups import SESSIONS
 from sessions_api.store.messages import BegunTurn, NewTurn
 from sessions_api.store.room import count_again, make_room
 from sessions_api.store.turns import begin_turns, finish_turns
@@ -296,3 +299,19 @@ def test_an_amount_of_nothing_needs_no_room() -> None:
     assert totals.Total("a", 0, 0, None).try_add(Growth(1, 2 * MB), Limits(stored_mb=1)) == LimitStatus(
         "stored_mb", 1, Decimal(1), 0, True, Decimal(2)
     )
+
+
+def test_who_changes_a_session_that_is_erased_at_that_moment_is_told_so() -> None:
+    begin(question(owner="open"))
+    erased: list[int] = []
+
+    def erase_first(execute: Any, sql: str, params: Any, many: bool, context: Any) -> Any:
+        if sql.startswith("UPDATE") and SESSIONS in sql and not erased:
+            erased.append(1)
+            Session.objects.all().delete()
+        return execute(sql, params, many, context)
+
+    request = APIRequestFactory().patch("/sessions/s", {"title": "Tarde"}, format="json")
+    with connection.execute_wrapper(erase_first):
+        answer = SessionsViewSet.as_view({"patch": "partial_update"})(request, session_id="s")
+    assert (answer.status_code, answer.data["code"], erased) == (404, "session_not_found", [1])
