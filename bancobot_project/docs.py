@@ -1,8 +1,10 @@
 """/schema, /docs and /redoc. Their pages load nothing from any other host."""
 
+import threading
 from functools import cache
 from typing import Any
 
+from django.http import HttpResponse
 from django.utils import translation
 from drf_spectacular.generators import SchemaGenerator
 from drf_spectacular.renderers import (
@@ -15,8 +17,9 @@ from drf_spectacular.utils import extend_schema
 from drf_spectacular.views import SpectacularRedocView, SpectacularSwaggerSplitView
 from rest_framework.permissions import AllowAny
 from rest_framework.request import Request
-from rest_framework.response import Response
 from rest_framework.views import APIView
+
+from web.kept import KeptAnswer, keep
 
 # Swagger UI brings styles and scripts as files, and its icons as data.
 SWAGGER_POLICY = (
@@ -37,6 +40,23 @@ def document() -> dict[str, Any]:
     """The whole document: the same for every caller and in every language."""
     with translation.override("en"):
         return dict(SchemaGenerator().get_schema(request=None, public=True))  # type: ignore[no-untyped-call]
+
+
+class DocumentIn:
+    """The document in a format, made at its first use: that takes a moment, and YAML half a second."""
+
+    def __init__(self) -> None:
+        self._made: dict[str, KeptAnswer] = {}
+        self._one_at_a_time = threading.Lock()
+
+    def format(self, renderer: Any) -> KeptAnswer:
+        with self._one_at_a_time:
+            if renderer.format not in self._made:
+                self._made[renderer.format] = keep(bytes(renderer.render(document())))
+            return self._made[renderer.format]
+
+
+document_in = DocumentIn()
 
 
 class BrowserYaml(OpenApiYamlRenderer):
@@ -60,11 +80,12 @@ class SchemaView(APIView):
     )
 
     @extend_schema(exclude=True)
-    def get(self, request: Request) -> Response:
+    def get(self, request: Request) -> HttpResponse:
         renderer: Any = request.accepted_renderer
-        name = f'inline; filename="bancobot.{renderer.format}"'
-        content_type = getattr(renderer, "shown_as", None)
-        return Response(document(), headers={"Content-Disposition": name}, content_type=content_type)
+        charset = f"; charset={renderer.charset}" if renderer.charset else ""
+        content_type = getattr(renderer, "shown_as", renderer.media_type + charset)
+        headers = {"Content-Disposition": f'inline; filename="bancobot.{renderer.format}"', "Vary": "Accept"}
+        return document_in.format(renderer).response(request, content_type, **headers)
 
 
 class OwnAssetsOnly(APIView):

@@ -42,11 +42,12 @@ class ModelsViewSet(LoopViewSet):
         responses=answer(serializers.ModelListSerializer, {"modelos": schema.MODELS})
         | errors(*CALLER, *schema.PROVIDER),
     )
-    async def list(self, request: Request) -> Response:
+    async def list(self, request: Request) -> HttpResponseBase:
         try:
-            return Response({"data": await get_service().catalogue.models(caller_of(request).provider_key)})
+            listing = await get_service().catalogue.listing(caller_of(request).provider_key)
         except ProviderError as failure:
             raise ApiError(failure.code, retry_after=failure.retry_after) from failure
+        return listing.response(request, "application/json", Vary="Authorization", **self.headers)
 
 
 @extend_schema(tags=["Turns"], auth=KEY)

@@ -93,6 +93,7 @@ SENTENCES = {  # where one code covers cases that a person would tell apart
     "forked_mb_per_minute": _("You have copied as much as you may in a minute."),
     "large_json": _("The JSON has too many values."),
     "max_tokens_spent": _("The model used up max_tokens before it wrote any text. Allow more max_tokens."),
+    "slow_body": _("The request took too long to arrive."),
     "foreign_page": _("This server does not answer pages of this origin (CORS_ALLOWED_ORIGINS)."),
     "unknown_host": _("This server does not answer under this host name (ALLOWED_HOSTS)."),
 }

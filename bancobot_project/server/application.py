@@ -4,6 +4,7 @@ Django's own handler runs signals and middleware in threads, with several hops p
 loop_urls.py need none of that and bypass it. Everything else (sessions, admin, documentation) takes Django's way.
 """
 
+import asyncio
 import functools
 import logging
 import re
@@ -18,6 +19,7 @@ from django.conf import settings
 from django.core.exceptions import RequestAborted
 from django.core.handlers.asgi import ASGIHandler, ASGIRequest
 from django.core.handlers.exception import convert_exception_to_response
+from django.db import Error as DatabaseProblem
 from django.http import HttpRequest, HttpResponse
 from django.http.request import split_domain_port, validate_host
 from django.http.response import HttpResponseBase
@@ -25,11 +27,13 @@ from django.urls import Resolver404, ResolverMatch, resolve
 from django.utils.cache import patch_vary_headers
 from django.utils.module_loading import import_string
 
+from access.limits import count_requests, limit_headers, requests_to_count
 from bancobot_project.server import lifespan
 from bancobot_project.server.headers import Protection
 from bancobot_project.server.places import Threads
 from bancobot_project.server.spool import Spool
 from bancobot_project.server.ticks import Ticks
+from sessions_api.store.writer import writer
 from web.addresses import Proxies, networks
 from web.errors import ApiError, as_api_error, json_error
 from web.logs import log_fields, request_id
@@ -43,8 +47,10 @@ Send = Callable[[Any], Awaitable[None]]
 Answering = Callable[[ASGIRequest], Awaitable[Any]]
 
 A_REQUEST_ID = re.compile(rb"[A-Za-z0-9._:-]{1,128}")
+BODY_SECONDS, LEAST_BYTES_PER_SECOND = 30, 10_000  # in which a body arrives: at once, or as its length needs
 MAX_PARTS = 10_000  # of a body: a million of a byte each would take the event loop seconds
 MAX_PARAMETERS = 100  # of a query; Django takes no more than 1,000
+PAGES = re.compile("/|/(?:schema|docs|redoc|admin/login)/?")  # for everybody; each endpoint counts its own requests
 MANY_SLASHES = re.compile("//+")
 MAX_PATH_CHARS = 1000  # characters of it in the log
 
@@ -84,8 +90,19 @@ async def answer_of_view(request: HttpRequest) -> HttpResponseBase:
     return answer
 
 
-async def read_body(receive: Receive) -> bytes:
+async def read_body(receive: Receive, headers: dict[bytes, bytes]) -> bytes:
     """The whole body, of at most MAX_BODY_BYTES. Raises `ApiError`, or `RequestAborted` where the client leaves."""
+    length = headers.get(b"content-length", b"")
+    if not length and b"transfer-encoding" not in headers:
+        return await _read_whole(receive)
+    try:
+        async with asyncio.timeout(BODY_SECONDS + (int(length) if length.isdigit() else 0) / LEAST_BYTES_PER_SECOND):
+            return await _read_whole(receive)
+    except TimeoutError:  # what has come of it would stay in memory as long as its sender likes
+        raise ApiError("invalid_request", detail_code="slow_body") from None
+
+
+async def _read_whole(receive: Receive) -> bytes:
     body, parts = bytearray(), 0
     while True:
         parts += 1
@@ -97,6 +114,12 @@ async def read_body(receive: Receive) -> bytes:
             raise ApiError("request_too_large")
         if not message.get("more_body"):
             return bytes(body)
+
+
+async def count_page(scope: Scope) -> None:
+    """Count a request without a caller for its address. Raises `ApiError` beyond the limit."""
+    for one in requests_to_count(None, scope["client"][0] if scope["client"] else ""):
+        limit_headers(await writer.run(count_requests, one))
 
 
 def replay(body: bytes, receive: Receive) -> Receive:
@@ -153,19 +176,21 @@ class Application:
             scope["path"] = MANY_SLASHES.sub("/", scope["path"])  # of clients whose base address ends with one
             check(scope, headers)
             scope["match"] = match_on_the_loop(scope["path"])
-            body = await read_body(receive)
+            body = await read_body(receive, headers)
             if b"content-length" not in headers:  # a body in chunks: DRF reads a body only with this header
                 scope["headers"] = [*scope["headers"], (b"content-length", str(len(body)).encode())]
             if scope["match"]:
                 await self.ticks.turn(scope)
                 await self.loop(scope, replay(body, receive), exchange.send)
             else:
+                if PAGES.fullmatch(scope["path"]):
+                    await count_page(scope)
                 await self._answer_by_django(scope, replay(body, receive), exchange)
         except RequestAborted:  # the client left before its request was complete, and waits for no answer
             pass
-        except ApiError as problem:
+        except (ApiError, DatabaseProblem) as problem:
             if exchange.status == 0:
-                scope["match"] = ResolverMatch(refusing(problem), (), {})
+                scope["match"] = ResolverMatch(refusing(as_api_error(problem)), (), {})
                 await self.loop(scope, replay(b"", receive), exchange.send)
         finally:
             exchange.log()

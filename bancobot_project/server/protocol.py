@@ -1,13 +1,16 @@
-"""Answers what gunicorn itself refuses, bad HTTP or too long, like every other error."""
+"""gunicorn's protocol with our errors, and with an end for clients that neither read nor send."""
 
+import asyncio
 import json
 import logging
 import secrets
+import socket
 from collections.abc import Iterable
 from http import HTTPStatus
 from typing import Any
 
-from gunicorn.asgi.protocol import _REASON_PHRASES, ASGIProtocol
+from django.core.exceptions import RequestAborted
+from gunicorn.asgi.protocol import _REASON_PHRASES, ASGIProtocol, FlowControl
 
 from bancobot_project.server.headers import protection
 from web.errors import ApiError, error_object
@@ -19,10 +22,49 @@ CODES = {414: "request_too_large", 431: "request_too_large", 500: "internal_erro
 PROTECTION = b"".join(b"%b: %b\r\n" % header for header in protection(admin=False, https=False))
 # gunicorn calls every other status “Unknown”, 402 for one, and that is all that some clients show.
 _REASON_PHRASES.update({int(status): status.phrase for status in HTTPStatus if status not in _REASON_PHRASES})
+HEAD_SECONDS = 60  # for the first request of a connection to arrive; gunicorn gives later ones `keepalive` seconds
+UNREAD_SECONDS = 60  # in which a reader takes at least MIN_READ_BYTES of what waits for it
+MIN_READ_BYTES = 1024
+SEND_BUFFER_BYTES = 128 * 1024  # of the system, for each connection; by itself it takes megabytes for who does not read
+
+
+class BoundedPatience(FlowControl):
+    """Waits for a reader as long as it reads."""
+
+    async def drain(self) -> None:
+        """Wait until there is room again. Raises `RequestAborted` where nobody reads, and closes the connection."""
+        while self.write_paused:
+            waiting = self._transport.get_write_buffer_size()
+            try:
+                async with asyncio.timeout(UNREAD_SECONDS):
+                    await super().drain()
+            except TimeoutError:
+                if waiting - self._transport.get_write_buffer_size() < MIN_READ_BYTES:
+                    self._transport.abort()  # so that a cut answer does not look like a whole one
+                    await asyncio.sleep(0)  # gunicorn learns it now, and complains otherwise
+                    raise RequestAborted from None
 
 
 class Protocol(ASGIProtocol):
     """gunicorn's protocol with JSON errors. Its own are plain text and may quote the request."""
+
+    def connection_made(self, transport: Any) -> None:
+        super().connection_made(transport)
+        self._flow_control = BoundedPatience(transport)
+        self._head_timer = self.worker.loop.call_later(HEAD_SECONDS, self._end_without_head)
+        if (connected := transport.get_extra_info("socket")) is not None and connected.family != socket.AF_UNIX:
+            connected.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)
+            if hasattr(socket, "TCP_USER_TIMEOUT"):  # what waits behind a connection's end has no task to watch it
+                connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, 1000 * UNREAD_SECONDS)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._head_timer.cancel()
+        super().connection_lost(exc)
+
+    def _end_without_head(self) -> None:
+        if self._current_request is None and self.req_count < 2:
+            self._close_transport()
+            self._request_ready.set()  # gunicorn's own task waits for it
 
     def _send_error_response(self, status: int, message: str, extra_headers: Iterable[tuple[str, str]] = ()) -> None:
         request_id.set(secrets.token_hex(8))

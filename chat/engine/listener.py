@@ -7,6 +7,7 @@ from collections.abc import AsyncGenerator, Callable
 from access.keyring import keyring
 from chat.engine.following import FollowedTurn
 
+MAX_PIECE_CHARS = 16_384  # of a slow reader's next piece: all that came meanwhile could be the whole reply
 SILENCE_SECONDS = 10.0  # an event stream begins after so long, even if the turn has said nothing
 
 
@@ -43,7 +44,8 @@ class Listener:
             while True:
                 keyring.refuse_lost(self._key_id)
                 if len(turn.text) > offset:
-                    piece, offset = turn.text[offset:], len(turn.text)
+                    piece = turn.text[offset : offset + MAX_PIECE_CHARS]
+                    offset += len(piece)
                     yield piece
                 elif turn.ended:
                     return

@@ -9,6 +9,8 @@ import requests
 import yaml
 
 from testing.service import Service
+from testing.upstream import Upstream
+from tests.support.services import Services
 
 FIREFOX = "text/html,application/xhtml+xml,application/xml;q=0.9,image/avif,*/*;q=0.8"
 
@@ -85,3 +87,37 @@ def test_its_pages_forbid_the_browser_other_hosts_and_scripts_within_the_page(se
     assert policy["script-src"] == "'self'"
     assert not [sources for sources in policy.values() if "http" in sources or "*" in sources]
     assert re.findall(r"<script(?![^>]*src=)", page.text) == []
+
+
+# Made once
+
+
+@pytest.mark.parametrize("path", ["/schema", "/schema?format=yaml", "/models"])
+def test_who_has_the_answer_gets_304(service: Service, upstream: Upstream, path: str) -> None:
+    first = get(service, path)
+    tag = first.headers["ETag"]
+    assert re.fullmatch('"[0-9a-f]{32}"', tag)
+    assert first.headers["Cache-Control"] == "private, no-cache"
+    for known in (tag, f"W/{tag}", f'"other", {tag}', "*"):
+        again = get(service, path, **{"If-None-Match": known})
+        assert (again.status_code, again.content, again.headers["ETag"]) == (304, b"", tag), known
+    for other in ('"other"', tag.strip('"'), ""):
+        again = get(service, path, **{"If-None-Match": other})
+        assert (again.status_code, again.content) == (200, first.content), other
+
+
+def test_each_format_has_a_tag_of_its_own(service: Service) -> None:
+    formats = ("application/json", "application/yaml")
+    assert len({get(service, "/schema", Accept=accept).headers["ETag"] for accept in formats}) == 2
+
+
+def test_pages_for_everybody_count_for_their_address(fronts: Services) -> None:
+    counting = fronts.own(ADDRESS_REQUESTS_PER_MINUTE="5", ACCESS_MODE="keys")
+    with counting as service:
+        pages = ["/", "/docs", "/redoc/", "/schema", "/admin/login/"]
+        assert [get(service, path).status_code for path in pages] == [200] * 5
+        for path in pages:
+            refused = get(service, path)
+            assert (refused.status_code, refused.json()["code"]) == (429, "rate_limited")
+            assert int(refused.headers["Retry-After"]) > 0
+        assert [get(service, path).status_code for path in ("/health", "/static/chat/main.js")] == [200, 200]

@@ -1,6 +1,7 @@
 """The provider's list of models, kept for a while: one fetch at a time, and an old list rather than none."""
 
 import asyncio
+import json
 import logging
 import time
 from collections import Counter
@@ -12,6 +13,7 @@ from access.budgets import Offer, Quote
 from access.callers import Limits
 from chat.providers.base import Provider, ProviderError
 from chat.providers.model_limits import ListedLimits, limits_in
+from web.kept import KeptAnswer, keep
 
 logger = logging.getLogger(__name__)
 
@@ -37,26 +39,26 @@ class Catalogue:
     def __init__(self, provider: Provider, keep_seconds: float) -> None:
         self._provider = provider
         self._keep_seconds = keep_seconds
-        self._models: list[Entry] | None = None
+        self._listing: KeptAnswer | None = None
         self._by_name = Names([])
         self._limits: dict[int, ListedLimits] = {}  # by the entry's place in memory; they live as long as the list
         self._fetch_again_at = self._began_at = 0.0
         self._failure: ProviderError | None = None
         self._fetching: asyncio.Task[None] | None = None
 
-    async def models(self, api_key: str | None = None) -> list[Entry]:
-        """The list. Raises `ProviderError` where there has never been one.
+    async def listing(self, api_key: str | None = None) -> KeptAnswer:
+        """The list, as GET /models answers it. Raises `ProviderError` where there has never been one.
 
         `api_key` is the caller's own, for a provider that shows no list to the server's key. That list is the caller's
         alone, and is not kept.
         """
         if time.monotonic() >= self._fetch_again_at:
             await asyncio.shield(self._fetch())
-        if self._models is not None:
-            return self._models
+        if self._listing is not None:
+            return self._listing
         failure = self._failure or ProviderError("provider_unavailable")
         if api_key and failure.code in KEY_REFUSED:
-            return await self._provider.models(api_key)
+            return await asyncio.to_thread(encoded, await self._provider.models(api_key))
         raise failure
 
     async def limits(self, model: str, default_context: int) -> ModelLimits:
@@ -64,7 +66,7 @@ class Catalogue:
         if time.monotonic() >= self._fetch_again_at:
             fetch = self._fetch()
             patience = self._began_at + FIRST_FETCH_PATIENCE - time.monotonic()
-            if self._models is None and self._failure is None and patience > 0:
+            if self._listing is None and self._failure is None and patience > 0:
                 await asyncio.wait([fetch], timeout=patience)
         listed = self._listed(self._by_name.find(model))
         context = listed.context or default_context
@@ -105,16 +107,21 @@ class Catalogue:
     async def _refresh(self) -> None:
         try:
             models = await self._provider.models()
-            names = await asyncio.to_thread(Names, models)  # a list of many thousands takes most of a second
+            # A list of many thousands takes most of a second.
+            names, listing = await asyncio.to_thread(lambda: (Names(models), encoded(models)))
         except Exception as problem:
             failure = problem if isinstance(problem, ProviderError) else ProviderError("provider_invalid_response")
             self._failure = failure
             self._fetch_again_at = time.monotonic() + min(PAUSE_AFTER_FAILURE, self._keep_seconds)
             logger.warning("the list of models could not be fetched", extra={"code": failure.code})
         else:
-            self._models, self._failure = models, None
+            self._listing, self._failure = listing, None
             self._by_name, self._limits = names, {}
             self._fetch_again_at = time.monotonic() + self._keep_seconds
+
+
+def encoded(models: Sequence[Entry]) -> KeptAnswer:
+    return keep(json.dumps({"data": models}, ensure_ascii=False, separators=(",", ":")).encode())
 
 
 class Names:

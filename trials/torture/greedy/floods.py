@@ -1,6 +1,6 @@
 """The kinds of greed."""
 
-from trials.torture.greedy import forks, line
+from trials.torture.greedy import forks, line, pages, readers
 from trials.torture.greedy.target import Flood
 
 FLOODS: dict[str, Flood] = {
@@ -10,4 +10,6 @@ FLOODS: dict[str, Flood] = {
     "12 tasks that store system prompts": forks.flood_of_settings,
     "12 tasks that erase": forks.flood_of_erasures,
     "12 tasks that export and search": forks.flood_of_reads,
+    "300 readers who do not read": readers.flood,
+    "16 clients that ask for pages": pages.flood,
 }

@@ -1,0 +1,132 @@
+"""Clients that do not read, or do not send, hold nothing for long."""
+
+import asyncio
+import logging
+import socket
+from collections.abc import Awaitable, Callable
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from django.core.exceptions import RequestAborted
+from gunicorn.config import Config
+
+from bancobot_project.server import application, protocol
+from bancobot_project.server.protocol import BoundedPatience, Protocol
+from chat.engine.listener import MAX_PIECE_CHARS
+from testing import scenarios
+from testing.client import Caller, events, new_id
+from testing.service import Service
+from testing.upstream import Upstream
+from web.errors import ApiError
+
+MEGABYTE = b"x" * 2**20
+
+
+class Sender(asyncio.Protocol):
+    """Sends megabytes to who connects; notes how that ended."""
+
+    def __init__(self, megabytes: int) -> None:
+        self.ended: asyncio.Future[BaseException | None] = asyncio.get_running_loop().create_future()
+        self._megabytes = megabytes
+
+    def connection_made(self, transport: Any) -> None:
+        transport.set_write_buffer_limits(high=65_536)
+        transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 16_384)
+        self._transport, self._flow = transport, BoundedPatience(transport)
+        self._task = asyncio.create_task(self._send())
+
+    def pause_writing(self) -> None:
+        self._flow.pause_writing()
+
+    def resume_writing(self) -> None:
+        self._flow.resume_writing()
+
+    async def _send(self) -> None:
+        try:
+            for _ in range(self._megabytes):
+                self._transport.write(MEGABYTE)
+                await self._flow.drain()
+        except RequestAborted as problem:
+            self.ended.set_result(problem)
+        else:
+            self.ended.set_result(None)
+
+
+def sent_to(client: Callable[[asyncio.StreamReader], Awaitable[object]], megabytes: int) -> BaseException | None:
+    async def play() -> BaseException | None:
+        senders: list[Sender] = []
+
+        def made() -> Sender:
+            senders.append(Sender(megabytes))
+            return senders[-1]
+
+        server = await asyncio.get_running_loop().create_server(made, "127.0.0.1", 0)
+        reader, writer = await asyncio.open_connection(*server.sockets[0].getsockname()[:2], limit=65_536)
+        reading = asyncio.ensure_future(client(reader))
+        try:
+            return await asyncio.wait_for(senders[0].ended, 20)
+        finally:
+            reading.cancel()
+            writer.transport.abort()
+            server.close()
+
+    return asyncio.run(play())
+
+
+async def nothing(reader: asyncio.StreamReader) -> None:
+    """A reader who does not read."""
+
+
+async def slowly(reader: asyncio.StreamReader) -> None:
+    """A reader who takes a piece often enough, and never all."""
+    while await reader.read(60_000):
+        await asyncio.sleep(0)
+
+
+def test_who_reads_nothing_is_left_and_who_reads_slowly_is_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(protocol, "UNREAD_SECONDS", 0.3)
+    assert isinstance(sent_to(nothing, 8), RequestAborted)
+    assert sent_to(slowly, 2) is None
+
+
+def test_a_connection_whose_first_request_does_not_come_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(protocol, "HEAD_SECONDS", 0.1)
+
+    async def play(sent: bytes) -> bytes:
+        worker = SimpleNamespace(
+            cfg=Config(), log=logging.getLogger("tests"), asgi=None, loop=asyncio.get_running_loop(), alive=True,
+            nr=0, nr_conns=0, max_requests=10,
+        )  # fmt: skip
+        server = await asyncio.get_running_loop().create_server(lambda: Protocol(worker), "127.0.0.1", 0)
+        reader, writer = await asyncio.open_connection(*server.sockets[0].getsockname()[:2])
+        writer.write(sent)
+        try:
+            return await asyncio.wait_for(reader.read(), 10)
+        finally:
+            writer.close()
+            server.close()
+
+    for sent in (b"", b"GET", b"POST /chat HTTP/1.1\r\nHost: localhost\r\nX-Half"):
+        assert asyncio.run(play(sent)) == b""
+
+
+async def never() -> Any:
+    await asyncio.sleep(60)
+
+
+def test_a_body_that_does_not_come_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(application, "BODY_SECONDS", 0.05)
+    for headers in ({b"content-length": b"100"}, {b"transfer-encoding": b"chunked"}):
+        with pytest.raises(ApiError) as refused:
+            asyncio.run(application.read_body(never, headers))
+        assert (refused.value.code, refused.value.status_code) == ("invalid_request", 400)
+
+
+def test_what_waits_for_a_reader_comes_in_pieces(service: Service, upstream: Upstream) -> None:
+    caller, text = Caller(service), "ação 🙂 " * 12_000
+    upstream.script(scenarios.ok(text))
+    turn_id = caller.chat("Oi", session_id=new_id())["turn_id"]
+    deltas = [event for event in events(caller.get(f"/turns/{turn_id}/events").text) if event.name == "delta"]
+    assert "".join(event.data["text"] for event in deltas) == text
+    assert [len(event.data["text"]) for event in deltas[:-1]] == [MAX_PIECE_CHARS] * (len(text) // MAX_PIECE_CHARS)

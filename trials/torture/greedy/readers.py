@@ -1,0 +1,31 @@
+"""Readers who ask for long replies and do not read them."""
+
+import asyncio
+import contextlib
+import json
+from urllib.parse import urlsplit
+
+from trials.torture.greedy.target import Target
+
+READERS = 300
+UNREAD_SECONDS = 90  # longer than the service waits for a reader
+
+
+async def flood(target: Target) -> None:
+    await asyncio.gather(*(unread(target, number) for number in range(READERS)))
+
+
+async def unread(target: Target, number: int) -> None:
+    """Ask for a stream again and again, and read nothing of it."""
+    host, _, port = urlsplit(target.url).netloc.rpartition(":")
+    body = json.dumps({"message": f"long {number}", "stream": True}).encode()
+    head = [
+        "POST /chat HTTP/1.1", f"Host: {host}", "Content-Type: application/json", f"Content-Length: {len(body)}",
+        *(f"{name}: {value}" for name, value in target.headers.items()),
+    ]  # fmt: skip
+    while True:
+        with contextlib.suppress(OSError):
+            _reader, writer = await asyncio.open_connection(host, int(port), limit=1)
+            writer.write("\r\n".join([*head, "", ""]).encode() + body)
+            await asyncio.sleep(UNREAD_SECONDS)
+            writer.transport.abort()
