@@ -20,8 +20,8 @@ from testing.environment import ROOT
 LIBRARIES = [
     "aiohttp", "asyncio", "corsheaders.middleware", "django.contrib.admin.views.main", "django.contrib.auth.hashers",
     "django.contrib.postgres.fields", "django.core.handlers.asgi", "django.core.management.commands.migrate",
-    "django.db.backends.postgresql.base", "django.db.backends.sqlite3.base", "django.template.engine", "environ",
-    "gunicorn.app.base", "gunicorn.workers.gasgi", "inflection", "jsonschema", "psycopg_pool",
+    "django.db.backends.postgresql.base", "django.db.backends.sqlite3.base", "django.template.engine",
+    "dotenv.parser", "gunicorn.app.base", "gunicorn.workers.gasgi", "inflection", "jsonschema", "psycopg_pool",
     "pygments.formatters.html", "pygments.lexers", "requests", "uritemplate", "yaml",
 ]  # fmt: skip
 

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any, NoReturn, cast
 from urllib.parse import urlsplit
 
-import environ
 from django.core.exceptions import ImproperlyConfigured
 
 from bancobot_project.configuration.env_file import EnvFile
@@ -38,13 +37,10 @@ class Environment:
         self._from_file = [name for name in self._file.values if not os.environ.get(name, "").strip()]
         for name in self._from_file:
             os.environ[name] = self._file.values[name]
-        self._env = environ.Env()
 
     def text(self, name: str, default: str = "") -> str:
         self.names.append(name)
-        value = os.environ.get(name, "").strip()
-        if name not in self._from_file:
-            value = _without_quotes(value)
+        value = self._value(name)
         if not value.isascii() and any("\ud800" <= letter <= "\udfff" for letter in value):
             self._refuse(name, value, "UTF-8 text", is_secret=True)
         value = value or default
@@ -59,8 +55,12 @@ class Environment:
             self._refuse(name, value, "a key as the provider gave it: ASCII letters, digits and signs, without spaces")
         return value
 
+    def _value(self, name: str) -> str:
+        value = os.environ.get(name, "").strip()
+        return value if name in self._from_file else _without_quotes(value)
+
     def is_set(self, name: str) -> bool:
-        return bool(os.environ.get(name, "").strip())
+        return bool(self._value(name))
 
     def choice(self, name: str, default: str, allowed: tuple[str, ...]) -> str:
         value = self.text(name, default)
@@ -125,7 +125,7 @@ class Environment:
         try:
             return listening_host(value)
         except ValueError:
-            self._refuse(name, value, "an address or a host's name, without a port")
+            self._refuse(name, value, "an address or a host's name, without a port or a zone")
 
     def hosts(self, name: str, default: list[str]) -> list[str]:
         return self._each(name, default, allowed_host, "host names such as chat.bank.example, without https://")
@@ -133,7 +133,7 @@ class Environment:
     def origins(self, name: str, *, domains: bool = False) -> list[str]:
         """Origins of pages, as browsers send them. `domains`: `https://*.bank.example` names a whole domain."""
         form = partial(origin, domains=domains)
-        return self._each(name, [], form, "origins such as https://www.bank.example, each with http:// or https://")
+        return self._each(name, [], form, "origins such as https://www.bank.example, each with its http:// or https://")
 
     def _each(self, name: str, default: list[str], form: Callable[[str], str], allowed: str) -> list[str]:
         found = []

@@ -6,6 +6,7 @@ from urllib.parse import urlsplit
 
 A_NAME = re.compile(r"(?!-)[a-z0-9_-]{1,63}(?<!-)(?:\.(?!-)[a-z0-9_-]{1,63}(?<!-))*", re.ASCII)
 USUAL_PORTS = {"http": 80, "https": 443}
+OF_APPS = ("capacitor", "ionic", "tauri", "app", "chrome-extension", "moz-extension", "safari-web-extension")
 
 
 def listening_host(text: str) -> str:
@@ -39,12 +40,13 @@ def allowed_host(text: str) -> str:
 def origin(text: str, *, domains: bool = False) -> str:
     """An origin as browsers send it. `domains`: its host may be `*.example.com`. Raises `ValueError`."""
     parts = urlsplit(text)
-    if parts.scheme not in USUAL_PORTS or parts.path not in ("", "/") or parts.query or parts.fragment or "@" in text:
+    schemes = USUAL_PORTS if domains else (*USUAL_PORTS, *OF_APPS)
+    if parts.scheme not in schemes or parts.path not in ("", "/") or parts.query or parts.fragment or "@" in text:
         raise ValueError
     host = parts.hostname or ""
     star = "*." if domains and host.startswith("*.") else ""
     shown = in_address(str(ipaddress.IPv6Address(host))) if ":" in host else star + _name(host.removeprefix(star))
-    port = "" if parts.port in (None, USUAL_PORTS[parts.scheme]) else f":{parts.port}"
+    port = "" if parts.port in (None, USUAL_PORTS.get(parts.scheme)) else f":{parts.port}"
     return f"{parts.scheme}://{shown}{port}"
 
 

@@ -135,7 +135,8 @@ def test_what_is_no_host_stops_the_start(file: Path, value: str) -> None:
     [
         ("https://www.bank.example", "https://www.bank.example"), ("HTTPS://Www.Bank.example/", "https://www.bank.example"),
         ("https://a:443", "https://a"), ("http://a:80", "http://a"), ("http://a:443", "http://a:443"),
-        ("http://[::1]:5173", "http://[::1]:5173"), ("http://bücher.example", "http://xn--bcher-kva.example"),
+        ("http://[::1]:5173", "http://[::1]:5173"), ("capacitor://localhost", "capacitor://localhost"),
+        ("chrome-extension://Abcdef", "chrome-extension://abcdef"), ("http://bücher.example", "http://xn--bcher-kva.example"),
     ],
 )  # fmt: skip
 def test_origins_are_put_right(file: Path, written: str, expected: str) -> None:

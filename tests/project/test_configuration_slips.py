@@ -116,6 +116,15 @@ def test_the_file_cannot_name_another_file(file: Path) -> None:
         Environment(file)
 
 
+@pytest.mark.parametrize("value", ['""', "''", " ", '" "'])
+def test_quotes_around_nothing_set_nothing(file: Path, value: str) -> None:
+    """Not the shortest time that is allowed: sessions would be erased after seconds."""
+    file.touch()
+    os.environ["SESSION_CLEANUP_HOURS"] = value
+    env = Environment(file)
+    assert (env.is_set("SESSION_CLEANUP_HOURS"), env.hours_if_set("SESSION_CLEANUP_HOURS", 0.01)) == (False, None)
+
+
 def test_quotes_of_the_text_itself_stay(file: Path) -> None:
     prompt = '"Olá" e "tchau"'
     file.write_text(f"A='\"Olá\"'\nB='{prompt}'")

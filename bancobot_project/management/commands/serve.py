@@ -45,7 +45,8 @@ def host(text: str) -> str:
     try:
         return listening_host(text)
     except ValueError:
-        raise ArgumentTypeError(f"must be an address or a host's name, without a port, not {text!r}") from None
+        allowed = "an address or a host's name, without a port or a zone"
+        raise ArgumentTypeError(f"must be {allowed}, not {text!r}") from None
 
 
 class Command(BaseCommand):
@@ -69,7 +70,7 @@ class Command(BaseCommand):
         )
 
     def handle(self, *args: Any, host: str, port: list[int] | None, workers: int, **options: Any) -> None:
-        ports = port or [settings.PORT]
+        ports = list(dict.fromkeys(port or [settings.PORT]))
         check_open_access(host)
         check_addresses(host, ports)
         call_command("migrate", interactive=False, verbosity=0)
