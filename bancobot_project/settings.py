@@ -166,7 +166,7 @@ PROVIDERS: dict[str, dict[str, Any]] = {
 
 # The database. A writer thread keeps one connection; synchronous views borrow theirs for a request.
 DATABASE_POOL_SIZE = env.integer("DATABASE_POOL_SIZE", 6, 2, 100)
-DATABASE_PREPARED_STATEMENTS = env.boolean("DATABASE_PREPARED_STATEMENTS", True)
+DATABASE_PREPARED_STATEMENTS = env.choice("DATABASE_PREPARED_STATEMENTS", "auto", ("auto", "true", "false"))
 DATABASES: dict[str, dict[str, Any]] = {
     "default": address.database(env.text("DATABASE_URL"), BASE_DIR, DATA_DIR / "bancobot.sqlite3")
 }
@@ -182,7 +182,7 @@ else:
     DATABASES["default"]["OPTIONS"] |= {
         # The writer repeats a few statements: prepared once, they cost less.
         "server_side_binding": True,
-        "prepare_threshold": 5 if DATABASE_PREPARED_STATEMENTS else None,
+        "prepare_threshold": None if DATABASE_PREPARED_STATEMENTS == "false" else 5,
         "pool": {
             "min_size": 1,
             "max_size": DATABASE_POOL_SIZE,

@@ -33,10 +33,10 @@ DEFAULTS = {
 }
 HINTS = {
     "schema": "Write options=-csearch_path%3Dname.",
-    "pgbouncer": "Set DATABASE_PREPARED_STATEMENTS=false.",
-    "prepare_threshold": "Set DATABASE_PREPARED_STATEMENTS=false.",
-    "statement_cache_size": "Set DATABASE_PREPARED_STATEMENTS=false.",
-    "prepared_statement_cache_size": "Set DATABASE_PREPARED_STATEMENTS=false.",
+    "pgbouncer": "DATABASE_PREPARED_STATEMENTS does that.",
+    "prepare_threshold": "DATABASE_PREPARED_STATEMENTS does that.",
+    "statement_cache_size": "DATABASE_PREPARED_STATEMENTS does that.",
+    "prepared_statement_cache_size": "DATABASE_PREPARED_STATEMENTS does that.",
     "pool_size": "Set DATABASE_POOL_SIZE.",
     "connection_limit": "Set DATABASE_POOL_SIZE.",
 }

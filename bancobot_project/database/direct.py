@@ -19,11 +19,3 @@ def direct() -> Iterator[Any]:
             yield server
     finally:
         server.close()
-
-
-def has_pooler() -> bool:
-    """Whether something between this process and PostgreSQL hands out its connections."""
-    if connection.vendor == "sqlite":
-        return False
-    with direct() as server:
-        return bool(server.execute("SELECT pg_backend_pid()").fetchone()[0] != server.info.backend_pid)

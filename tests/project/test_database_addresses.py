@@ -66,7 +66,7 @@ REFUSED = {
     "postgres://ana:geheim@db:0/banco": "no number from 1 to 65535",
     "postgres://ana:geheim@db:http/banco": "port",
     "postgres://ana:geheim@db/banco?sslmod=require": "there is none sslmod. Is sslmode meant?",
-    "postgres://ana:geheim@db/banco?pgbouncer=true": "DATABASE_PREPARED_STATEMENTS=false",
+    "postgres://ana:geheim@db/banco?pgbouncer=true": "DATABASE_PREPARED_STATEMENTS does that",
     "postgres://ana:geheim@db/banco?schema=x": "search_path",
     "postgres://ana:geheim@db/banco?ge heim=1": "there is none of that name",
     "postgres://ana:geheim@db/banco?replication=database": "replication",

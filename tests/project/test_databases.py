@@ -20,7 +20,8 @@ from django.db import Error, connection
 
 from bancobot_project import health
 from bancobot_project.database import requirements, updates
-from bancobot_project.database.direct import direct, has_pooler
+from bancobot_project.database.direct import direct
+from bancobot_project.database.poolers import beware_of_poolers, is_pooler
 from sessions_api.store.writer import writer
 from testing import forked, postgres
 from testing.client import Caller, problem, wait_until
@@ -179,8 +180,18 @@ def test_updates_need_the_right_to_make_and_to_alter_tables() -> None:
         requirements.check_rights_to_update()
 
 
-def test_nobody_stands_between_the_tests_and_their_server(server: dict[str, Any]) -> None:
-    assert not has_pooler()
+@pytest.mark.django_db
+def test_statements_are_prepared_where_no_pooler_is_in_between(settings: Any) -> None:
+    on_postgresql()
+    connection.ensure_connection()
+    server: Any = connection.connection
+    assert (server.prepare_threshold, server.leads_to) == (5, server.info.backend_pid)
+    server.leads_to -= 1
+    assert is_pooler(server)
+    del server.leads_to
+    settings.DATABASE_PREPARED_STATEMENTS = "true"
+    beware_of_poolers(connection)
+    assert not hasattr(server, "leads_to")
 
 
 @pytest.mark.parametrize("content", [b"", b"Bom dia. Isto \xc3\xa9 um texto."])

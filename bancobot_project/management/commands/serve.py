@@ -11,7 +11,6 @@ from django.core.management.base import BaseCommand
 
 from access.models import Key
 from bancobot_project.configuration.hosts import in_address, listening_host
-from bancobot_project.database.direct import has_pooler
 from bancobot_project.database.requirements import check_rights
 from bancobot_project.server.gunicorn import (
     Server,
@@ -76,7 +75,6 @@ class Command(BaseCommand):
         call_command("migrate", interactive=False, verbosity=0)
         check_rights()
         warn_of_sqlite()
-        warn_of_pooler()
         self._announce(host, ports, workers)
         release_connections()
         allow_many_connections()
@@ -100,11 +98,3 @@ class Command(BaseCommand):
             logger.warning("HTTPS is on, and TRUSTED_PROXIES names no proxy: the admin will send browsers in a circle.")
         if settings.LLM_PROVIDER == "demo":
             logger.info("No provider key is set: the built-in demonstration answers. See docs/settings.md.")
-
-
-def warn_of_pooler() -> None:
-    if settings.DATABASE_PREPARED_STATEMENTS and has_pooler():
-        logger.warning(
-            "A pooler stands before PostgreSQL. One that gives each transaction another connection must know prepared "
-            "statements (PgBouncer 1.21 or later); else set DATABASE_PREPARED_STATEMENTS=false."
-        )
