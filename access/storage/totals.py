@@ -24,7 +24,7 @@ TOTALS = Stored._meta.db_table
 CHANGES = StoredChange._meta.db_table
 MB = 1_000_000  # bytes
 RIGHT_FOR = timedelta(days=1)  # after which a count is made again, whatever has been noted
-COUNTED_FOR = timedelta(minutes=1)  # before a refusal has the record counted again
+COUNTED_FOR = timedelta(seconds=10)  # before a refusal has the record counted again
 
 
 class Growth(NamedTuple):

@@ -8,7 +8,7 @@ from django.utils import timezone
 
 from access.storage.totals import Growth
 from sessions_api.models import Feedback, Message
-from sessions_api.store.sizes import of_text
+from sessions_api.store.sizes import beyond
 from web.errors import ApiError
 
 A_MESSAGE_ID = re.compile(r"([A-Za-z0-9_-]{1,32})\.([0-9]{1,9})")
@@ -30,7 +30,7 @@ def find_reply(owner: str, message_id: str) -> Message:
 def growth_by(comment: str, reply: Message) -> Growth:
     """What the opinion adds to what is stored."""
     old = Feedback.objects.filter(session=reply.session_id, position=reply.position).values_list("comment").first()
-    return Growth(0, of_text(comment) - of_text(old[0] if old else ""))
+    return Growth(0, beyond(comment, old[0] if old else ""))
 
 
 def give(reply: Message, rating: str | None, comment: str) -> Feedback | None:

@@ -51,18 +51,16 @@ def growth_of(turn: NewTurn, begun: BegunTurn | None) -> Growth:
         prompt = turn.default_system_prompt if turn.system_prompt is None else turn.system_prompt
         return Growth(1, size + sizes.of_session(Session(system_prompt=prompt)))
     if turn.system_prompt is not None:
-        size += sizes.of_text(turn.system_prompt) - sizes.of_text(begun.system_prompt)
+        size += sizes.beyond(turn.system_prompt, begun.system_prompt)
     return Growth(0, size)
 
 
 def growth_by(changes: Mapping[str, Any], session: Session) -> Growth:
-    """What a change of a session's texts adds. Metadata that is gone still counts until the next count."""
-    size = 0
-    if "metadata" in changes:
-        size = max(0, sizes.of_json(changes["metadata"]) - sizes.of_json(session.metadata))
-    if (prompt := changes.get("system_prompt")) is not None:
-        size += sizes.of_text(prompt) - sizes.of_text(session.system_prompt)
-    return Growth(0, size)
+    """What a change of a session's texts adds."""
+    metadata = changes.get("metadata", session.metadata)
+    prompt = changes.get("system_prompt", session.system_prompt)
+    longer = max(0, sizes.of_json(metadata) - sizes.of_json(session.metadata))
+    return Growth(0, longer + sizes.beyond(prompt, session.system_prompt))
 
 
 def note_replies(outcomes: Sequence[Outcome]) -> None:
@@ -96,9 +94,6 @@ def _is_small(owner: str) -> bool:
 def make_room(caller: Caller, growth: Growth) -> None:
     """Count what a caller is about to store. Raises `ApiError` where that is beyond a limit."""
     if not caller.limits.limit_storage or growth == (0, 0):
-        return
-    if growth.sessions <= 0 and growth.size <= 0:
-        totals.note([(caller.owner, *growth)])
         return
     with transaction.atomic():
         total = locked({caller.owner})[caller.owner]

@@ -1,8 +1,8 @@
 """How much the record takes, as owners' limits count it: bytes of UTF-8, and a fixed amount for each row.
 
 New text is measured in memory before it is stored, stored text by the database, which need not read it for that
-(PostgreSQL, and SQLite from 3.43 on). The two agree for text. For JSON they may differ a little, so JSON that is gone
-is not subtracted: the next count of the record (`difference`) finds it.
+(PostgreSQL, and SQLite from 3.43 on). The two agree for text. For JSON they may differ, so JSON that is erased is not
+subtracted: the next count of the record (`difference`) finds it.
 """
 
 import json
@@ -24,6 +24,15 @@ EVERY_POSITION = 2**31 - 1
 
 def of_text(text: str) -> int:
     return len(text.encode())
+
+
+def beyond(text: str, old: str) -> int:
+    """What a text adds that takes the place of another one.
+
+    A shorter one adds nothing, and is not subtracted: two who shorten one text at once would make room twice. The next
+    count finds it.
+    """
+    return max(0, of_text(text) - of_text(old))
 
 
 def of_json(value: Mapping[str, Any] | None) -> int:

@@ -69,7 +69,7 @@ def test_turns_are_counted_as_the_record_has_them() -> None:
     say(text="Ação" * 100, reply="Não" * 1000, system_prompt="Seja breve, João.")
     say(text="😀", reply="")
     assert counted() == (1, sizes.PER_SESSION + 4 * sizes.PER_MESSAGE + 600 + 4000 + 18 + 4 + 5 * 2)
-    say(text="outra", system_prompt="Curto.")
+    say(text="outra", system_prompt="Seja muito breve, João.")
     say("t", "nova", metadata={}, default_system_prompt="Sou o banco.")
     assert counted()[0] == 2
     assert sizes.difference("a") == (0, 0)
@@ -159,8 +159,7 @@ def test_who_is_over_a_new_limit_may_not_store_more_but_less() -> None:
     one = caller(stored_mb=1)
     with pytest.raises(ApiError):
         make_room(one, Growth(0, 1))
-    make_room(one, Growth(0, -1000))
-    assert sizes.difference("a") == (0, 1000)
+    make_room(one, Growth(0, 0))
 
 
 # Making room
@@ -197,6 +196,17 @@ def test_metadata_that_is_gone_is_found_by_the_next_count() -> None:
     assert sizes.difference("a")[1] < 0
     totals.tidy()
     count_again(5)
+    assert sizes.difference("a") == (0, 0)
+
+
+def test_a_text_that_is_shortened_twice_at_once_makes_no_room_twice() -> None:
+    say(system_prompt="x" * 5000)
+    same_moment = Session.objects.get()
+    for _ in range(2):
+        make_room(caller(stored_mb=1), room.growth_by({"system_prompt": ""}, same_moment))
+    Session.objects.update(system_prompt="")
+    make_room(caller(stored_mb=1), room.growth_by({"system_prompt": "x" * 6000}, same_moment))
+    Session.objects.update(system_prompt="x" * 6000)
     assert sizes.difference("a") == (0, 0)
 
 
