@@ -53,6 +53,7 @@ ADMIN_SESSION_HOURS = env.hours("ADMIN_SESSION_HOURS", 8, low=0.1)
 
 # The server
 HOST = env.host("HOST", "127.0.0.1")
+HOST_IS_INHERITED = env.is_inherited("HOST")
 PORT = env.integer("PORT", 8000, 0, 65535)
 WORKERS = env.integer("WORKERS", 1, 1, MAX_WORKERS)
 os.environ.pop("WEB_CONCURRENCY", None)  # gunicorn would read it, and trace where it is no number

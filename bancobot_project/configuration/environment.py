@@ -36,7 +36,10 @@ class Environment:
         self._put_right: list[str] = []
         self._from_file = [name for name in self._file.values if not os.environ.get(name, "").strip()]
         for name in self._from_file:
-            os.environ[name] = self._file.values[name]
+            try:
+                os.environ[name] = self._file.values[name]
+            except UnicodeEncodeError:
+                raise ImproperlyConfigured(f"{name} has letters that this locale lacks: set LC_ALL=C.UTF-8.") from None
 
     def text(self, name: str, default: str = "") -> str:
         self.names.append(name)
@@ -58,6 +61,10 @@ class Environment:
     def _value(self, name: str) -> str:
         value = os.environ.get(name, "").strip()
         return value if name in self._from_file else _without_quotes(value)
+
+    def is_inherited(self, name: str) -> bool:
+        """Whether whoever started the process has set it, perhaps without a wish to."""
+        return name not in self._from_file and self.is_set(name)
 
     def is_set(self, name: str) -> bool:
         return bool(self._value(name))

@@ -1,10 +1,10 @@
 """gunicorn with its ASGI worker, as BancoBot runs it."""
 
+import errno
 import functools
 import gc
 import ipaddress
 import logging
-import os
 import resource
 import socket
 import sqlite3
@@ -138,15 +138,17 @@ def check_addresses(host: str, ports: Iterable[int]) -> None:
                 probe.bind((host, port))
         except (OSError, UnicodeError) as problem:
             reason = getattr(problem, "strerror", None) or "no such host"
+            hint = "" if getattr(problem, "errno", 0) == errno.EADDRINUSE else _whose_host(host)
             raise ImproperlyConfigured(
-                f"The service cannot listen on {in_address(host)}:{port}: {reason}.{_whose_host(host)}"
+                f"The service cannot listen on {in_address(host)}:{port}: {reason}.{hint}"
             ) from None
 
 
 def _whose_host(host: str) -> str:
     """A hint where it may be nobody's wish: some shells and conda set HOST to the machine's name or kind."""
-    chosen = os.environ.get("HOST") and host == settings.HOST
-    return f" HOST says {host}, which a shell may have set: HOST=127.0.0.1 overrides it." if chosen else ""
+    if not settings.HOST_IS_INHERITED or host != settings.HOST:
+        return ""
+    return f" HOST says {host}, which a shell may have set: --host 127.0.0.1 or HOST=127.0.0.1 overrides it."
 
 
 def warn_of_sqlite() -> None:

@@ -10,8 +10,10 @@ from pathlib import Path
 
 import pytest
 from django.core.exceptions import ImproperlyConfigured
+from django.test import override_settings
 
 from bancobot_project.configuration.environment import Environment
+from bancobot_project.server.gunicorn import check_addresses
 from testing.environment import ROOT, clean_environment
 from tests.support.services import Services
 
@@ -242,10 +244,28 @@ def test_a_host_that_a_shell_has_set_is_named(tmp_path: Path) -> None:
     assert "HOST says x86_64-conda-linux-gnu, which a shell may have set" in said
 
 
-def test_a_port_that_is_taken_is_told_in_a_sentence(tmp_path: Path) -> None:
+def test_a_port_that_is_taken_is_told_in_a_sentence() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        assert f"cannot listen on 127.0.0.1:{port}: Address already in use." in serve(tmp_path, "--port", str(port))
+        sentence = rf"^The service cannot listen on 127\.0\.0\.1:{port}: Address already in use\.$"
+        with override_settings(HOST_IS_INHERITED=True), pytest.raises(ImproperlyConfigured, match=sentence):
+            check_addresses("127.0.0.1", [0, port])
+
+
+@pytest.mark.parametrize("inherited", [False, True])
+def test_an_address_of_another_machine_is_told_in_a_sentence(inherited: bool) -> None:
+    sentence = r"^The service cannot listen on 192\.0\.2\.7:0: "
+    inherits = override_settings(HOST="192.0.2.7", HOST_IS_INHERITED=inherited)
+    with inherits, pytest.raises(ImproperlyConfigured, match=sentence) as refused:
+        check_addresses("192.0.2.7", [0])
+    assert ("which a shell may have set" in str(refused.value)) == inherited
+
+
+def test_a_variable_of_the_file_is_not_inherited(file: Path) -> None:
+    file.write_text("A=b\nB=c")
+    os.environ.update(B="d", C="")
+    env = Environment(file)
+    assert [env.is_inherited(name) for name in "ABCD"] == [False, True, False, False]
 
 
 def test_a_short_secret_stops_production(tmp_path: Path) -> None:
