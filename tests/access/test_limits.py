@@ -151,6 +151,17 @@ def test_exactly_so_much_text_is_stored(workers: list[Service], upstream: Upstre
     assert statuses(answers) == {200: 10, 402: 30}  # of 99,000 bytes each, with two rows and a session
 
 
+def test_who_asks_for_lists_while_another_copies_is_answered(workers: list[Service], upstream: Upstream) -> None:
+    greedy, others = limited(workers), [limited(workers) for _ in range(4)]
+    session = greedy.caller().chat("x" * 90_000)["session_id"]
+    key = greedy.key().whole
+    with ThreadPoolExecutor(1) as pool:
+        copying = pool.submit(burst, workers, [key] * 60, path=f"/sessions/{session}/fork", body={})
+        answers = burst(workers, [other.key().whole for other in others] * 15, "GET", "/sessions")
+        assert statuses(copying.result()).keys() <= {201, 429}
+    assert statuses(answers) == {200: 60}
+
+
 def test_an_owner_s_forks_run_one_at_a_time(workers: list[Service], upstream: Upstream) -> None:
     client = limited(workers)
     caller = client.caller()

@@ -171,6 +171,16 @@ def test_many_slow_requests_of_one_caller_keep_nobody_else_waiting(gate: threadi
     asyncio.run(run())
 
 
+@pytest.mark.parametrize("pool, threads", [(2, 1), (3, 1), (6, 4), (100, 16), (None, 16)])
+def test_no_more_threads_ask_the_database_than_the_pool_serves(
+    settings: Any, monkeypatch: pytest.MonkeyPatch, pool: int | None, threads: int
+) -> None:
+    """Two connections are the writer's and the housekeeping's."""
+    options = {"pool": {"max_size": pool}} if pool else {}
+    monkeypatch.setitem(settings.DATABASES["default"], "OPTIONS", options)
+    assert places.database_threads() == threads
+
+
 def test_a_caller_writes_in_two_threads_at_most(gate: threading.Event) -> None:
     """The fork that runs is one of them, so that the caller's other writes need not wait for its end."""
 
