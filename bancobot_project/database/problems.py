@@ -2,6 +2,7 @@
 
 import os
 import re
+import shutil
 import sqlite3
 from pathlib import Path
 
@@ -37,6 +38,10 @@ POSTGRESQL = (
     (r"the database system is (?P<what>[a-z ]+)", "it is {what}."),
     (r"session is read-only|session is not read-only", "none of its hosts can be written to."),
     (r'relation "\S+" does not exist', "its database has no tables of BancoBot, or old ones. Run manage.py migrate."),
+    (
+        r"unsupported startup parameter",
+        "a pooler refuses options of DATABASE_URL; give them to the user (ALTER ROLE … SET …).",
+    ),
     (r'permission denied for (?P<what>\S+ "?[^\s"]+"?)', "the user has no right to use the {what}."),
 )
 
@@ -93,6 +98,8 @@ def in_the_way_of(file: Path) -> str:
             return f"The folder {folder} is read-only for this user. SQLite needs to write beside the database."
         if file.exists() and not os.access(file, os.R_OK | os.W_OK):
             return f"The database {file} is read-only for this user."
+        if shutil.disk_usage(folder).free < ROOM_BYTES:
+            return f"The disk of {file} is full."
         return "" if file.is_file() or not file.exists() else f"{file} is no file. The database needs one."
     except OSError as problem:
         return f"The database {file} cannot be used: {problem.strerror}."
@@ -130,6 +137,7 @@ def _code(problem: Error) -> int:
     return int(getattr(problem.__cause__, "sqlite_errorcode", 0)) & 0xFF
 
 
+ROOM_BYTES = 1024 * 1024  # for a few messages; SQLite can write short ones for a while where there is no room at all
 MOUNTS = Path("/proc/self/mountinfo")
 OF_NETWORKS = {
     "afs", "beegfs", "ceph", "cifs", "fuse.ceph", "fuse.glusterfs", "fuse.s3fs", "fuse.sshfs", "gfs2", "glusterfs",

@@ -1,38 +1,49 @@
-"""The file of a SQLite database under a running service. Once it is deleted or replaced, SQLite would go on to write to
-the old one, which nobody will ever read: what was acknowledged would be lost."""
+"""The file of a SQLite database under a running service.
+
+Once it is deleted or replaced, SQLite goes on to write to the old one, which nobody will ever read. The same is true of
+its write-ahead log, which goes away with connections to a file that was in its place for a while.
+"""
 
 import logging
-from pathlib import Path
+import os
 
 from django.db import OperationalError, connection
 
 logger = logging.getLogger(__name__)
 
+Identity = tuple[int, int]
+
 
 class DatabaseFile:
-    """Remembers which file it was. It asks the file system, for a microsecond, before each commit."""
+    """Remembers which files they were. It asks the file system, for some microseconds, before each commit."""
 
     def __init__(self) -> None:
-        self._known: dict[str, tuple[int, int]] = {}
+        self._known: dict[str, Identity] = {}
+        self._log: tuple[object, Identity] = (None, (0, 0))  # of the connection that writes to it
         self._gone = False
 
     def check(self) -> None:
-        """Raises `OperationalError` where another file, or none, is in its place."""
+        """Raises `OperationalError` where the connection writes to files that are not in their places any more."""
         if connection.vendor != "sqlite":
             return
         name = connection.settings_dict["NAME"]
         found = _identity(name)
         gone = found != self._known.setdefault(name, found)
         if gone and not self._gone:
-            logger.error("the database file was deleted or replaced: nothing is stored until a restart")
+            logger.error("the database file was deleted or replaced: nothing is stored until it is back, or a restart")
         self._gone = gone
-        if gone:
+        if gone or self._lost_its_log(f"{name}-wal"):
             raise OperationalError("the database file was deleted or replaced")
 
+    def _lost_its_log(self, name: str) -> bool:
+        current, before = connection.connection, self._log
+        self._log = (current, _identity(name))
+        return current is not None and current is before[0] and before[1] not in ((0, 0), self._log[1])
 
-def _identity(name: str) -> tuple[int, int]:
+
+def _identity(name: str) -> Identity:
     try:
-        found = Path(name).stat()
+        found = os.stat(name)  # noqa: PTH116 - before each commit; a Path takes as long again
     except OSError:
         return (0, 0)
     return (found.st_dev, found.st_ino)

@@ -315,6 +315,9 @@ def test_a_file_that_was_replaced_stores_nothing_more(make_service: MakeService)
     moved.rename(file)
     caller.chat("De volta", session_id="s")
     wait_until(lambda: healthy(service))
+    file.with_name(f"{file.name}-wal").unlink()
+    caller.chat("E agora?", session_id="s")
+    assert caller.texts("s")[::2] == ["Oi", "De volta", "E agora?"]
 
 
 @pytest.fixture(scope="module")

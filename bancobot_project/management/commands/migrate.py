@@ -12,13 +12,17 @@ from bancobot_project.database.problems import explain
 
 
 class Command(migrate.Command):
-    def handle(self, *args: Any, **options: Any) -> None:
+    def execute(self, *args: Any, **options: Any) -> Any:
+        """Checks the database before Django checks the code, which connects too."""
         try:
             requirements.check_before_updates()
             with updates.alone():
-                requirements.check_rights_to_update()
-                super().handle(*args, **options)
+                return super().execute(*args, **options)
         except ImproperlyConfigured as problem:
             raise CommandError(str(problem)) from problem
         except DatabaseProblem as problem:
             raise CommandError(explain(problem)) from problem
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        requirements.check_rights_to_update()
+        super().handle(*args, **options)
