@@ -15,7 +15,6 @@ import urllib.request
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import psycopg
 
@@ -73,7 +72,7 @@ class Template:
     def copy(self, directory: Path) -> str:
         if self.url.startswith("postgres"):
             return postgres.create_database(self.url, copied=True)
-        return f"sqlite:///{shutil.copy(urlsplit(self.url).path, directory)}"
+        return f"sqlite:///{shutil.copy(self.url.removeprefix('sqlite:///'), directory)}"
 
     def close(self) -> None:
         if "url" in self.__dict__ and self.url.startswith("postgres"):
@@ -189,7 +188,7 @@ class Service:
     def database_file(self) -> Path:
         """The SQLite file; there is none on PostgreSQL."""
         assert not self._on_postgres
-        return Path(urlsplit(self.database_url).path)
+        return Path(self.database_url.removeprefix("sqlite:///"))
 
     def _execute(self, arguments: list[str], environment: Mapping[str, str]) -> "subprocess.Popen[bytes]":
         with self._log_file.open("ab") as log:

@@ -25,7 +25,9 @@ POSTGRESQL = (
         r"no pg_hba\.conf entry.* no encryption",
         "it admits no connections without TLS from here (add ?sslmode=require), or none at all (pg_hba.conf).",
     ),
-    (r"no pg_hba\.conf entry", "it admits no connections of this user from here (pg_hba.conf)."),
+    (r"no pg_hba\.conf entry|pg_hba\.conf rejects", "it admits no connections of this user from here (pg_hba.conf)."),
+    (r"not currently accepting connections", "its database is closed to everybody (ALLOW_CONNECTIONS)."),
+    (r"invalid response to SSL|expected authentication request", "something else than PostgreSQL answers there."),
     (r"server does not support SSL", "it does not speak TLS, and sslmode asks for it."),
     (
         r"certificate verify failed|root certificate|server certificate",
@@ -56,7 +58,7 @@ def explain(problem: Error) -> str:
                 pass
         except Error as reason:
             problem = reason
-    return _of_postgresql(problem)
+    return of_postgresql(problem)
 
 
 def is_unusable(problem: Error) -> bool:
@@ -65,7 +67,7 @@ def is_unusable(problem: Error) -> bool:
     return known or isinstance(problem, OperationalError | InterfaceError)
 
 
-def _of_postgresql(problem: Error) -> str:
+def of_postgresql(problem: Error) -> str:
     said = " ".join(str(problem).split())
     for pattern, meaning in POSTGRESQL:
         if found := re.search(pattern, said):
@@ -74,9 +76,13 @@ def _of_postgresql(problem: Error) -> str:
 
 
 def _place() -> str:
+    """The hosts that DATABASE_URL names, with their ports."""
     chosen = connection.settings_dict
-    host, port = chosen["HOST"] or "on this machine", chosen["PORT"]
-    return f"at {host}:{port}" if port and chosen["HOST"] else f"at {host}" if chosen["HOST"] else host
+    hosts, ports = chosen["HOST"].split(","), chosen["PORT"].split(",")
+    ports = ports * len(hosts) if len(ports) == 1 else ports
+    named = [f"[{host}]" if ":" in host else host for host in hosts]
+    places = [f"{host}:{port}" if port else host for host, port in zip(named, ports, strict=False)]
+    return f"at {', '.join(places)}" if chosen["HOST"] else "on this machine"
 
 
 def _of_sqlite(problem: Error) -> str:

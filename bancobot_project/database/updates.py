@@ -4,6 +4,7 @@ On PostgreSQL the lock is a transaction's, on a connection of its own: a pooler 
 session's lock away. On SQLite it is the folder's, which needs no file more. Both end with the process that has them.
 """
 
+import contextlib
 import fcntl
 import logging
 import math
@@ -55,12 +56,14 @@ def _alone_on_postgresql() -> Iterator[None]:
 
 @contextmanager
 def _alone_on_sqlite() -> Iterator[None]:
-    folder = os.open(Path(connection.settings_dict["NAME"]).parent, os.O_RDONLY)
-    try:
-        _wait_for(lambda: _take(folder))
+    with contextlib.ExitStack() as held:
+        try:
+            folder = os.open(Path(connection.settings_dict["NAME"]).parent, os.O_RDONLY)
+            held.callback(os.close, folder)
+            _wait_for(lambda: _take(folder))
+        except OSError as problem:  # a file system without such locks, or a folder that this user may not read
+            logger.warning("the database can't be locked while it is updated", extra={"reason": problem.strerror})
         yield
-    finally:
-        os.close(folder)
 
 
 def _take(folder: int) -> bool:
@@ -68,8 +71,6 @@ def _take(folder: int) -> bool:
         fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
-    except OSError as problem:  # a file system without such locks
-        logger.warning("the database can't be locked while it is updated", extra={"reason": problem.strerror})
     return True
 
 

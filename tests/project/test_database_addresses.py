@@ -4,9 +4,10 @@ from pathlib import Path
 
 import pytest
 from django.core.exceptions import ImproperlyConfigured
+from django.db import OperationalError
 
 from bancobot_project.database.address import database
-from bancobot_project.database.problems import in_the_way_of, is_of_another_kind, network_file_system
+from bancobot_project.database.problems import in_the_way_of, is_of_another_kind, network_file_system, of_postgresql
 
 BASE = Path("/base")
 FILES = {
@@ -116,6 +117,29 @@ def test_a_postgresql_server_is_named_in_every_usual_way(url: str) -> None:
     options = found["OPTIONS"]
     assert isinstance(options, dict)
     assert SERVERS[url].items() <= (found | options).items()
+
+
+SAID = {
+    'no pg_hba.conf entry for host "10.0.0.1", user "ana", database "b", no encryption': "add ?sslmode=require",
+    'no pg_hba.conf entry for host "10.0.0.1", user "ana", database "b", SSL encryption': "no connections of this user",
+    'FATAL:  pg_hba.conf rejects connection for host "10.0.0.1", user "ana"': "no connections of this user",
+    "FATAL:  sorry, too many clients already": "no connection left",
+    "FATAL:  remaining connection slots are reserved for superuser": "no connection left",
+    'FATAL:  too many connections for role "ana"': "no connection left",
+    "FATAL:  the database system is starting up": "it is starting up",
+    'FATAL:  role "ana" is not permitted to log in': 'the user "ana" may not log in',
+    'FATAL:  permission denied for database "b"\nUser does not have CONNECT privilege.': 'use the database "b"',
+    "[Errno -2] Name or service not known": "its host name has no address",
+    "connection timeout expired": "it can't be reached",
+    "received invalid response to SSL negotiation: H": "something else than PostgreSQL",
+    "SSL error: certificate verify failed": "its certificate is not accepted",
+    "FATAL:  Das hat noch niemand gesagt": "cannot be used: FATAL: Das hat noch niemand gesagt",
+}
+
+
+@pytest.mark.parametrize("said", SAID)
+def test_what_a_server_says_becomes_a_sentence(said: str) -> None:
+    assert SAID[said] in of_postgresql(OperationalError(said))
 
 
 def test_a_file_that_can_not_hold_a_database_is_named_with_the_reason(tmp_path: Path) -> None:

@@ -11,7 +11,6 @@ import sqlite3
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import psycopg
 import pytest
@@ -59,7 +58,7 @@ class OldDatabase:
         self.restore()
 
     def connect(self) -> Any:
-        return psycopg.connect(self.url) if self.on_postgresql else sqlite3.connect(urlsplit(self.url).path)
+        return psycopg.connect(self.url) if self.on_postgresql else sqlite3.connect(self.url.removeprefix("sqlite:///"))
 
     def restore(self) -> None:
         name = "postgresql" if self.on_postgresql else "sqlite"
