@@ -11,8 +11,8 @@ from rest_framework.request import Request
 
 from access.models import AuditEntry
 from web.logs import request_id
+from web.pace import Pace
 
-BATCH = 1000  # entries purged at once
 SYSTEM = "system"
 Action = AuditEntry.Action
 
@@ -60,7 +60,10 @@ def staff(request: HttpRequest) -> str:
 def purge() -> int:
     """Delete entries older than AUDIT_RETENTION_DAYS, a batch at a time. Return how many."""
     oldest = timezone.now() - timedelta(days=settings.AUDIT_RETENTION_DAYS)
-    removed = 0
-    while count := AuditEntry.objects.purge(oldest, BATCH):
+    removed, pace, count = 0, Pace(), 1
+    while count:
+        with pace.batch() as rows:
+            count = AuditEntry.objects.purge(oldest, rows)
         removed += count
+        pace.rest()
     return removed

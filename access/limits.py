@@ -19,6 +19,7 @@ from access.callers import Caller
 from access.models import Account, Forking, RequestWindow, Reservation
 from web.errors import ApiError
 from web.moments import utc
+from web.pace import delete_slowly
 
 MINUTE = timedelta(minutes=1)
 BUDGETS = ("tokens_per_day", "cost_per_month")
@@ -146,6 +147,6 @@ def limit_headers(status: LimitStatus) -> dict[str, str]:
 def purge_counters(now: datetime) -> None:
     """Delete minutes that are over, and accounts last used in an earlier month."""
     Forking.objects.filter(resets_at__lt=now - 2 * MINUTE, expires_at__lt=now).delete()
-    RequestWindow.objects.filter(began_at__lt=now - 2 * MINUTE).delete()
+    delete_slowly(RequestWindow.objects.filter(began_at__lt=now - 2 * MINUTE))
     idle = Account.objects.filter(month__lt=now.date().replace(day=1))
-    idle.exclude(owner__in=Reservation.objects.values("owner")).delete()
+    delete_slowly(idle.exclude(owner__in=Reservation.objects.values("owner")))

@@ -16,6 +16,7 @@ from django.utils.crypto import salted_hmac
 from access.audit import address_of
 from access.limits import network_of
 from access.models import LoginAttempts
+from web.pace import delete_slowly
 
 logger = logging.getLogger("bancobot.admin")
 
@@ -54,7 +55,7 @@ def reset(request: HttpRequest, name: str) -> None:
 
 def purge() -> int:
     """Delete the rows whose time has passed. Answers how many."""
-    return LoginAttempts.objects.filter(until__lte=timezone.now()).delete()[0]
+    return delete_slowly(LoginAttempts.objects.filter(until__lte=timezone.now()))
 
 
 def log(level: int, happened: str, request: HttpRequest, name: str) -> None:

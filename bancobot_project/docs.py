@@ -19,7 +19,7 @@ from rest_framework.permissions import AllowAny
 from rest_framework.request import Request
 from rest_framework.views import APIView
 
-from web.kept import KeptAnswer, keep
+from web.responses import KeptAnswer, keep
 
 # Swagger UI brings styles and scripts as files, and its icons as data.
 SWAGGER_POLICY = (

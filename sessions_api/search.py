@@ -11,6 +11,7 @@ from django.db.models import Max, QuerySet
 from django.db.models.expressions import RawSQL
 
 from sessions_api.models import Session
+from web.pace import Pace, few
 
 logger = logging.getLogger(__name__)
 
@@ -18,7 +19,6 @@ MAX_CHARS, MAX_WORDS = 1_000, 10  # of a query; the rest is ignored
 TYPED_LETTERS = 3  # of a last word that may be unfinished; fewer begin too many words
 MAX_ENDINGS = 30  # SQLite: the most common words that complete an unfinished one
 MAX_MATCHES = 10_000  # messages read from the index at a time; without it a common word takes seconds
-BATCH = 500  # messages added to SQLite's index in one transaction, which takes some 20 ms
 CATCH_UP_SECONDS = 0.05  # before a search; maintenance does the rest
 # PostgreSQL: the newest sessions soon show a common word. Only a rare one needs the index.
 LOOKED_THROUGH, MESSAGES_LOOKED_THROUGH = 400, 8_000
@@ -27,7 +27,11 @@ MANY = 101  # sessions: more than a page has
 # sessions (0.1 ms each).
 SCANS, LAST_ACTIVE, WORDS_ASKED_FOR = 10, 5_000, 1_000
 
-LAST_OF_BATCH = "SELECT max(id) FROM (SELECT id FROM sessions_api_unindexed ORDER BY id LIMIT %s)"
+NOTED = """
+SELECT noted.id, length(message.content) FROM sessions_api_unindexed noted
+LEFT JOIN sessions_api_message message ON message.session_id = noted.id >> 22 AND message.position = noted.id & 4194303
+ORDER BY noted.id LIMIT %s
+"""
 ADD_NOTED = """
 INSERT INTO sessions_api_words(rowid, words)
 SELECT noted.id, char(57344) || hex(session.owner) || ' ' ||
@@ -71,30 +75,28 @@ def matching(sessions: QuerySet[Session], owner: str | None, text: str) -> Query
 
 
 def catch_up(seconds: float) -> None:
-    """SQLite: add new texts to the index, for at most about this long.
-
-    It pauses half of the time, so that others can write.
-    """
+    """SQLite: add new texts to the index, for at most about this long, and leave half of the time to others."""
     if connection.vendor != "sqlite":
         return
-    began_at = now = time.monotonic()
+    stop_at, pace = time.monotonic() + seconds, Pace()
     try:
-        while _add_noted() and time.monotonic() < began_at + seconds:
-            time.sleep(time.monotonic() - now)
-            now = time.monotonic()
+        while _add_noted(pace) and time.monotonic() < stop_at:
+            pace.rest()
     except OperationalError as problem:
         logger.warning("the search index could not be brought up to date", extra={"reason": str(problem)})
 
 
-def _add_noted() -> bool:
+def _add_noted(pace: Pace) -> bool:
     """Add a batch. Return whether there was anything to add."""
-    if _row(LAST_OF_BATCH, BATCH)[0] is None:
+    with connection.cursor() as cursor:
+        cursor.execute(NOTED, [pace.rows])
+        noted = few(((row[0], row[1] or 0) for row in iter(cursor.fetchone, None)), pace.rows)
+    if not noted:
         return False
-    with transaction.atomic(), connection.cursor() as cursor:
-        last = _row(LAST_OF_BATCH, BATCH)[0]
-        cursor.execute(ADD_NOTED, [last])
-        cursor.execute("DELETE FROM sessions_api_unindexed WHERE id <= %s", [last])
-    return last is not None
+    with pace.batch(), transaction.atomic(), connection.cursor() as cursor:
+        cursor.execute(ADD_NOTED, [noted[-1]])
+        cursor.execute("DELETE FROM sessions_api_unindexed WHERE id <= %s", [noted[-1]])
+    return True
 
 
 def _on_sqlite(sessions: QuerySet[Session], owner: str | None, text: str) -> QuerySet[Session]:

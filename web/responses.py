@@ -1,11 +1,13 @@
-"""Answers in pieces: event streams and files."""
+"""Answers in pieces, event streams and files; and those that are made once."""
 
+import hashlib
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 from asgiref.sync import sync_to_async
 from django.db import connection
-from django.http import StreamingHttpResponse
+from django.http import HttpRequest, HttpResponse, StreamingHttpResponse
+from django.utils.cache import get_conditional_response
 
 
 class Stream(StreamingHttpResponse):
@@ -43,3 +45,24 @@ class Download(StreamingHttpResponse):
         if connection.vendor == "postgresql":
             connection.close_if_unusable_or_obsolete()  # back to the pool, for others to use in between
         return piece
+
+
+class KeptAnswer(NamedTuple):
+    """A body with its strong ETag."""
+
+    body: bytes
+    etag: str
+
+    def response(self, request: HttpRequest, content_type: str, **headers: str) -> HttpResponse:
+        """The body, or 304 where the request's If-None-Match names it."""
+        answer = HttpResponse(self.body, content_type=content_type)
+        answer["Cache-Control"] = "private, no-cache"  # ask each time: it costs little while the answer is the same
+        answer["ETag"] = self.etag
+        for name, value in headers.items():
+            answer[name] = value
+        conditional: Any = get_conditional_response(request, etag=self.etag, response=answer)
+        return conditional  # type: ignore[no-any-return]
+
+
+def keep(body: bytes) -> KeptAnswer:
+    return KeptAnswer(body, f'"{hashlib.sha256(body).hexdigest()[:32]}"')

@@ -1,6 +1,6 @@
 """A copy of a conversation up to a turn, as a conversation of its own."""
 
-import time
+from bisect import bisect_right
 from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any
@@ -17,8 +17,8 @@ from sessions_api.store import sizes
 from sessions_api.store.process import is_gone, this_process
 from sessions_api.store.room import make_room
 from web.errors import ApiError
+from web.pace import Pace, few
 
-BATCH = 500  # messages copied in one transaction: no turn waits for long
 UNSEEN = timedelta(hours=1)  # a copy that is not whole is closed from then on: what a crash leaves is purged some day
 # What a message took was paid once. Nobody ran the copy, so it has no `runner` and counts in no statistics.
 COPIED = (
@@ -85,13 +85,16 @@ def _begin(session: Session, session_id: str, origin: str) -> Session:
 def _copy(session: Session, places: Sequence[int], copy: Session) -> None:
     """Copy the messages under new ids of their turns, which are the owner's alone like all such ids.
 
-    Half of the time is left to those who wait to write.
+    It leaves half of the time to those who wait to write.
     """
     turn_ids: dict[str, str] = {}
-    for start in range(0, len(places), BATCH):
-        began_at = time.monotonic()
-        batch = session.messages.filter(position__in=places[start : start + BATCH]).order_by("position")
-        with transaction.atomic():
+    pace, start = Pace(), 0
+    while start < len(places):
+        waiting = session.messages.filter(position__in=places[start : start + pace.rows]).order_by("position")
+        batch = few(((one, len(one.content)) for one in waiting.iterator(chunk_size=20)), pace.rows)
+        if not batch:  # erased meanwhile
+            return
+        with pace.batch(), transaction.atomic():
             copied = Message.objects.bulk_create(
                 Message(
                     session=copy,
@@ -102,8 +105,9 @@ def _copy(session: Session, places: Sequence[int], copy: Session) -> None:
                 for number, message in enumerate(batch)
             )
         copy.message_count += len(copied)
-        if start + BATCH < len(places):
-            time.sleep(time.monotonic() - began_at)
+        start = bisect_right(places, batch[-1].position)
+        if start < len(places):
+            pace.rest()
 
 
 def _open(session: Session, copy: Session) -> None:

@@ -2,12 +2,14 @@
 
 import math
 import time
+from collections import Counter
 from collections.abc import Sequence
 from typing import NamedTuple
 
 from django.conf import settings
 from django.db import OperationalError, connection, transaction
-from django.db.models import QuerySet
+from django.db.models import Count, QuerySet
+from django.db.models.functions import Length
 from django.utils import timezone
 
 from access.storage import totals
@@ -15,8 +17,9 @@ from sessions_api.models import Message, Session
 from sessions_api.sqlite import wipe
 from sessions_api.store import sizes
 from web.moments import EPOCH
+from web.pace import Pace, few
 
-BATCH = 500  # sessions read, and messages deleted, in one transaction (or a few more)
+BATCH = 500  # sessions named in one query
 ERASE_ATTEMPTS = 50  # a tenth of a second apart: others hold a session for milliseconds
 
 
@@ -68,48 +71,52 @@ def purge(sessions: QuerySet[Session], seconds: float = math.inf) -> Removed:
 
 
 def _remove(sessions: QuerySet[Session], seconds: float = math.inf) -> Removed:
-    """Delete sessions with their messages. It pauses half of the time, so that others can write."""
-    stop_at = time.monotonic() + seconds
+    """Delete sessions with their messages, and leave half of the time to others."""
+    stop_at, pace = time.monotonic() + seconds, Pace()
     total = Removed()
-    began_at = time.monotonic()
-    while any(step := _remove_some(sessions)):
+    while any(step := _remove_some(sessions, pace)):
         total = Removed(total.sessions + step.sessions, total.messages + step.messages)
-        now = time.monotonic()
-        if now >= stop_at:
+        if time.monotonic() >= stop_at:
             break
-        time.sleep(now - began_at)
-        began_at = time.monotonic()
+        pace.rest()
     return total
 
 
-@transaction.atomic
-def _remove_some(sessions: QuerySet[Session]) -> Removed:
-    """Delete some sessions with about `BATCH` messages in all. SQLite deletes a long session piece by piece."""
-    batch = _take(sessions)
-    if connection.vendor == "sqlite" and batch and batch[0][1] > BATCH:
-        first = batch[0][0]
-        if messages := _shorten(first):
-            return Removed(0, messages)
-        batch = batch[:1]
-    pks = [pk for pk, _ in batch]
+def _remove_some(sessions: QuerySet[Session], pace: Pace) -> Removed:
+    """Delete some sessions. SQLite, where all others wait meanwhile, deletes long ones piece by piece."""
+    with pace.batch() as rows, transaction.atomic():
+        pks = _take(sessions, rows)
+        if connection.vendor != "sqlite":
+            return _delete(pks)
+        messages = Message.objects.filter(session__in=pks).order_by("session", "position")
+        lengths = messages.values_list("session", "position", Length("content")).iterator(chunk_size=20)
+        taken = few((((pk, position), length) for pk, position, length in lengths), rows)
+        left = dict(messages.order_by().values_list("session").annotate(Count("position")))
+        counts = Counter(pk for pk, _ in taken)
+        whole = [pk for pk in pks if counts[pk] == left.get(pk, 0)]
+        return _delete(whole) if whole or not taken else _shorten(*taken[-1])
+
+
+def _delete(pks: Sequence[int]) -> Removed:
     totals.note(sizes.to_be_freed(pks))
     deleted = Session.objects.filter(pk__in=pks).delete()[1]
     return Removed(deleted.get(Session._meta.label, 0), deleted.get(Message._meta.label, 0))
 
 
-def _take(sessions: QuerySet[Session]) -> list[tuple[int, int]]:
-    """Keys and lengths of a few sessions that nobody else can write to until the transaction ends."""
-    chosen: list[tuple[int, int]] = []
-    for pk, count in sessions.order_by().values_list("pk", "message_count")[:BATCH]:
-        if chosen and sum(length for _, length in chosen) + count > BATCH:
+def _take(sessions: QuerySet[Session], rows: int) -> list[int]:
+    """Keys of some sessions, with about so many messages, that nobody else can write to until the transaction ends."""
+    chosen: list[int] = []
+    for pk, count in sessions.order_by().values_list("pk", "message_count")[:rows]:
+        rows -= count
+        if chosen and rows < 0:
             break
-        chosen.append((pk, count))
+        chosen.append(pk)
     if not connection.features.has_select_for_update:
         return chosen  # SQLite: a transaction like this one is the only writer
-    return _lock(sessions, [pk for pk, _ in chosen])
+    return _lock(sessions, chosen)
 
 
-def _lock(sessions: QuerySet[Session], pks: Sequence[int]) -> list[tuple[int, int]]:
+def _lock(sessions: QuerySet[Session], pks: Sequence[int]) -> list[int]:
     """Lock the sessions that nobody else is writing to, and that still belong to `sessions`.
 
     It waits for no lock, so it cannot cause a deadlock. A turn that begins meanwhile waits for the transaction to end,
@@ -120,19 +127,15 @@ def _lock(sessions: QuerySet[Session], pks: Sequence[int]) -> list[tuple[int, in
     running = set(pending.values_list("session_id", flat=True))
     if running:
         running -= set(pending.select_for_update(skip_locked=True).values_list("session_id", flat=True))
-    return list(sessions.filter(pk__in=mine - running).order_by().values_list("pk", "message_count"))
+    return list(sessions.filter(pk__in=mine - running).order_by().values_list("pk", flat=True))
 
 
-def _shorten(pk: int) -> int:
-    """Delete the oldest messages of a long session, unless few are left. Return how many.
+def _shorten(pk: int, last: int) -> Removed:
+    """Delete the oldest messages of a long session, up to position `last`.
 
     It closes the session, so that readers and new turns cannot reach it any more. The early date makes the automatic
     purge finish the work after a crash.
     """
-    messages = Message.objects.filter(session=pk).order_by("position")
-    following = messages.values_list("position", flat=True)[BATCH : BATCH + 1].first()
-    if following is None:
-        return 0
     Session.objects.filter(pk=pk).update(closed_at=EPOCH)
-    totals.note(sizes.to_be_freed([pk], following))
-    return messages.filter(position__lt=following).order_by().delete()[0]
+    totals.note(sizes.to_be_freed([pk], last + 1))
+    return Removed(0, Message.objects.filter(session=pk, position__lte=last).delete()[0])

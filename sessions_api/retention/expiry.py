@@ -9,8 +9,8 @@ from django.utils import timezone
 from access.models import Reservation
 from sessions_api.models import Cancellation, IdempotencyKey, Message, Session
 from sessions_api.store.lookups import oldest_key
+from web.pace import delete_slowly
 
-BATCH = 500  # keys deleted in one transaction
 CANCELLATION_KEPT = timedelta(minutes=1)  # the process that runs the turn looks much earlier
 RESERVATION_KEPT = timedelta(seconds=5)  # after a turn's end; its process settles it by then
 
@@ -33,12 +33,9 @@ def expired_sessions(idle: timedelta | None, closed: timedelta | None) -> QueryS
 def drop_expired_keys() -> int:
     """Delete old cancellations, and idempotency keys older than IDEMPOTENCY_HOURS. Return how many keys."""
     now = timezone.now()
-    Cancellation.objects.filter(requested_at__lt=now - CANCELLATION_KEPT).delete()
+    delete_slowly(Cancellation.objects.filter(requested_at__lt=now - CANCELLATION_KEPT))
     expired = IdempotencyKey.objects.filter(created_at__lt=oldest_key(now))
-    removed = 0
-    while batch := list(expired.order_by("created_at").values_list("pk", flat=True)[:BATCH]):
-        removed += expired.filter(pk__in=batch).delete()[0]
-    return removed
+    return delete_slowly(expired.order_by("created_at"))
 
 
 def end_lost_reservations() -> int:

@@ -21,8 +21,8 @@ from django.utils import timezone
 from sessions_api.models import CountedUntil, Message, SessionCost, Tally
 from sessions_api.statistics.histograms import bucket_of, loaded, stored
 from web.moments import EPOCH
+from web.pace import Pace
 
-BATCH = 500  # turns in one transaction; a few more if they ended at the same moment
 LATE = timedelta(minutes=2)  # an outage can delay the storing of an outcome by up to 35 s
 HOURS_KEPT, DAYS_KEPT = timedelta(days=3), timedelta(days=400)
 COSTS_KEPT = timedelta(days=32)
@@ -143,22 +143,19 @@ def tallied(turns: Iterable[Ended], grains: Iterable[str]) -> dict[Key, Sums]:
 def count_ended(seconds: float = math.inf) -> bool:
     """Bring the tallies up to date, within about this many seconds. Return whether they are.
 
-    It pauses half of the time, so that others can write.
+    It leaves half of the time to others.
     """
-    stop_at = time.monotonic() + seconds
+    stop_at, pace = time.monotonic() + seconds, Pace()
     for kind in KINDS:
-        began_at = time.monotonic()
-        while _count_some(kind):
-            now = time.monotonic()
-            if now >= stop_at:
+        while _count_some(kind, pace):
+            if time.monotonic() >= stop_at:
                 return False
-            time.sleep(min(now - began_at, stop_at - now))
-            began_at = time.monotonic()
+            pace.rest()
     return True
 
 
-def _count_some(kind: str) -> bool:
-    """Count the next turns of a kind. Return whether there may be more.
+def _count_some(kind: str, pace: Pace) -> bool:
+    """Count the next turns of a kind, and more if they ended at the same moment. Return whether there may be more.
 
     Reading and adding up happen outside the transaction: nobody changes turns this long after their end.
     """
@@ -167,10 +164,10 @@ def _count_some(kind: str) -> bool:
     if not ended_turns().filter(completed_at__gt=since, completed_at__lte=until).exists():
         return False
     waiting = ended_turns().filter(completed_at__gt=since, completed_at__lte=until, status__in=KINDS[kind])
-    last = waiting.values_list("completed_at", flat=True)[BATCH - 1 : BATCH].first()
+    last = waiting.values_list("completed_at", flat=True)[pace.rows - 1 : pace.rows].first()
     turns = read(waiting.filter(completed_at__lte=last) if last else waiting)
     tallies, costs = tallied(turns, Tally.Grain.values), _costs(turns)
-    with transaction.atomic():
+    with pace.batch(), transaction.atomic():
         mine = CountedUntil.objects.filter(kind=kind, moment=since).update(moment=last or until)
         if mine:  # else another process has counted them
             _add_to_tallies(tallies)

@@ -292,14 +292,14 @@ def test_the_model_and_its_queries_refuse_to_change_or_delete(entry: AuditEntry)
 @pytest.mark.django_db(transaction=True)
 def test_it_is_purged_in_batches_by_its_own_retention(settings: Any) -> None:
     settings.AUDIT_RETENTION_DAYS = 30
-    now, old = timezone.now(), audit.BATCH + 5
+    now, old = timezone.now(), 100
     AuditEntry.objects.bulk_create(
         AuditEntry(actor="open", action="session.read", at=now - 31 * DAY) for _ in range(old)
     )
     kept = [audit.record(audit.Action.READ, "open") for _ in range(3)]
     with CaptureQueriesContext(connection) as queries:
         assert audit.purge() == old
-    assert len([query for query in queries if query["sql"].startswith("DELETE")]) == 2
+    assert len([query for query in queries if query["sql"].startswith("DELETE")]) > 3
     assert set(AuditEntry.objects.values_list("pk", flat=True)) == {one.pk for one in kept}
 
 

@@ -29,6 +29,7 @@ from testing.environment import ROOT
 from testing.service import Service
 from tests.conftest import MakeService
 from tests.support.records import add_turns, make_session
+from web.pace import Pace
 
 pytestmark = pytest.mark.django_db(transaction=True)
 on_sqlite = pytest.mark.skipif("connection.vendor != 'sqlite'", reason="SQLite's file")
@@ -132,7 +133,7 @@ def test_a_turn_that_begins_during_the_purge_of_its_session_gets_a_new_one() -> 
                 return
 
     with contextlib.ExitStack() as stack, transaction.atomic():
-        assert erasure._remove_some(idle()) == (1, 2)
+        assert erasure._remove_some(idle(), Pace()) == (1, 2)
         stack.enter_context(in_a_thread(begin_again_if_need_be)).join(0.3)
     new = Session.objects.get()
     assert new.pk != old.pk

@@ -27,6 +27,7 @@ from sessions_api.store.messages import BegunTurn, NewTurn
 from sessions_api.store.room import count_again, make_room
 from sessions_api.store.turns import begin_turns, finish_turns
 from tests.support.stored_turns import begin, outcome, question
+from web import pace
 from web.errors import ApiError
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -175,7 +176,8 @@ def test_what_is_erased_makes_room_at_once() -> None:
 
 
 def test_a_long_session_that_is_erased_piece_by_piece_is_subtracted_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(erasure, "BATCH", 4)
+    monkeypatch.setattr(pace, "FIRST_ROWS", 4)
+    monkeypatch.setattr(pace, "MAX_ROWS", 4)
     for number in range(6):
         say(text="x" * number)
     say("t")

@@ -22,6 +22,7 @@ from sessions_api.statistics.overview import Line, Period, active_sessions, dear
 from testing.client import wait_until
 from tests.support.ended import add_ended, add_random
 from tests.support.records import make_session
+from web import pace
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -83,7 +84,8 @@ def check(turns: list[Message], name: str) -> None:
 
 
 def test_every_turn_is_counted_once_before_and_after_the_tallies_are_moved_on(monkeypatch: Any) -> None:
-    monkeypatch.setattr(tallies, "BATCH", 70)
+    monkeypatch.setattr(pace, "FIRST_ROWS", 70)
+    monkeypatch.setattr(pace, "MAX_ROWS", 70)
     turns = add_random(600, timezone.now(), 8 * DAY)
     for name in ("24h", "yesterday", "7d", "30d"):
         check(turns, name)
@@ -98,7 +100,8 @@ def test_every_turn_is_counted_once_before_and_after_the_tallies_are_moved_on(mo
 
 
 def test_two_processes_that_count_at_once_count_every_turn_once(monkeypatch: Any) -> None:
-    monkeypatch.setattr(tallies, "BATCH", 20)
+    monkeypatch.setattr(pace, "FIRST_ROWS", 20)
+    monkeypatch.setattr(pace, "MAX_ROWS", 20)
     now = timezone.now()
     turns = add_random(300, now - LONG_ENOUGH, DAY)
     together = threading.Barrier(3)  # and the test itself: the pool has four connections
@@ -237,7 +240,8 @@ def test_who_has_most_turns_is_named_and_the_others_are_one_line(monkeypatch: An
 
 def test_of_many_models_in_a_day_the_rest_has_no_name_and_none_is_lost(monkeypatch: Any) -> None:
     monkeypatch.setattr(tallies, "MAX_MODELS", 4)
-    monkeypatch.setattr(tallies, "BATCH", 2)
+    monkeypatch.setattr(pace, "FIRST_ROWS", 2)
+    monkeypatch.setattr(pace, "MAX_ROWS", 2)
     session, noon = make_session(turns=0), tallies.day_of(timezone.now()) - DAY / 2
     invented = [(f"x{number}", "failed") for number in range(5)]
     real = [(name, "completed") for name in ("a", "b", "c", "a", "b")]

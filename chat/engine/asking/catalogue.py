@@ -13,7 +13,7 @@ from access.budgets import Offer, Quote
 from access.callers import Limits
 from chat.providers.base import Provider, ProviderError
 from chat.providers.model_limits import ListedLimits, limits_in
-from web.kept import KeptAnswer, keep
+from web.responses import KeptAnswer, keep
 
 logger = logging.getLogger(__name__)
 
