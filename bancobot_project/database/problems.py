@@ -9,7 +9,7 @@ from pathlib import Path
 from django.db import Error, InterfaceError, OperationalError, connection
 
 from bancobot_project.database.direct import direct
-from web.connections import sqlstate
+from web.connections import READ_ONLY, sqlstate
 
 # What libpq or the server says, and what it means. What a server says in another language is shown as it is.
 POSTGRESQL = (
@@ -39,6 +39,7 @@ POSTGRESQL = (
     (r"too many (clients|connections)|connection slots", "it has no connection left. Raise its max_connections."),
     (r"the database system is (?P<what>[a-z ]+)", "it is {what}."),
     (r"session is read-only|session is not read-only", "none of its hosts can be written to."),
+    (r"read-only transaction", "it, or its database, is read-only."),
     (r'relation "\S+" does not exist', "its database has no tables of BancoBot, or old ones. Run manage.py migrate."),
     (
         r"unsupported startup parameter",
@@ -63,7 +64,7 @@ def explain(problem: Error) -> str:
 
 def is_unusable(problem: Error) -> bool:
     """Whether the database is the trouble, and not the program that asked it."""
-    known = sqlstate(problem) in ("42P01", "42501") or _code(problem) in MEANINGS
+    known = sqlstate(problem) in ("42P01", "42501", READ_ONLY) or _code(problem) in MEANINGS
     return known or isinstance(problem, OperationalError | InterfaceError)
 
 

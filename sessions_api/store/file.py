@@ -7,7 +7,7 @@ its write-ahead log, which goes away with connections to a file that was in its 
 import logging
 import os
 
-from django.db import OperationalError, connection
+from django.db import DEFAULT_DB_ALIAS, OperationalError, connections
 
 logger = logging.getLogger(__name__)
 
@@ -24,19 +24,20 @@ class DatabaseFile:
 
     def check(self) -> None:
         """Raises `OperationalError` where the connection writes to files that are not in their places any more."""
-        if connection.vendor != "sqlite":
+        current = connections[DEFAULT_DB_ALIAS]
+        if current.vendor != "sqlite":
             return
-        name = connection.settings_dict["NAME"]
+        name = current.settings_dict["NAME"]
         found = _identity(name)
         gone = found != self._known.setdefault(name, found)
         if gone and not self._gone:
             logger.error("the database file was deleted or replaced: nothing is stored until it is back, or a restart")
         self._gone = gone
-        if gone or self._lost_its_log(f"{name}-wal"):
+        if gone or self._lost_its_log(current.connection, name + "-wal"):
             raise OperationalError("the database file was deleted or replaced")
 
-    def _lost_its_log(self, name: str) -> bool:
-        current, before = connection.connection, self._log
+    def _lost_its_log(self, current: object, name: str) -> bool:
+        before = self._log
         self._log = (current, _identity(name))
         return current is not None and current is before[0] and before[1] not in ((0, 0), self._log[1])
 

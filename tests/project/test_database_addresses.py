@@ -133,6 +133,7 @@ SAID = {
     "connection timeout expired": "it can't be reached",
     "received invalid response to SSL negotiation: H": "something else than PostgreSQL",
     "SSL error: certificate verify failed": "its certificate is not accepted",
+    "cannot execute INSERT in a read-only transaction": "is read-only",
     "FATAL:  Das hat noch niemand gesagt": "cannot be used: FATAL: Das hat noch niemand gesagt",
 }
 
