@@ -23,7 +23,7 @@ from chat.viewsets import LoopViewSet
 from sessions_api.models import Lease
 from sessions_api.store.process import this_process
 from sessions_api.store.rights import missing_rights
-from sessions_api.store.writer import writer
+from sessions_api.store.writer import Operation, writer
 from web.errors import ApiError, json_error
 from web.openapi import answer
 
@@ -56,7 +56,7 @@ def health(database: str) -> dict[str, Any]:
     }
 
 
-def _write(checks: Sequence[None]) -> list[bool]:
+def write_a_row(checks: Sequence[None]) -> list[bool]:
     """Whether messages could be stored: a row is written, and gone again in the same transaction."""
     if obstacles():
         return [False] * len(checks)
@@ -79,7 +79,8 @@ class Pulse:
     A look that fails has written nothing, so the next one need not wait, and finds a database that is back at once.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, write: Operation[None, bool]) -> None:
+        self._write = write
         self._good_until = 0.0
         self._began_at = 0.0
         self._look: asyncio.Task[bool] | None = None
@@ -104,14 +105,14 @@ class Pulse:
 
     async def _take_a_look(self) -> bool:
         try:
-            works = await writer.run(_write, None)
+            works = await writer.run(self._write, None)
         except DatabaseProblem:
             works = False
         self._good_until = time.monotonic() + FRESH_SECONDS if works else 0.0
         return works
 
 
-pulse = Pulse()
+pulse = Pulse(write_a_row)
 
 
 class HealthViewSet(LoopViewSet):

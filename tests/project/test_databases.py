@@ -255,7 +255,7 @@ def taken(url: str, folder: Path) -> Iterator[None]:
 
 
 @pytest.mark.django_db(transaction=True)
-def test_many_health_checks_cost_one_write_a_second(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_many_health_checks_cost_one_write_a_second() -> None:
     writes: list[int] = []
 
     def look(checks: Sequence[None]) -> list[bool]:
@@ -266,8 +266,7 @@ def test_many_health_checks_cost_one_write_a_second(monkeypatch: pytest.MonkeyPa
         at_once = await asyncio.gather(*(pulse.works() for _ in range(50)))
         return [*at_once, *[await pulse.works() for _ in range(50)]]
 
-    monkeypatch.setattr(health, "_write", look)
-    assert asyncio.run(ask(health.Pulse())) == [True] * 100
+    assert asyncio.run(ask(health.Pulse(look))) == [True] * 100
     assert writes == [1]
     asyncio.run(let_go())
 
@@ -289,7 +288,7 @@ def test_a_lock_that_is_held_for_long_is_no_health(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(health, "PATIENCE_SECONDS", 0.05)
 
     async def ask() -> list[bool]:
-        pulse = health.Pulse()
+        pulse = health.Pulse(health.write_a_row)
         with contextlib.closing(sqlite3.connect(connection.settings_dict["NAME"], isolation_level=None)) as other:
             other.execute("BEGIN IMMEDIATE")
             locked = [await pulse.works(), await pulse.works()]
