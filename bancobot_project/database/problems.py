@@ -93,13 +93,14 @@ def _of_sqlite(problem: Error) -> str:
 
 def in_the_way_of(file: Path) -> str:
     """Why SQLite can't keep its database in this file; empty where it can. It does not open the file."""
+    file = Path(os.path.realpath(file))  # the folder of a link is not where SQLite keeps its other files
     folder = file.parent
     try:
         if file.is_dir():
             return f"{file} is a folder. The database needs a file."
         if not folder.is_dir():
             return f"There is no folder {folder} for the database. Create it, or correct the path."
-        if system := network_file_system(file.resolve(), MOUNTS.read_text() if MOUNTS.exists() else ""):
+        if system := network_file_system(file, MOUNTS.read_text() if MOUNTS.exists() else ""):
             return f"{file} is on a network ({system}), where SQLite would damage its database. Use a local disk."
         if not os.access(folder, os.W_OK | os.X_OK):
             return f"The folder {folder} is read-only for this user. SQLite needs to write beside the database."

@@ -2,6 +2,7 @@
 
 import sqlite3
 from pathlib import Path
+from typing import NamedTuple
 
 from django.core.exceptions import ImproperlyConfigured
 from django.db import connection
@@ -15,7 +16,8 @@ OLDEST_POSTGRESQL = 14  # Django 5.2's
 OLDEST_SQLITE = (3, 35)  # the first with RETURNING
 FACTS = """
 SELECT current_setting('server_version_num')::int / 10000, current_setting('server_encoding'), pg_is_in_recovery(),
-    current_setting('transaction_read_only') = 'on', current_schema(), current_setting('search_path')
+    current_setting('transaction_read_only') = 'on', current_schema(), current_setting('search_path'),
+    current_user
 """
 # Tables of ours that another role owns: nobody else may alter them.
 FOREIGN = """
@@ -36,7 +38,7 @@ def check_before_updates() -> None:
         check_sqlite(sqlite3.sqlite_version_info, _has_full_text_search())
     else:
         with direct() as server:
-            check_postgresql(*server.execute(FACTS).fetchone())
+            check_postgresql(Facts(*server.execute(FACTS).fetchone()))
 
 
 def check_sqlite(version: tuple[int, ...], full_text_search: bool) -> None:
@@ -49,25 +51,45 @@ def check_sqlite(version: tuple[int, ...], full_text_search: bool) -> None:
         raise ImproperlyConfigured("This SQLite has no full text search (FTS5). Use another Python, or PostgreSQL.")
 
 
-def check_postgresql(
-    version: int, encoding: str, standby: bool, read_only: bool, schema: str | None, search_path: str
-) -> None:
+class Facts(NamedTuple):
+    """What FACTS says of a server, and of this user on it."""
+
+    version: int
+    encoding: str
+    standby: bool
+    read_only: bool
+    schema: str | None
+    search_path: str
+    user: str
+
+    @property
+    def finds_its_schema(self) -> bool:
+        """Whether tables go to the first schema that the search_path names, or to the user's own."""
+        named = [name.strip().strip('"') for name in self.search_path.split(",")]
+        return self.schema is not None and self.schema in (self.user, *[name for name in named if name != "$user"][:1])
+
+
+def check_postgresql(facts: Facts) -> None:
     name = connection.settings_dict["NAME"]
-    if version < OLDEST_POSTGRESQL:
-        raise ImproperlyConfigured(f"PostgreSQL {version} is too old: BancoBot needs {OLDEST_POSTGRESQL} or later.")
-    if encoding != "UTF8":
-        raise ImproperlyConfigured(
-            f"The database {name} has the encoding {encoding}, and BancoBot needs UTF8: "
+    if facts.version < OLDEST_POSTGRESQL:
+        problem = f"PostgreSQL {facts.version} is too old: BancoBot needs {OLDEST_POSTGRESQL} or later."
+    elif facts.encoding != "UTF8":
+        problem = (
+            f"The database {name} has the encoding {facts.encoding}, and BancoBot needs UTF8: "
             f"CREATE DATABASE {name} ENCODING 'UTF8' TEMPLATE template0"
         )
-    if standby:
-        raise ImproperlyConfigured("This PostgreSQL server is a standby, which can't be written to. Name the primary.")
-    if read_only:
-        raise ImproperlyConfigured(f"The database {name} is read-only for this user (default_transaction_read_only).")
-    if schema is None:
-        raise ImproperlyConfigured(
-            f"The search_path {search_path} names no schema of the database {name} that this user may use."
+    elif facts.standby:
+        problem = "This PostgreSQL server is a standby, which can't be written to. Name the primary."
+    elif facts.read_only:
+        problem = f"The database {name} is read-only for this user (default_transaction_read_only)."
+    elif not facts.finds_its_schema:
+        problem = (
+            f"The search_path ({facts.search_path}) must begin with a schema that exists in the database {name}, and "
+            f"that the user {facts.user} may use."
         )
+    else:
+        return
+    raise ImproperlyConfigured(problem)
 
 
 def check_rights_to_update() -> None:

@@ -58,7 +58,7 @@ def _alone_on_postgresql() -> Iterator[None]:
 def _alone_on_sqlite() -> Iterator[None]:
     with contextlib.ExitStack() as held:
         try:
-            folder = os.open(Path(connection.settings_dict["NAME"]).parent, os.O_RDONLY)
+            folder = os.open(Path(connection.settings_dict["NAME"]).resolve().parent, os.O_RDONLY)
             held.callback(os.close, folder)
             _wait_for(lambda: _take(folder))
         except OSError as problem:  # a file system without such locks, or a folder that this user may not read

@@ -105,7 +105,7 @@ def test_what_is_wrong_with_an_address_is_said(server: dict[str, Any]) -> None:
     for option, value, said in (
         ("sslmode", "require", "does not speak TLS"),
         ("sslmode", "talvez", "invalid sslmode"),
-        ("options", "-csearch_path=nada", "The search_path nada names no schema"),
+        ("options", "-csearch_path=nada", "The search_path (nada) must begin"),
         ("target_session_attrs", "read-only", "none of its hosts"),
     ):
         server["OPTIONS"] = {**server["OPTIONS"], option: value}
@@ -117,14 +117,16 @@ def test_what_is_wrong_with_an_address_is_said(server: dict[str, Any]) -> None:
 @pytest.mark.parametrize(
     "facts, said",
     [
-        ((13, "UTF8", False, False, "public", ""), "PostgreSQL 13 is too old"),
-        ((15, "UTF8", True, True, "public", ""), "is a standby"),
+        ((13, "UTF8", False, False, "public", '"$user", public', "ana"), "PostgreSQL 13 is too old"),
+        ((15, "UTF8", True, True, "public", '"$user", public', "ana"), "is a standby"),
+        ((15, "UTF8", False, False, "public", "bot, public", "ana"), r"search_path \(bot, public\) must begin"),
     ],
 )
 def test_a_server_that_can_not_be_used_is_refused(facts: tuple[Any, ...], said: str) -> None:
     with pytest.raises(ImproperlyConfigured, match=said):
-        requirements.check_postgresql(*facts)
-    requirements.check_postgresql(14, "UTF8", False, False, "public", "")
+        requirements.check_postgresql(requirements.Facts(*facts))
+    for schema, search_path in (("public", '"$user", public'), ("ana", '"$user", public'), ("Bot", '"Bot",public')):
+        requirements.check_postgresql(requirements.Facts(14, "UTF8", False, False, schema, search_path, "ana"))
 
 
 @pytest.mark.parametrize(
