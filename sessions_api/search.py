@@ -18,6 +18,8 @@ logger = logging.getLogger(__name__)
 MAX_CHARS, MAX_WORDS = 1_000, 10  # of a query; the rest is ignored
 TYPED_LETTERS = 3  # of a last word that may be unfinished; fewer begin too many words
 MAX_ENDINGS = 30  # SQLite: the most common words that complete an unfinished one
+MANY_ENDINGS = 300  # looked at for those that an owner has said
+MAX_PLACES = 2_000_000  # of all words that begin alike; with more, FTS5 would take seconds for a beginning
 MAX_MATCHES = 10_000  # messages read from the index at a time; without it a common word takes seconds
 CATCH_UP_SECONDS = 0.05  # before a search; maintenance does the rest
 # PostgreSQL: the newest sessions soon show a common word. Only a rare one needs the index.
@@ -28,7 +30,7 @@ MANY = 101  # sessions: more than a page has
 SCANS, LAST_ACTIVE, WORDS_ASKED_FOR = 10, 5_000, 1_000
 
 NOTED = """
-SELECT noted.id, length(message.content) FROM sessions_api_unindexed noted
+SELECT noted.id, length(message.content) FROM {} noted
 LEFT JOIN sessions_api_message message ON message.session_id = noted.id >> 22 AND message.position = noted.id & 4194303
 ORDER BY noted.id LIMIT %s
 """
@@ -40,6 +42,15 @@ FROM sessions_api_unindexed noted JOIN sessions_api_session session ON session.i
 LEFT JOIN sessions_api_message message ON message.session_id = session.id AND message.position = noted.id & 4194303
 WHERE noted.id <= %s ORDER BY noted.id
 """
+DROP_NOTED = """
+INSERT INTO sessions_api_words(sessions_api_words, rowid, words)
+SELECT 'delete', noted.id, char(57344) || hex(session.owner) || ' ' || replace(message.content, char(57344), ' ')
+FROM sessions_api_outdated noted JOIN sessions_api_session session ON session.id = noted.id >> 22
+JOIN sessions_api_message message ON message.session_id = session.id AND message.position = noted.id & 4194303
+WHERE noted.id <= %s ORDER BY noted.id
+"""
+DONE = "DELETE FROM {} WHERE id <= %s"
+QUEUES = {"sessions_api_outdated": DROP_NOTED, "sessions_api_unindexed": ADD_NOTED}
 IN_FTS = """
 SELECT number >> 22, count(*) FROM (SELECT rowid AS number FROM sessions_api_words
 WHERE sessions_api_words MATCH %s AND rowid < %s << 22 ORDER BY rowid DESC LIMIT %s) GROUP BY 1
@@ -50,6 +61,11 @@ WHERE sessions_api_words MATCH %s AND rowid BETWEEN value << 22 AND (value << 22
 """
 # FTS5's own prefix query takes ten times as long: it reads all messages of all these words before the first result.
 BEGINNING_WITH = "SELECT term FROM sessions_api_vocabulary WHERE term >= %s AND term < %s ORDER BY doc DESC LIMIT %s"
+PLACES = "SELECT coalesce(sum(doc), 0) FROM sessions_api_vocabulary WHERE term >= %s AND term < %s"
+SAID_BY = """
+SELECT value FROM json_each(%s) WHERE EXISTS (SELECT 1 FROM sessions_api_words
+WHERE sessions_api_words MATCH %s || ' AND "' || value || '"') LIMIT %s
+"""
 IN_GIN = """
 (SELECT session_id FROM sessions_api_messagewords WHERE words @@ %s::tsquery LIMIT %s)
 UNION SELECT unnest(%s::bigint[])
@@ -75,27 +91,33 @@ def matching(sessions: QuerySet[Session], owner: str | None, text: str) -> Query
 
 
 def catch_up(seconds: float) -> None:
-    """SQLite: add new texts to the index, for at most about this long, and leave half of the time to others."""
+    """SQLite: bring the index up to date, for at most about this long, and leave half of the time to others.
+
+    What was superseded goes first, so that it is not found.
+    """
     if connection.vendor != "sqlite":
         return
     stop_at, pace = time.monotonic() + seconds, Pace()
     try:
-        while _add_noted(pace) and time.monotonic() < stop_at:
-            pace.rest()
+        for queue in QUEUES:
+            while _take_noted(queue, pace):
+                if time.monotonic() >= stop_at:
+                    return
+                pace.rest()
     except OperationalError as problem:
         logger.warning("the search index could not be brought up to date", extra={"reason": str(problem)})
 
 
-def _add_noted(pace: Pace) -> bool:
-    """Add a batch. Return whether there was anything to add."""
+def _take_noted(queue: str, pace: Pace) -> bool:
+    """Add or remove a batch. Return whether there was anything to do."""
     with connection.cursor() as cursor:
-        cursor.execute(NOTED, [pace.rows])
+        cursor.execute(NOTED.format(queue), [pace.rows])
         noted = few(((row[0], row[1] or 0) for row in iter(cursor.fetchone, None)), pace.rows)
     if not noted:
         return False
     with pace.batch(), transaction.atomic(), connection.cursor() as cursor:
-        cursor.execute(ADD_NOTED, [noted[-1]])
-        cursor.execute("DELETE FROM sessions_api_unindexed WHERE id <= %s", [noted[-1]])
+        cursor.execute(QUEUES[queue], [noted[-1]])
+        cursor.execute(DONE.format(queue), [noted[-1]])
     return True
 
 
@@ -105,10 +127,12 @@ def _on_sqlite(sessions: QuerySet[Session], owner: str | None, text: str) -> Que
     if not words or newest is None:
         return sessions.none()
     catch_up(CATCH_UP_SECONDS)
-    last = [words[-1], *(_endings(words[-1]) if _may_be_unfinished(text, words) else [])]
-    own = [[f"\ue000{owner.encode().hex()}"]] if owner else []
-    choices = [*own, *([word] for word in words[:-1]), last]
-    query = " AND ".join(map(_any_of, choices))
+    own = [f'"\ue000{owner.encode().hex()}"'] if owner else []
+    last = [f'"{words[-1]}"']
+    if _may_be_unfinished(text, words):
+        last += _endings(words[-1], *own)
+    choices = [own, *([f'"{word}"'] for word in words[:-1]), last]
+    query = " AND ".join(f"({' OR '.join(choice)})" for choice in choices if choice)
     found = json.dumps(_in_fts(sessions, newest, query, WORDS_ASKED_FOR // sum(map(len, choices))))
     return sessions.filter(pk__in=RawSQL("SELECT value FROM json_each(%s)", [found]))
 
@@ -154,16 +178,21 @@ def _words(text: str) -> list[str]:
     return _distinct("".join(letters).split())
 
 
-def _endings(beginning: str) -> list[str]:
-    """Words of the index that begin like this."""
+def _endings(beginning: str, own: str = "") -> list[str]:
+    """Terms for words of the index that begin like this. `own`: the term that an owner's messages have.
+
+    Of an owner's search these are words that the owner has said: what others say crowds out nothing.
+    """
     plain = unicodedata.normalize("NFD", beginning.lower())
     plain = "".join(c for c in plain if not unicodedata.combining(c))
-    found = _rows(BEGINNING_WITH, plain, plain + "\U0010ffff", MAX_ENDINGS)
-    return [term for (term,) in found if _words(term) == [term]]
-
-
-def _any_of(choice: list[str]) -> str:
-    return "(" + " OR ".join(f'"{word}"' for word in choice) + ")"
+    between = plain, plain + "\U0010ffff"
+    common = [term for (term,) in _rows(BEGINNING_WITH, *between, MANY_ENDINGS if own else MAX_ENDINGS)]
+    words = [term for term in common if _words(term) == [term]]
+    if own:
+        words = [term for (term,) in _rows(SAID_BY, json.dumps(words), own, MAX_ENDINGS)]
+        if len(words) < MAX_ENDINGS and len(common) == MANY_ENDINGS and _row(PLACES, *between)[0] <= MAX_PLACES:
+            return [f'"{plain}" *']
+    return [f'"{word}"' for word in words]
 
 
 def _on_postgresql(sessions: QuerySet[Session], owner: str | None, text: str) -> QuerySet[Session]:
