@@ -25,6 +25,8 @@ SETTINGS_MODULE = {
     ("manage.py", "bancobot_project.settings"),
     ("bancobot_project/asgi.py", "bancobot_project.settings"),
 }
+# The name of a migration begins with digits, so that no statement can import it.
+MIGRATIONS = {("sessions_api/migrations/0009_search_alike.py", "sessions_api.migrations.0005_search")}
 DJANGO = {"django", "rest_framework"}
 LOADERS = ("import_module", "import_string", "__import__")
 
@@ -216,7 +218,7 @@ def test_no_import_hides_in_a_string() -> None:
     checked = [ROOT / "manage.py", *sources(*LAYERS, "testing")]
     hidden = {where(path): hidden_imports(path.read_text(), modules) for path in checked if not names_modules(path)}
     found = {(path, name) for path, names in hidden.items() for name in names}
-    assert found == SETTINGS_MODULE
+    assert found == SETTINGS_MODULE | MIGRATIONS
 
 
 def test_the_checks_of_imports_see_what_they_should(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
