@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, NoReturn, cast
 from urllib.parse import urlsplit
 
+import environ
 from django.core.exceptions import ImproperlyConfigured
 
 from bancobot_project.configuration.env_file import EnvFile
@@ -167,7 +168,8 @@ class Environment:
     def listing(self, name: str, default: list[str]) -> list[str]:
         """A comma-separated list."""
         value = self.text(name)
-        return [part.strip() for part in value.split(",") if part.strip()] if value else default
+        parts: list[str] = environ.Env.parse_value(value, list)
+        return [part.strip() for part in parts if part.strip()] if value else default
 
     def choices(self, name: str, allowed: tuple[str, ...]) -> list[str]:
         """A comma-separated list of some of `allowed`; empty unless set."""
@@ -212,7 +214,11 @@ class Environment:
 
     def _number(self, name: str, default: float, low: float, high: float, kind: type[int] | type[float]) -> float:
         value = self.text(name, str(default))
-        number = kind(value) if (A_WHOLE if kind is int else A_NUMBER).fullmatch(value) else kind(low - 1)
+        number = (
+            environ.Env.parse_value(value, kind)
+            if (A_WHOLE if kind is int else A_NUMBER).fullmatch(value)
+            else kind(low - 1)
+        )
         if not low <= number <= high:
             self._refuse(name, value, f"a {'whole ' if kind is int else ''}number from {low} to {high}")
         return number
