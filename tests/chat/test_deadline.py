@@ -7,16 +7,17 @@ import pytest
 from testing import scenarios
 from testing.client import Caller, new_id, problem
 from testing.exchange import Exchange
-from testing.service import Service
 from testing.upstream import Upstream
+from tests.conftest import TUNED
+from tests.support.services import Services
 
 AN_HOUR = "3600"  # seconds; so nothing but the deadline can end a turn here
 
 
 @pytest.fixture
-def caller(tuned_service: Service) -> Caller:
-    """Of a service where nothing but the deadline of two seconds can end a turn."""
-    return Caller(tuned_service)
+def caller(fronts: Services, upstream: Upstream) -> Caller:
+    """Of a service where nothing but the deadline of two seconds can end a turn, on no particular database."""
+    return Caller(fronts.shared(**TUNED))
 
 
 async def headers_without_end(exchange: Exchange) -> None:

@@ -25,8 +25,8 @@ THREADS = 10
 
 
 @pytest.fixture
-def impatient(services: Services, upstream: Upstream) -> Iterator[Service]:
-    yield services.shared(UPSTREAM_READ_SECONDS="2", SESSION_BUSY_WAIT_SECONDS="0.2")
+def impatient(fronts: Services, upstream: Upstream) -> Iterator[Service]:
+    yield fronts.shared(UPSTREAM_READ_SECONDS="2", SESSION_BUSY_WAIT_SECONDS="0.2")
 
 
 @pytest.fixture

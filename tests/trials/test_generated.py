@@ -10,17 +10,12 @@ from trials.fuzz.run import PASSES, complaints, try_service
 EVERY_PHASE = "examples,coverage,fuzzing,stateful"
 
 
-@pytest.mark.parametrize(
-    ("name", "phases", "examples", "cases"), [("keys", EVERY_PHASE, 1, 250), ("open", "fuzzing", 6, 60)]
-)
-def test_every_answer_is_one_that_the_document_describes(
-    fronts: Services, name: str, phases: str, examples: int, cases: int
-) -> None:
-    how = PASSES[name]
+def test_every_answer_is_one_that_the_document_describes(fronts: Services) -> None:
+    how = PASSES["keys"]
     with fronts.own(**how.settings) as service:
-        found = try_service(service, how, seed=1, examples=examples, options=("--phases", phases))
+        found = try_service(service, how, seed=1, examples=1, options=("--phases", EVERY_PHASE))
     assert found.problems == ""
-    assert found.cases >= cases
+    assert found.cases >= 250
 
 
 def test_a_server_error_is_found(fronts: Services, upstream: Upstream) -> None:
