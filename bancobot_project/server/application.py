@@ -4,7 +4,6 @@ Django's own handler runs signals and middleware in threads, with several hops p
 loop_urls.py need none of that and bypass it. Everything else (sessions, admin, documentation) takes Django's way.
 """
 
-import asyncio
 import functools
 import logging
 import re
@@ -29,9 +28,10 @@ from django.utils.module_loading import import_string
 
 from access.limits import count_requests, limit_headers, requests_to_count
 from bancobot_project.server import lifespan
+from bancobot_project.server.bodies import Bodies
 from bancobot_project.server.headers import Protection
 from bancobot_project.server.places import Threads
-from bancobot_project.server.spool import Spool
+from bancobot_project.server.spool import PIECE, Spool
 from bancobot_project.server.ticks import Ticks
 from sessions_api.store.writer import writer
 from web.addresses import Proxies, networks
@@ -47,8 +47,6 @@ Send = Callable[[Any], Awaitable[None]]
 Answering = Callable[[ASGIRequest], Awaitable[Any]]
 
 A_REQUEST_ID = re.compile(rb"[A-Za-z0-9._:-]{1,128}")
-BODY_SECONDS, LEAST_BYTES_PER_SECOND = 30, 10_000  # in which a body arrives: at once, or as its length needs
-MAX_PARTS = 10_000  # of a body: a million of a byte each would take the event loop seconds
 MAX_PARAMETERS = 100  # of a query; Django takes no more than 1,000
 PAGES = re.compile("/|/(?:schema|docs|redoc|admin/login)/?")  # for everybody; each endpoint counts its own requests
 MANY_SLASHES = re.compile("//+")
@@ -88,32 +86,6 @@ async def answer_of_view(request: HttpRequest) -> HttpResponseBase:
     assert match is not None  # noqa: S101 - LoopHandler sets it
     answer: HttpResponseBase = await match.func(request, *match.args, **match.kwargs)
     return answer
-
-
-async def read_body(receive: Receive, headers: dict[bytes, bytes]) -> bytes:
-    """The whole body, of at most MAX_BODY_BYTES. Raises `ApiError`, or `RequestAborted` where the client leaves."""
-    length = headers.get(b"content-length", b"")
-    if not length and b"transfer-encoding" not in headers:
-        return await _read_whole(receive)
-    try:
-        async with asyncio.timeout(BODY_SECONDS + (int(length) if length.isdigit() else 0) / LEAST_BYTES_PER_SECOND):
-            return await _read_whole(receive)
-    except TimeoutError:  # what has come of it would stay in memory as long as its sender likes
-        raise ApiError("invalid_request", detail_code="slow_body") from None
-
-
-async def _read_whole(receive: Receive) -> bytes:
-    body, parts = bytearray(), 0
-    while True:
-        parts += 1
-        message = await receive()
-        if message["type"] == "http.disconnect":
-            raise RequestAborted
-        body += message.get("body", b"")
-        if len(body) > settings.MAX_BODY_BYTES or parts > MAX_PARTS:
-            raise ApiError("request_too_large")
-        if not message.get("more_body"):
-            return bytes(body)
 
 
 async def count_page(scope: Scope) -> None:
@@ -156,6 +128,7 @@ class Application:
     def __init__(self) -> None:
         self.django = ASGIHandler()
         self.loop = LoopHandler()
+        self.bodies = Bodies()
         self.threads = Threads()
         self.ticks = Ticks()
         self.proxies = Proxies(networks("TRUSTED_PROXIES", settings.TRUSTED_PROXIES))
@@ -176,7 +149,7 @@ class Application:
             scope["path"] = MANY_SLASHES.sub("/", scope["path"])  # of clients whose base address ends with one
             check(scope, headers)
             scope["match"] = match_on_the_loop(scope["path"])
-            body = await read_body(receive, headers)
+            body = await self.bodies.read(receive, headers, scope["client"][0] if scope["client"] else "")
             if b"content-length" not in headers:  # a body in chunks: DRF reads a body only with this header
                 scope["headers"] = [*scope["headers"], (b"content-length", str(len(body)).encode())]
             if scope["match"]:
@@ -228,7 +201,16 @@ class Exchange:
             message["headers"] = self.protection.complete(headers, self.scope["path"], self.scope["scheme"])
         elif self.scope["method"] == "HEAD":
             message["body"] = b""  # Django leaves this to the server, and gunicorn complains
+        elif len(message.get("body", b"")) > PIECE:
+            await self._send_in_pieces(message["body"])
+            message["body"] = b""
         await self._send(message)
+
+    async def _send_in_pieces(self, body: bytes) -> None:
+        """Where many readers of one body do not read, each costs a piece rather than a copy."""
+        for start in range(0, len(body), PIECE):
+            piece = body[start : start + PIECE]
+            await self._send({"type": "http.response.body", "body": piece, "more_body": True})
 
     def log(self) -> None:
         level = logging.DEBUG if self.scope["path"].startswith("/static/") else logging.INFO

@@ -1,10 +1,15 @@
 """gunicorn's protocol with our errors, and with an end for clients that neither read nor send."""
 
 import asyncio
+import contextlib
+import fcntl
 import json
 import logging
 import secrets
 import socket
+import struct
+import sys
+import termios
 from collections.abc import Iterable
 from http import HTTPStatus
 from typing import Any
@@ -25,6 +30,7 @@ _REASON_PHRASES.update({int(status): status.phrase for status in HTTPStatus if s
 HEAD_SECONDS = 60  # for the first request of a connection to arrive; gunicorn gives later ones `keepalive` seconds
 UNREAD_SECONDS = 60  # in which a reader takes at least MIN_READ_BYTES of what waits for it
 MIN_READ_BYTES = 1024
+NOT_AT_ALL = struct.pack("ii", 1, 0)  # does the system keep what a connection has not sent
 SEND_BUFFER_BYTES = 128 * 1024  # of the system, for each connection; by itself it takes megabytes for who does not read
 
 
@@ -34,15 +40,29 @@ class BoundedPatience(FlowControl):
     async def drain(self) -> None:
         """Wait until there is room again. Raises `RequestAborted` where nobody reads, and closes the connection."""
         while self.write_paused:
-            waiting = self._transport.get_write_buffer_size()
+            waiting = self._unread_bytes()
             try:
                 async with asyncio.timeout(UNREAD_SECONDS):
                     await super().drain()
             except TimeoutError:
-                if waiting - self._transport.get_write_buffer_size() < MIN_READ_BYTES:
-                    self._transport.abort()  # so that a cut answer does not look like a whole one
+                if waiting - self._unread_bytes() < MIN_READ_BYTES:
+                    self._reset()
                     await asyncio.sleep(0)  # gunicorn learns it now, and complains otherwise
                     raise RequestAborted from None
+
+    def _unread_bytes(self) -> int:
+        """What waits here, and in the system, which takes some 100 KB before it asks for more."""
+        waiting: int = self._transport.get_write_buffer_size()
+        connected = self._transport.get_extra_info("socket")
+        with contextlib.suppress(OSError, AttributeError):  # not everywhere
+            waiting += int.from_bytes(fcntl.ioctl(connected.fileno(), termios.TIOCOUTQ, b"\0" * 4), sys.byteorder)
+        return waiting
+
+    def _reset(self) -> None:
+        """End the connection so that a cut answer does not look like a whole one, in HTTP/1.0 neither."""
+        with contextlib.suppress(OSError, AttributeError):
+            self._transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, NOT_AT_ALL)
+        self._transport.abort()
 
 
 class Protocol(ASGIProtocol):

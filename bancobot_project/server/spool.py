@@ -14,9 +14,10 @@ from web.errors import ApiError
 logger = logging.getLogger(__name__)
 
 IN_MEMORY = 1024 * 1024  # bytes of an answer
+MAX_IN_MEMORY = 64 * 1024 * 1024  # bytes of all waiting answers of the process; what is more goes to the disk at once
 MAX_ON_DISK = 1024**3  # bytes of all waiting answers of the process
 PIECE = 65_536  # bytes to read back at once
-SEND_SECONDS = 60  # for the part in memory, and for each piece of the file
+SEND_SECONDS = 90  # for each piece; who reads nothing at all is gone before (protocol.py)
 
 
 class Spool:
@@ -25,12 +26,13 @@ class Spool:
     So the view never waits for the reader, and nothing of a failed answer has been sent.
     """
 
-    on_disk: ClassVar[int] = 0  # bytes of all spools; only the event loop changes it
+    in_memory: ClassVar[int] = 0  # bytes of all spools; only the event loop changes them
+    on_disk: ClassVar[int] = 0
 
     def __init__(self) -> None:
         self._messages: list[Any] = []
         self._size = 0
-        self._mine_on_disk = 0
+        self._mine_in_memory = self._mine_on_disk = 0
         self._refused = False
         self._file: IO[bytes] | None = None
 
@@ -40,13 +42,14 @@ class Spool:
     def __exit__(self, *exception: object) -> None:
         if self._file is not None:
             self._file.close()
+        Spool.in_memory -= self._mine_in_memory
         Spool.on_disk -= self._mine_on_disk
 
     async def keep(self, message: Any) -> None:
         """A `send` for Django."""
         body = message.get("body", b"")
         self._size += len(body)
-        if self._size <= IN_MEMORY:
+        if self._mine_on_disk == 0 and self._fits_in_memory(len(body)):
             self._messages.append(message)
         else:
             self._take_room(len(body))
@@ -55,6 +58,13 @@ class Spool:
             except OSError as problem:  # the disk is full
                 logger.error("a large answer cannot be kept for its reader", extra={"reason": str(problem)})
                 self._refuse()
+
+    def _fits_in_memory(self, size: int) -> bool:
+        if self._size > IN_MEMORY or Spool.in_memory + size > MAX_IN_MEMORY:
+            return False
+        Spool.in_memory += size
+        self._mine_in_memory += size
+        return True
 
     def _take_room(self, size: int) -> None:
         if Spool.on_disk + size > MAX_ON_DISK:
@@ -76,15 +86,13 @@ class Spool:
         """Raises `ApiError` and sends nothing if the disk had no room for all of it."""
         if self._refused:
             raise ApiError("overloaded", retry_after=SEND_SECONDS)  # readers that take nothing are gone by then
-        with contextlib.suppress(TimeoutError):  # a reader that takes nothing for so long is gone or hostile
+        with contextlib.suppress(TimeoutError):  # a reader that takes less is gone or hostile
             async with asyncio.timeout(SEND_SECONDS) as patience:
                 self._tell_length()
-                for message in self._messages:
+                async for message in self._kept():
+                    patience.reschedule(asyncio.get_running_loop().time() + SEND_SECONDS)
                     await send(message)
                 if self._file is not None:
-                    async for piece in self._pieces(self._file):
-                        patience.reschedule(asyncio.get_running_loop().time() + SEND_SECONDS)
-                        await send({"type": "http.response.body", "body": piece, "more_body": True})
                     await send({"type": "http.response.body"})
 
     def _tell_length(self) -> None:
@@ -93,7 +101,11 @@ class Spool:
         if start.get("status") == 200 and not any(name.lower() == b"content-length" for name, _ in start["headers"]):
             start["headers"] = [*start["headers"], (b"Content-Length", str(self._size).encode())]
 
-    async def _pieces(self, file: IO[bytes]) -> AsyncIterator[bytes]:
-        await asyncio.to_thread(file.seek, 0)
-        while piece := await asyncio.to_thread(file.read, PIECE):
-            yield piece
+    async def _kept(self) -> AsyncIterator[Any]:
+        """Everything but the end of what is in the file."""
+        for message in self._messages:
+            yield message
+        if self._file is not None:
+            await asyncio.to_thread(self._file.seek, 0)
+            while piece := await asyncio.to_thread(self._file.read, PIECE):
+                yield {"type": "http.response.body", "body": piece, "more_body": True}

@@ -81,3 +81,25 @@ def test_all_answers_that_wait_count_together(monkeypatch: Any) -> None:
 
     assert asyncio.run(both()) == IN_MEMORY
     assert Spool.on_disk == 0
+
+
+def test_where_the_memory_is_full_answers_wait_on_the_disk(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(spool, "MAX_IN_MEMORY", 100)
+    bodies, sent = [b"a" * 60, b"b" * 60, b"c" * 10], []
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    async def play() -> None:
+        with Spool() as answer:
+            await answer.keep({"type": "http.response.start", "status": 200, "headers": []})
+            for body in bodies:
+                await answer.keep({"type": "http.response.body", "body": body, "more_body": True})
+            await answer.keep({"type": "http.response.body"})
+            assert (Spool.in_memory, Spool.on_disk) == (60, 70)
+            await answer.send(send)
+
+    asyncio.run(play())
+    assert b"".join(message.get("body", b"") for message in sent) == b"".join(bodies)
+    assert [message.get("more_body", False) for message in sent] == [False, True, True, False]
+    assert (Spool.in_memory, Spool.on_disk) == (0, 0)

@@ -3,16 +3,21 @@
 import asyncio
 import logging
 import socket
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from django.conf import settings
 from django.core.exceptions import RequestAborted
 from gunicorn.config import Config
 
-from bancobot_project.server import application, protocol
+from bancobot_project.server import bodies, protocol
+from bancobot_project.server.application import Exchange
+from bancobot_project.server.bodies import Bodies
+from bancobot_project.server.headers import Protection
 from bancobot_project.server.protocol import BoundedPatience, Protocol
+from bancobot_project.server.spool import PIECE
 from chat.engine.listener import MAX_PIECE_CHARS
 from testing import scenarios
 from testing.client import Caller, events, new_id
@@ -53,7 +58,9 @@ class Sender(asyncio.Protocol):
             self.ended.set_result(None)
 
 
-def sent_to(client: Callable[[asyncio.StreamReader], Awaitable[object]], megabytes: int) -> BaseException | None:
+def sent_to(
+    client: Callable[[asyncio.StreamReader], Awaitable[object]], megabytes: int, wait: float = 20
+) -> BaseException | None:
     async def play() -> BaseException | None:
         senders: list[Sender] = []
 
@@ -90,6 +97,49 @@ def test_who_reads_nothing_is_left_and_who_reads_slowly_is_not(monkeypatch: pyte
     assert sent_to(slowly, 2) is None
 
 
+def test_what_waits_in_the_system_counts_too() -> None:
+    async def play(near: socket.socket) -> tuple[int, int]:
+        transport, _ = await asyncio.get_running_loop().create_connection(asyncio.Protocol, sock=near)
+        transport.write(MEGABYTE * 8)
+        waiting_here = transport.get_write_buffer_size()
+        unread = BoundedPatience(transport)._unread_bytes()
+        transport.abort()
+        return waiting_here, unread
+
+    with socket.create_server(("127.0.0.1", 0)) as server, socket.create_connection(server.getsockname()) as near:
+        far, _ = server.accept()
+        near.setblocking(False)
+        with far:
+            waiting_here, unread = asyncio.run(play(near))
+    assert 0 < waiting_here < unread <= len(MEGABYTE) * 8
+
+
+def test_a_cut_is_a_reset(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(protocol, "UNREAD_SECONDS", 0.1)
+
+    async def play(client: socket.socket) -> None:
+        senders: list[Sender] = []
+
+        def made() -> Sender:
+            senders.append(Sender(8))
+            return senders[-1]
+
+        server = await asyncio.get_running_loop().create_server(made, "127.0.0.1", 0)
+        client.connect(server.sockets[0].getsockname())
+        while not senders:
+            await asyncio.sleep(0.01)
+        assert isinstance(await asyncio.wait_for(senders[0].ended, 10), RequestAborted)
+        await asyncio.sleep(0.01)
+        server.close()
+
+    with socket.socket() as client:
+        client.settimeout(10)
+        asyncio.run(play(client))
+        with pytest.raises(ConnectionResetError):
+            while client.recv(65_536):
+                pass
+
+
 def test_a_connection_whose_first_request_does_not_come_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(protocol, "HEAD_SECONDS", 0.1)
 
@@ -116,11 +166,39 @@ async def never() -> Any:
 
 
 def test_a_body_that_does_not_come_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(application, "BODY_SECONDS", 0.05)
+    monkeypatch.setattr(bodies, "BODY_SECONDS", 0.05)
     for headers in ({b"content-length": b"100"}, {b"transfer-encoding": b"chunked"}):
         with pytest.raises(ApiError) as refused:
-            asyncio.run(application.read_body(never, headers))
+            asyncio.run(Bodies().read(never, headers, ""))
         assert (refused.value.code, refused.value.status_code) == ("invalid_request", 400)
+
+
+def test_bodies_that_arrive_hold_so_much_memory_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bodies, "MAX_HELD", 0)  # beside one whole body
+    half = {"type": "http.request", "body": b"x" * (settings.MAX_BODY_BYTES // 2), "more_body": True}
+
+    async def play() -> list[Any]:
+        arriving, tasks = Bodies(), []
+        for address in ("innocent", "greedy", "greedy", "greedy"):
+            parts = iter([half])
+
+            async def receive(parts: Iterator[Any] = parts) -> Any:
+                return next(parts, None) or await never()
+
+            tasks.append(asyncio.create_task(arriving.read(receive, {b"content-length": b"1000000"}, address)))
+            await asyncio.sleep(0)
+        await asyncio.sleep(0.02)
+        assert arriving.held.total() <= settings.MAX_BODY_BYTES
+        ended = [task.exception() if task.done() else None for task in tasks]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        assert not arriving.held
+        return ended
+
+    innocent, *greedy = asyncio.run(play())
+    assert innocent is None
+    assert [getattr(problem, "code", None) for problem in greedy] == ["overloaded", "overloaded", None]
 
 
 def test_what_waits_for_a_reader_comes_in_pieces(service: Service, upstream: Upstream) -> None:
@@ -130,3 +208,19 @@ def test_what_waits_for_a_reader_comes_in_pieces(service: Service, upstream: Ups
     deltas = [event for event in events(caller.get(f"/turns/{turn_id}/events").text) if event.name == "delta"]
     assert "".join(event.data["text"] for event in deltas) == text
     assert [len(event.data["text"]) for event in deltas[:-1]] == [MAX_PIECE_CHARS] * (len(text) // MAX_PIECE_CHARS)
+
+
+def test_an_answer_goes_out_in_pieces() -> None:
+    sent: list[Any] = []
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    async def play() -> None:
+        await exchange.send({"type": "http.response.body", "body": MEGABYTE})
+
+    exchange = Exchange({"path": "/", "method": "GET"}, send, b"", Protection())
+    asyncio.run(play())
+    assert b"".join(message["body"] for message in sent) == MEGABYTE
+    assert max(len(message["body"]) for message in sent) == PIECE
+    assert [message.get("more_body", False) for message in sent] == [True] * 16 + [False]
