@@ -27,6 +27,7 @@ CODES = {414: "request_too_large", 431: "request_too_large", 500: "internal_erro
 PROTECTION = b"".join(b"%b: %b\r\n" % header for header in protection(admin=False, https=False))
 # gunicorn calls every other status “Unknown”, 402 for one, and that is all that some clients show.
 _REASON_PHRASES.update({int(status): status.phrase for status in HTTPStatus if status not in _REASON_PHRASES})
+MAX_HEAD_BYTES = 64 * 1024  # while it comes: gunicorn's limits for single fields allow megabytes
 HEAD_SECONDS = 60  # for the first request of a connection to arrive; gunicorn gives later ones `keepalive` seconds
 UNREAD_SECONDS = 60  # in which a reader takes at least MIN_READ_BYTES of what waits for it
 MIN_READ_BYTES = 1024
@@ -68,6 +69,8 @@ class BoundedPatience(FlowControl):
 class Protocol(ASGIProtocol):
     """gunicorn's protocol with JSON errors. Its own are plain text and may quote the request."""
 
+    _head_bytes = 0  # of a request whose head is not complete
+
     def connection_made(self, transport: Any) -> None:
         super().connection_made(transport)
         self._flow_control = BoundedPatience(transport)
@@ -107,8 +110,14 @@ class Protocol(ASGIProtocol):
 
     def _feed_callback_parser(self, data: bytes) -> Any:
         try:
-            return super()._feed_callback_parser(data)
+            going_on = super()._feed_callback_parser(data)
         except ValueError:  # a Content-Length with more digits than Python reads
             self._send_error_response(400, "")
             self._close_transport()
             return False
+        self._head_bytes = 0 if self._current_request else self._head_bytes + len(data)
+        if going_on and self._head_bytes > MAX_HEAD_BYTES:
+            self._send_error_response(431, "")
+            self._close_transport()
+            return False
+        return going_on

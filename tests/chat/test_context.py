@@ -70,7 +70,8 @@ def test_the_newest_whole_turns_that_fit_are_sent(
 
 
 def is_sendable(question: PastMessage, reply: PastMessage) -> bool:
-    filtered = reply.finish_reason in ("content_filter", "SAFETY") or reply.error_code == "content_moderated"
+    moderated = reply.error_code == "content_moderated" and reply.finish_reason != "stop"
+    filtered = reply.finish_reason in ("content_filter", "SAFETY") or moderated
     seen = [is_seen(question.content), is_seen(reply.content) and not is_blank(reply.content)]
     return question.turn_id == reply.turn_id and all(seen) and not filtered
 

@@ -161,6 +161,15 @@ def test_a_connection_whose_first_request_does_not_come_is_closed(monkeypatch: p
         assert asyncio.run(play(sent)) == b""
 
 
+def test_a_head_that_does_not_end_is_refused(service: Service) -> None:
+    """Each of its fields is short enough, and there are few enough of them."""
+    with socket.create_connection(("127.0.0.1", service.port)) as connection:
+        connection.sendall(b"GET /health HTTP/1.1\r\nHost: localhost\r\n")
+        for number in range(5):
+            connection.sendall(b"X-Field-%d: %b\r\n" % (number, b"x" * 15_000))
+        assert b" 431 " in connection.recv(100)
+
+
 async def never() -> Any:
     await asyncio.sleep(60)
 

@@ -268,7 +268,7 @@ async def not_http(exchange: Exchange) -> None:
 def test_what_is_answered_counts_for_the_model_and_the_key(
     upstream: Upstream, clock: Clock, answer: scenarios.Scenario, key: str | None
 ) -> None:
-    provider = provider_for(upstream, circuits=Circuits("scripted", clock=clock), retries=0, read_timeout=0.2)
+    provider = provider_for(upstream, circuits=Circuits("scripted", clock=clock), retries=0, read_timeout=0.3)
     upstream.otherwise = answer
     failed(provider, api_key=key)
     failure = ask(provider, model="bad", api_key=key).failure
