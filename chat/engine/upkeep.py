@@ -3,6 +3,8 @@
 import asyncio
 import contextlib
 import time
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 
 from django.conf import settings
 from django.db import Error as DatabaseProblem
@@ -16,6 +18,18 @@ from web.errors import record
 
 BEAT_SECONDS = 0.5  # seconds between two rounds
 PROGRESS_SECONDS = 1.0  # seconds between two saves of a running turn's text
+# Each save writes all of the text, so long ones are saved less often, and few in one round.
+CHARS_PER_SECOND = 50_000
+LONG_CHARS, MAX_LONG_CHARS = 20_000, 200_000
+
+
+@dataclass(slots=True)
+class Saved:
+    """When a turn last gave a sign to the database, and when its text was saved, how long it was then."""
+
+    beat_at: float
+    text_at: float
+    length: int = 0
 
 
 class Upkeep:
@@ -31,21 +45,20 @@ class Upkeep:
 
         Also wake listeners after a long silence.
         """
-        stored: dict[str, tuple[float, int]] = {}
+        saved: dict[str, Saved] = {}
         while True:
             await asyncio.sleep(BEAT_SECONDS)
             now = time.monotonic()
             for turn in self._running.values():
                 turn.keep_alive(now)
-            stored = {turn_id: seen for turn_id, seen in stored.items() if turn_id in self._running}
-            due = [turn for turn in self._running.values() if _is_due(turn, stored.get(turn.turn_id), now)]
-            stored |= {turn.turn_id: (now, len(turn.text)) for turn in due}
+            saved = {turn_id: seen for turn_id, seen in saved.items() if turn_id in self._running}
+            due = list(_due(self._running.values(), saved, now))
             try:
                 await asyncio.gather(
                     self._apply_cancellations(),
                     self._abandon_unsure(),
                     self._watch_keys(),
-                    *(self._store_progress(turn) for turn in due),
+                    *(self._store_progress(turn, text) for turn, text in due),
                 )
             except Exception as problem:  # the next beat is due all the same: without it, turns would count as dead
                 record(problem)
@@ -79,16 +92,26 @@ class Upkeep:
                 await writer.run(abandon_turns, turn_id)
                 self._unsure.discard(turn_id)
 
-    async def _store_progress(self, turn: Turn) -> None:
+    async def _store_progress(self, turn: Turn, text: str | None) -> None:
         if turn.begun is not None:
-            progress = TurnProgress(turn.begun.session_pk, turn.begun.position, turn.text)
+            progress = TurnProgress(turn.begun.session_pk, turn.begun.position, text)
             if not await writer.run(save_progress, progress):
                 turn.interrupt()
 
 
-def _is_due(turn: Turn, stored: tuple[float, int] | None, now: float) -> bool:
-    """Whether to store a turn now: there is new text, or its lease needs a heartbeat."""
-    if turn.begun is None or turn.ended:
-        return False
-    last, length = stored or (turn.began_at, 0)
-    return (now - last >= PROGRESS_SECONDS and len(turn.text) > length) or now - last > settings.TURN_LEASE_SECONDS / 4
+def _due(turns: Iterable[Turn], saved: dict[str, Saved], now: float) -> Iterator[tuple[Turn, str | None]]:
+    """The turns to store now, each with its text, or with `None` where its lease needs a heartbeat alone."""
+    running = [turn for turn in turns if turn.begun is not None and not turn.ended]
+    seen = [(saved.setdefault(turn.turn_id, Saved(turn.began_at, turn.began_at)), turn) for turn in running]
+    room = MAX_LONG_CHARS
+    for known, turn in sorted(seen, key=lambda pair: pair[0].text_at):
+        length = len(turn.text)
+        rested = now - known.text_at >= max(PROGRESS_SECONDS, length / CHARS_PER_SECOND)
+        if length > known.length and rested and (length <= LONG_CHARS or room > 0):
+            room -= length if length > LONG_CHARS else 0
+            known.beat_at = known.text_at = now
+            known.length = length
+            yield turn, turn.text
+        elif now - known.beat_at > settings.TURN_LEASE_SECONDS / 4:
+            known.beat_at = now
+            yield turn, None

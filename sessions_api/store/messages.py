@@ -112,11 +112,11 @@ class UsedIdempotencyKey:
 
 @dataclass(frozen=True, slots=True)
 class TurnProgress:
-    """The text of a running turn so far."""
+    """The text of a running turn so far; `None`: only a sign that it runs."""
 
     session_pk: int
     position: int
-    content: str
+    content: str | None
 
 
 @dataclass(frozen=True, slots=True)

@@ -123,11 +123,11 @@ def _hold(turn: NewTurn, begun: BegunTurn | None) -> Hold:
 
 
 def save_progress(turns: Sequence[TurnProgress]) -> list[bool]:
-    """Store the text so far and a heartbeat; return which turns still run according to the database."""
+    """Store a heartbeat and the text so far, if there is one; return which turns still run by the database."""
     now = connection.ops.adapt_datetimefield_value(timezone.now())
     with connection.cursor() as cursor:
         cursor.executemany(
-            f"UPDATE {MESSAGES} SET content = %s, heartbeat_at = %s "
+            f"UPDATE {MESSAGES} SET content = COALESCE(%s, content), heartbeat_at = %s "
             "WHERE session_id = %s AND position = %s AND status = 'pending'",
             [(turn.content, now, turn.session_pk, turn.position) for turn in turns],
         )

@@ -8,6 +8,7 @@ import logging
 import queue
 import sqlite3
 import threading
+from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -21,6 +22,10 @@ from web.connections import READ_ONLY, renew_after, sqlstate
 logger = logging.getLogger(__name__)
 
 MAX_JOBS = 100  # per transaction, so that no job waits long
+LONG_CHARS, MAX_LONG_CHARS = (
+    20_000,
+    200_000,
+)  # of a text that waits for others to go first, and of all such texts at once
 ATTEMPTS = 3  # for a job alone: another process may have used the same row, or the connection may have died
 
 Argument = TypeVar("Argument")
@@ -68,16 +73,27 @@ class Writer:
                 self._thread.start()
 
     def _work(self) -> None:
+        long: deque[Job] = deque()
         while True:
-            jobs = [self._jobs.get()]
-            while len(jobs) < MAX_JOBS and not self._jobs.empty():
-                jobs.append(self._jobs.get())
+            jobs = self._take(long)
             self._perform(jobs)
             for loop in {job.loop for job in jobs}:
                 try:
                     loop.call_soon_threadsafe(_deliver, [job for job in jobs if job.loop is loop])
                 except RuntimeError:  # the loop was closed: nobody waits any more
                     logger.debug("an event loop went away before its result came")
+
+    def _take(self, long: deque[Job]) -> list[Job]:
+        """The next transaction's jobs: those with short texts, and a few of those that wait in `long`, at least one."""
+        jobs: list[Job] = []
+        while len(jobs) < MAX_JOBS and not (self._jobs.empty() and (jobs or long)):
+            job = self._jobs.get()
+            (long if chars_of(job.argument) > LONG_CHARS else jobs).append(job)
+        room = MAX_LONG_CHARS
+        while long and room > 0:
+            room -= chars_of(long[0].argument)
+            jobs.append(long.popleft())
+        return jobs
 
     def _perform(self, jobs: list[Job]) -> None:
         """Commit the jobs together. If one of them makes that fail, commit each alone.
@@ -105,6 +121,11 @@ class Writer:
             return
         for job in jobs:
             _perform_alone(job)
+
+
+def chars_of(argument: Any) -> int:
+    """The length of the message in a job's argument."""
+    return len(getattr(argument, "content", None) or getattr(argument, "question", None) or "")
 
 
 def is_conflict(error: Error) -> bool:

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -18,6 +19,7 @@ import psycopg
 import pytest
 from django.db import connection, transaction
 
+from chat.engine.upkeep import LONG_CHARS, MAX_LONG_CHARS, Saved, _due
 from testing import scenarios
 from testing.client import Caller, good, new_id, problem, wait_until
 from testing.environment import free_port
@@ -364,3 +366,45 @@ def test_a_transaction_waits_for_a_writer_instead_of_failing() -> None:
         with transaction.atomic(), connection.cursor() as cursor:
             cursor.execute("SELECT count(*) FROM sessions_api_session")
             cursor.execute("UPDATE sessions_api_session SET title = ''")
+
+
+# What is stored of running turns
+
+
+def running(name: str, length: int) -> Any:
+    return SimpleNamespace(turn_id=name, begun=object(), ended=False, began_at=0.0, text="x" * length)
+
+
+def stored(turns: list[Any], saved: dict[str, Saved], now: float) -> dict[str, bool]:
+    """Which of the turns are stored, and whether with their text."""
+    return {one.turn_id: text is not None for one, text in _due(turns, saved, now)}
+
+
+def test_short_texts_are_stored_once_a_second_while_they_grow() -> None:
+    saved: dict[str, Saved] = {}
+    one = running("a", 10)
+    assert stored([one], saved, 0.5) == {}
+    assert stored([one], saved, 1.0) == {"a": True}
+    assert stored([one], saved, 2.5) == {}
+    one.text += "y"
+    assert stored([one], saved, 3.0) == {"a": True}
+
+
+def test_long_texts_are_stored_less_often_and_their_turns_stay_alive() -> None:
+    saved: dict[str, Saved] = {}
+    one = running("a", 500_000)
+    assert stored([one], saved, 1.0) == {}
+    assert stored([one], saved, 4.0) == {"a": False}
+    assert stored([one], saved, 10.0) == {"a": True}
+
+
+def test_of_many_long_texts_few_are_stored_in_a_round_and_each_in_its_turn() -> None:
+    saved: dict[str, Saved] = {}
+    turns = [running(str(number), 2 * LONG_CHARS) for number in range(100)] + [running("short", 10)]
+    seen: set[str] = set()
+    for beat in range(25):
+        now = stored(turns, saved, 1.0 + beat / 2)
+        with_text = {name for name, text in now.items() if text}
+        assert len(with_text - {"short"}) * 2 * LONG_CHARS <= MAX_LONG_CHARS
+        seen |= with_text
+    assert seen == {one.turn_id for one in turns}

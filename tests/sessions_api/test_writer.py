@@ -2,6 +2,7 @@
 
 import asyncio
 import threading
+from collections import deque
 from collections.abc import Sequence
 from typing import Any
 
@@ -9,9 +10,9 @@ import pytest
 from django.db import IntegrityError, OperationalError, connection
 
 from sessions_api.models import Message, Session
-from sessions_api.store.messages import BegunTurn
+from sessions_api.store.messages import BegunTurn, TurnProgress
 from sessions_api.store.turns import begin_turns, finish_turns
-from sessions_api.store.writer import MAX_JOBS, Writer
+from sessions_api.store.writer import MAX_JOBS, Job, Writer
 from tests.support.stored_turns import begin, outcome, question, rows
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -161,3 +162,23 @@ def test_many_loops_share_a_writer(writer: Writer) -> None:
     for thread in threads:
         thread.join()
     assert len({begun.session_pk for begun in results}) == 8
+
+
+# Long texts
+
+
+def test_long_texts_go_last_and_few_at_once() -> None:
+    def put(size: int) -> None:
+        own._jobs.put(Job(begin_turns, TurnProgress(1, 1, "x" * size), loop, loop.create_future()))
+
+    def taken() -> list[int]:
+        return [len(one.argument.content) for one in own._take(long)]
+
+    loop, own, long = asyncio.new_event_loop(), Writer(), deque[Job]()
+    for size in (150_000, 10, 150_000, 150_000, 20, 900_000):
+        put(size)
+    assert taken() == [10, 20, 150_000, 150_000]
+    put(30)
+    assert taken() == [30, 150_000, 900_000]
+    assert not long
+    loop.close()

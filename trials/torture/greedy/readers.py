@@ -3,11 +3,15 @@
 import asyncio
 import contextlib
 import json
+import random
+import socket
 from urllib.parse import urlsplit
 
 from trials.torture.greedy.target import Target
 
 READERS = 300
+ARRIVAL_SECONDS = 5.0  # in which they come
+RECEIVE_BUFFER_BYTES = 8192  # of a reader's system, so that the reply waits at the server
 UNREAD_SECONDS = 90  # longer than the service waits for a reader
 
 
@@ -24,8 +28,13 @@ async def unread(target: Target, number: int) -> None:
         *(f"{name}: {value}" for name, value in target.headers.items()),
     ]  # fmt: skip
     while True:
+        await asyncio.sleep(random.uniform(0, ARRIVAL_SECONDS))
         with contextlib.suppress(OSError):
-            _reader, writer = await asyncio.open_connection(host, int(port), limit=1)
+            connected = socket.socket()
+            connected.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER_BYTES)
+            connected.setblocking(False)
+            await asyncio.get_running_loop().sock_connect(connected, (host, int(port)))
+            _reader, writer = await asyncio.open_connection(sock=connected, limit=1)
             writer.write("\r\n".join([*head, "", ""]).encode() + body)
             await asyncio.sleep(UNREAD_SECONDS)
             writer.transport.abort()

@@ -25,7 +25,7 @@ MAX_P99 = 500  # milliseconds, on two quiet cores
 INNOCENT = "innocent"
 INNOCENTS = ("sk-innocent-a", "sk-innocent-b")
 GREEDY = "sk-greedy"
-LONG_REPLY = ["Saldo disponível. " * 960] * 60  # 1 MB, in few pieces: the model works beside the innocent
+LONG_REPLY = ["Saldo disponível. " * 960] * 25  # 430 KB, in few pieces: the model works beside the innocent
 
 
 async def answers(exchange: Exchange) -> None:
