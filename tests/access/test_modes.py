@@ -29,8 +29,8 @@ HERE = ["127.0.0.1", "::1", "[::1]", "localhost"]
 
 
 @pytest.fixture(scope="module")
-def _house(services: Services) -> Iterator[Service]:
-    with services.own() as service:
+def _house(fronts: Services) -> Iterator[Service]:
+    with fronts.own() as service:
         yield service
 
 

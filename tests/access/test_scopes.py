@@ -27,8 +27,8 @@ READING = [name for name, scopes in NEEDED.items() if ADMIN in scopes and "sessi
 
 
 @pytest.fixture(scope="module")
-def house(services: Services) -> Iterator[Service]:
-    with services.own(ACCESS_MODE="keys+byok") as service:
+def house(fronts: Services) -> Iterator[Service]:
+    with fronts.own(ACCESS_MODE="keys+byok") as service:
         yield service
 
 

@@ -23,9 +23,9 @@ TEXTS: dict[str, Callable[[int], str]] = {  # about as many bytes each
 
 
 @pytest.fixture(scope="module")
-def local(services: Services) -> Iterator[Service]:
+def local(fronts: Services) -> Iterator[Service]:
     """In front of a server whose list a test decides."""
-    with services.own(MODELS_CACHE_SECONDS="0", DEFAULT_CONTEXT_LENGTH="8000", MAX_TOKENS_DEFAULT="500") as service:
+    with fronts.own(MODELS_CACHE_SECONDS="0", DEFAULT_CONTEXT_LENGTH="8000", MAX_TOKENS_DEFAULT="500") as service:
         yield service
 
 

@@ -19,6 +19,12 @@ EMOJI = ["Olá ", "🙂", "👨‍👩‍👧", " e", "\u0301 fim \u2028 sim", "
 
 
 @pytest.fixture
+def service(front: Service) -> Service:
+    """No database changes what these tests show."""
+    return front
+
+
+@pytest.fixture
 def caller(service: Service) -> Caller:
     return Caller(service)
 
