@@ -1,11 +1,14 @@
 """What the admin's lists and pages share."""
 
+import re
 from datetime import timedelta
 from typing import Any
 
 from django.contrib import admin
 from django.contrib.admin.exceptions import DisallowedModelAdminLookup
+from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
 from django.contrib.admin.views.main import ChangeList
+from django.core.exceptions import BadRequest
 from django.core.paginator import Paginator
 from django.db.models import Q, QuerySet
 from django.http import HttpRequest, HttpResponse
@@ -14,6 +17,8 @@ from django.utils.functional import cached_property
 from django.utils.translation import gettext_lazy as _
 
 MAX_COUNTED = 10_000  # rows of a list that are counted and have pages
+MAX_SEARCH_CHARS = 200  # Django asks for each word in each field: a thousand words are more than SQLite takes
+A_KEY = re.compile("[0-9]{1,18}")
 PERIODS = {
     "1h": (timedelta(hours=1), _("Last hour")),
     "24h": (timedelta(hours=24), _("Last 24 hours")),
@@ -44,6 +49,17 @@ class Listed(admin.ModelAdmin):
 
     def get_changelist(self, request: HttpRequest, **options: Any) -> type[OfferedFilters]:
         return self.changelist
+
+    def get_search_results(self, request: HttpRequest, queryset: Any, search_term: str) -> tuple[Any, bool]:
+        """Nothing for a term that is longer than what a list searches in."""
+        found: tuple[Any, bool] = super().get_search_results(request, queryset, search_term[:MAX_SEARCH_CHARS])
+        return (found[0].none(), False) if len(search_term) > MAX_SEARCH_CHARS else found
+
+    def response_action(self, request: HttpRequest, queryset: Any, *args: Any, **more: Any) -> HttpResponse | None:
+        """Raises `BadRequest` where a selected row is none that the list shows."""
+        if not all(A_KEY.fullmatch(key) for key in request.POST.getlist(ACTION_CHECKBOX_NAME)):
+            raise BadRequest
+        return super().response_action(request, queryset, *args, **more)
 
 
 class BoundedPaginator(Paginator):

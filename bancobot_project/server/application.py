@@ -252,6 +252,16 @@ def is_welcome(origin_header: bytes, host_header: bytes) -> bool:
     )
 
 
+def is_foreign(scope: Scope, headers: dict[bytes, bytes]) -> bool:
+    """Whether a page of another origin asks. The admin is left out: its tokens tell, also behind a proxy."""
+    site, method = headers.get(b"sec-fetch-site"), scope["method"]
+    if site == b"same-origin" or method == "OPTIONS" or scope["path"].startswith("/admin/"):
+        return False  # no page can write the first; CORS answers the second
+    if b"origin" in headers:
+        return not is_welcome(headers[b"origin"], headers.get(b"host", b""))
+    return site == b"cross-site" and method not in ("GET", "HEAD")  # who follows a link only reads
+
+
 @functools.lru_cache(maxsize=64)
 def match_on_the_loop(path: str) -> ResolverMatch | None:
     try:
@@ -270,12 +280,7 @@ def check(scope: Scope, headers: dict[bytes, bytes]) -> None:
     # A load balancer may ask for /health by IP address.
     if not is_known(headers.get(b"host", b"")) and scope["path"].rstrip("/") != "/health":
         raise ApiError("invalid_request", detail_code="unknown_host")
-    asks_for_a_page = b"origin" in headers and scope["method"] != "OPTIONS"  # CORS answers these
-    if (
-        settings.ACCESS_MODE == "open"
-        and asks_for_a_page
-        and not is_welcome(headers[b"origin"], headers.get(b"host", b""))
-    ):
+    if settings.ACCESS_MODE == "open" and is_foreign(scope, headers):
         raise ApiError("permission_denied", detail_code="foreign_page")
     if headers.get(b"content-encoding", b"identity") != b"identity":  # a small body must not inflate to a large one
         raise ApiError("unsupported_media_type")

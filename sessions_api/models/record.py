@@ -1,6 +1,7 @@
 """The record: conversations, their messages, and the leases of housekeeping."""
 
 import secrets
+import string
 from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
@@ -13,16 +14,15 @@ from django.utils.translation import gettext_lazy as _
 
 from access.budgets import Settlement
 
+LETTERS_AND_DIGITS = string.ascii_letters + string.digits
+
 
 def new_public_id() -> str:
-    """An id that cannot be guessed: 128 random bits, URL-safe, 22 characters.
+    """An id that cannot be guessed: over 128 random bits, URL-safe, 22 characters.
 
     The first is a letter or a digit: command lines take a "-" there for an option, and spreadsheets for a formula.
     """
-    while True:
-        new = secrets.token_urlsafe(16)
-        if new[0].isalnum():
-            return new
+    return secrets.choice(LETTERS_AND_DIGITS) + secrets.token_urlsafe(16)[:21]  # 5.9 and 126 bits
 
 
 class Session(models.Model):

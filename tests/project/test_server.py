@@ -254,6 +254,30 @@ def test_the_page_that_the_service_shows_may_ask(service: Service, origin: str) 
     assert Caller(service).call("GET", "/sessions", headers={"Origin": origin.format(host=host)}).status_code == 200
 
 
+def test_a_browser_says_whose_page_asks(service: Service) -> None:
+    caller = Caller(service)
+    fork, sessions, login = ("POST", "/sessions/x/fork"), ("GET", "/sessions"), ("POST", "/admin/login/")
+    cross, same, other = (
+        {"Sec-Fetch-Site": "cross-site"},
+        {"Sec-Fetch-Site": "same-origin"},
+        {"Origin": "https://x.test"},
+    )
+    expected = [
+        (*fork, cross, "permission_denied"), (*fork, {"Sec-Fetch-Site": "none"}, "session_not_found"),
+        (*sessions, cross, None), (*fork, other | {"Sec-Fetch-Site": "same-site"}, "permission_denied"),
+        (*fork, other | cross, "permission_denied"),
+        (*fork, other | same, "session_not_found"),  # behind a proxy that passes another Host on
+    ]  # fmt: skip
+    for method, path, headers, code in expected:
+        assert caller.call(method, path, headers=headers).json().get("code") == code, (method, headers)
+    # Its own check, which knows CSRF_TRUSTED_ORIGINS, has refused it.
+    refused = caller.call(*login, headers=other, data={"username": "x"})
+    assert (refused.status_code, refused.headers["content-type"].partition(";")[0]) == (
+        403,
+        "text/html",
+    )  # its own check
+
+
 def test_a_slash_too_many_is_no_other_address(service: Service, upstream: Upstream) -> None:
     caller = Caller(service)
     asked = {"message": "Oi", "session_id": new_id()}
