@@ -22,7 +22,7 @@ MAX_THREADS = 16
 MAX_WRITES = 4  # at once; the turns' writer wants the same locks
 READING = ("GET", "HEAD", "OPTIONS")
 ELSEWHERE = 2  # connections of the pool that the writer and the maintenance use
-WAITING_EACH = 128  # requests of a caller: a page asks for a dozen things at once
+WAITING_EACH = 256  # requests of a caller: a page asks for a dozen things at once, a swarm for more
 WAITING_IN_ALL = 1024
 # What asks no database has threads of its own, so that pages come whatever the callers of the record do.
 PAGES = ("/static/", "/docs", "/redoc", "/schema", "/favicon.ico")
