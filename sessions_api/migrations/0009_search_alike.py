@@ -7,7 +7,7 @@ as many emoji: here they separate words. The index is made anew, in the backgrou
 
 PostgreSQL: signs such as emoji and currencies separate words, as they do on SQLite. Letters are folded alike whatever
 the database's collation. The functions find their tables whatever the search_path, as when a dump is restored, and
-words that a dump brings and a trigger has made already are no error.
+words that a dump brings and a trigger has made already are no error. 0010 indexes old messages anew.
 """
 
 import re
@@ -120,16 +120,6 @@ END $$
 ;;
 CREATE TRIGGER sessions_api_words_restore BEFORE INSERT ON sessions_api_messagewords
 FOR EACH ROW WHEN (pg_trigger_depth() = 0) EXECUTE FUNCTION sessions_api_keep_words()
-;;
-INSERT INTO sessions_api_messagewords SELECT old.session_id, old.position,
-    array_to_tsvector(sessions_api_words(old.content) || ('=' || owner)::text)
-FROM sessions_api_message old JOIN sessions_api_session session ON session.id = old.session_id
-WHERE {old_message} AND old.content ~ '[{changed}]'
-ON CONFLICT (session_id, position) DO UPDATE SET words = excluded.words
-;;
-INSERT INTO sessions_api_messagewords SELECT id, -1, array_to_tsvector(sessions_api_words(title) || ('=' || owner)::text)
-FROM sessions_api_session WHERE title ~ '[{changed}]' AND title <> ''
-ON CONFLICT (session_id, position) DO UPDATE SET words = excluded.words
 """
 POSTGRES_BACK = r"""
 DROP TRIGGER sessions_api_words_restore ON sessions_api_messagewords
@@ -203,10 +193,8 @@ def make(apps: Any, schema_editor: Any) -> None:
         with schema_editor.connection.cursor() as cursor:
             cursor.execute("SELECT quote_ident(current_schema())")
             [schema] = cursor.fetchone()
-            collation, folded = folding(cursor)
-        separators, signs = classes()
-        values = {"{collation}": collation, "{schema}": schema, "{separators}": separators}
-        values |= {"{changed}": signs if folded else NO_ASCII, "{old_message}": search.TO_FIND.format("old")}
+            collation, _ = folding(cursor)
+        values = {"{collation}": collation, "{schema}": schema, "{separators}": classes()[0]}
         statements = POSTGRES
         for name, value in values.items():
             statements = statements.replace(name, value)

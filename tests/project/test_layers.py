@@ -26,7 +26,11 @@ SETTINGS_MODULE = {
     ("bancobot_project/asgi.py", "bancobot_project.settings"),
 }
 # The name of a migration begins with digits, so that no statement can import it.
-MIGRATIONS = {("sessions_api/migrations/0009_search_alike.py", "sessions_api.migrations.0005_search")}
+MIGRATIONS = {
+    ("sessions_api/migrations/0009_search_alike.py", "sessions_api.migrations.0005_search"),
+    ("sessions_api/migrations/0010_words_in_any_schema.py", "sessions_api.migrations.0005_search"),
+    ("sessions_api/migrations/0010_words_in_any_schema.py", "sessions_api.migrations.0009_search_alike"),
+}
 DJANGO = {"django", "rest_framework"}
 LOADERS = ("import_module", "import_string", "__import__")
 

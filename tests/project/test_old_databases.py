@@ -39,6 +39,8 @@ TABLES = {
     True: "SELECT tablename FROM pg_tables WHERE schemaname = 'public'",
 }
 
+TITLES_WORDS = "SELECT words::text FROM sessions_api_messagewords WHERE session_id = 1 AND position = -1"
+
 Columns = dict[str, list[str]]
 Rows = dict[str, set[tuple[Any, ...]]]
 
@@ -77,6 +79,14 @@ class OldDatabase:
             tables = [name for (name,) in connection.execute(TABLES[self.on_postgresql])]
             rows = {name: connection.execute(f'SELECT * FROM "{name}" LIMIT 0') for name in tables}
             return {name: [column[0] for column in found.description] for name, found in rows.items()}
+
+    def execute(self, statement: str) -> str:
+        """What the statement finds, as text."""
+        with contextlib.closing(self.connect()) as connection:
+            done = connection.execute(statement)
+            found = str(done.fetchall()) if done.description else ""
+            connection.commit()
+            return found
 
     def rows(self, columns: Columns) -> Rows:
         with contextlib.closing(self.connect()) as connection:
@@ -124,7 +134,9 @@ def test_an_old_database_migrates_and_goes_back_without_touching_a_row(old: OldD
 
 
 def test_todays_code_reads_an_old_database(old: OldDatabase) -> None:
+    old.execute("UPDATE sessions_api_session SET title = 'Cartão🙂antigo' WHERE id = 1")
     old.manage("migrate", "--verbosity=0")
+    assert not old.on_postgresql or "'antigo' 'cartao'" in old.execute(TITLES_WORDS)
     exported = old.manage("export_sessions", "--format", "jsonl", "--output", "-")
     assert len(exported.splitlines()) == 3
     assert "Quero um cartão de crédito" in exported

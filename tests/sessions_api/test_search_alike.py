@@ -129,6 +129,10 @@ SAY = """
 INSERT INTO public.sessions_api_message (session_id, position, turn_id, role, content, status, metadata, created_at)
 SELECT id, 0, 't', 'user', %s, 'completed', '{}', now() FROM public.sessions_api_session WHERE session_id = 'novo'
 """
+WORDS_FIRST = """
+INSERT INTO public.sessions_api_messagewords
+SELECT id, 0, 'before' FROM public.sessions_api_session WHERE session_id = 'novo'
+"""
 
 
 def words_in(url: str) -> list[Any]:
@@ -152,7 +156,7 @@ def test_letters_are_folded_alike_where_the_database_knows_only_ascii(other: str
 def test_a_dump_comes_back_whole_and_its_triggers_work(other: str, tmp_path: Any, way: str) -> None:
     here, dump = os.environ["DATABASE_URL"], tmp_path / "dump"
     here = here.rpartition("/")[0] + "/" + str(connection.settings_dict["NAME"])
-    saying("a", SAID, "segunda", title="Título")
+    saying("a", SAID, "segunda", "terceira", title="Título")
     if way == "in one":
         program("pg_dump", "--format=custom", f"--file={dump}", here)
         program("pg_restore", "--no-owner", f"--dbname={other}", str(dump))
@@ -161,15 +165,22 @@ def test_a_dump_comes_back_whole_and_its_triggers_work(other: str, tmp_path: Any
             program("pg_dump", part, "--format=custom", f"--file={dump}", here)
             program("pg_restore", part, "--no-owner", f"--dbname={other}", str(dump))
     before = words_in(here)
-    assert len(before) == 3
+    assert len(before) == 4
     assert words_in(other) == before
     with psycopg.connect(other) as server:
         server.execute("SELECT set_config('search_path', '', false)")
         server.execute(ADD.encode())
+        server.execute(WORDS_FIRST.encode())
         server.execute(SAY.encode(), [SAID])
         server.execute("UPDATE public.sessions_api_session SET title = 'Outro' WHERE session_id = 'a'")
         server.execute("DELETE FROM public.sessions_api_message WHERE content = 'segunda'")
+        server.execute("ALTER SCHEMA public RENAME TO elsewhere")
+        server.execute("UPDATE elsewhere.sessions_api_message SET content = 'bem 🙂longe' WHERE content = 'terceira'")
+        server.execute("UPDATE elsewhere.sessions_api_session SET title = 'Longe' WHERE session_id = 'novo'")
+        server.execute("ALTER SCHEMA elsewhere RENAME TO public")
     after = {(session, position): words for session, position, words in words_in(other)}
     assert after["novo", 0] == "'=open' 'agua' 'ode' 'москва'"
+    assert after["novo", -1] == "'=open' 'longe'"
+    assert after["a", 2] == "'=open' 'bem' 'longe'"
     assert after["a", -1] == "'=open' 'outro'"
     assert ("a", 1) not in after
