@@ -2,6 +2,7 @@
 
 import json
 import logging
+import re
 import time
 import unicodedata
 from typing import Any
@@ -11,11 +12,14 @@ from django.db.models import Max, QuerySet
 from django.db.models.expressions import RawSQL
 
 from sessions_api.models import Session
+from sessions_api.numbers import readings, written
 from web.pace import Pace, few
 
 logger = logging.getLogger(__name__)
 
 MAX_CHARS, MAX_WORDS = 1_000, 10  # of a query; the rest is ignored
+NO_LETTER_HAS_THEM = re.compile("[\u0300-\u036f]+")  # accents that are left over; both databases drop them
+WHOLE_LETTERS = 100  # PostgreSQL's index has the beginnings of longer words in long messages
 TYPED_LETTERS = 3  # of a last word that may be unfinished; fewer begin too many words
 MAX_ENDINGS = 30  # SQLite: the most common words that complete an unfinished one
 MANY_ENDINGS = 300  # looked at for those that an owner has said
@@ -128,12 +132,12 @@ def _on_sqlite(sessions: QuerySet[Session], owner: str | None, text: str) -> Que
         return sessions.none()
     catch_up(CATCH_UP_SECONDS)
     own = [f'"\ue000{owner.encode().hex()}"'] if owner else []
-    last = [f'"{words[-1]}"']
+    terms = {word: f'"{word}"' for word in words}
     if _may_be_unfinished(text, words):
-        last += _endings(words[-1], *own)
-    choices = [own, *([f'"{word}"'] for word in words[:-1]), last]
-    query = " AND ".join(f"({' OR '.join(choice)})" for choice in choices if choice)
-    found = json.dumps(_in_fts(sessions, newest, query, WORDS_ASKED_FOR // sum(map(len, choices))))
+        terms[words[-1]] = f"({' OR '.join([terms[words[-1]], *_endings(words[-1], *own)])})"
+    said = written(readings(words), lambda word: terms.get(word, f'"{word}"'), " AND ", " OR ")
+    query = " AND ".join([*own, said])
+    found = json.dumps(_in_fts(sessions, newest, query, WORDS_ASKED_FOR // (query.count('"') // 2)))
     return sessions.filter(pk__in=RawSQL("SELECT value FROM json_each(%s)", [found]))
 
 
@@ -174,8 +178,8 @@ def _doubtful(last_active: list[int], found: set[int], unread: int) -> tuple[lis
 def _words(text: str) -> list[str]:
     """Words as FTS5 sees them: letters and digits of an old Unicode version, which every SQLite knows."""
     old = unicodedata.ucd_3_2_0
-    letters = (c if old.category(c)[0] in "LN" else " " for c in unicodedata.normalize("NFC", text))
-    return _distinct("".join(letters).split())
+    plain = NO_LETTER_HAS_THEM.sub("", unicodedata.normalize("NFC", text))
+    return _first("".join(c if old.category(c)[0] in "LN" else " " for c in plain).split())
 
 
 def _endings(beginning: str, own: str = "") -> list[str]:
@@ -196,10 +200,11 @@ def _endings(beginning: str, own: str = "") -> list[str]:
 
 
 def _on_postgresql(sessions: QuerySet[Session], owner: str | None, text: str) -> QuerySet[Session]:
-    words = _distinct(_row("SELECT sessions_api_words(%s)", text)[0])
+    words = _first(_row("SELECT sessions_api_words(%s)", text)[0])
     if not words:
         return sessions.none()
-    query = " & ".join(map(_quoted, words)) + (":*" if _may_be_unfinished(text, words) else "")
+    unfinished = words[-1] if _may_be_unfinished(text, words) else None
+    query = written(readings(words), lambda word: _lexeme(word, word == unfinished), " & ", " | ")
     newest, there_are_more = _newest(sessions)
     found = [pk for (pk,) in _rows(AMONG, newest, query, MANY)]
     if len(found) == MANY or not there_are_more:
@@ -221,13 +226,17 @@ def _newest(sessions: QuerySet[Session]) -> tuple[list[int], bool]:
     return few, len(few) < len(newest) or len(newest) == LOOKED_THROUGH
 
 
-def _distinct(words: list[str]) -> list[str]:
-    """The first words, each once, and the last word at the end."""
-    return [*dict.fromkeys(word for word in words[:MAX_WORDS] if word != words[-1]), *words[-1:]][-MAX_WORDS:]
+def _first(words: list[str]) -> list[str]:
+    """The first words, and the last one, which may be unfinished."""
+    return words if len(words) <= MAX_WORDS else [*words[: MAX_WORDS - 1], words[-1]]
 
 
 def _may_be_unfinished(text: str, words: list[str]) -> bool:
     return text[-1:].isalnum() and len(words[-1]) >= TYPED_LETTERS
+
+
+def _lexeme(word: str, is_beginning: bool) -> str:
+    return _quoted(word[:WHOLE_LETTERS]) + (":*" if is_beginning or len(word) >= WHOLE_LETTERS else "")
 
 
 def _quoted(lexeme: str) -> str:
