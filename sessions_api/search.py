@@ -25,7 +25,7 @@ MAX_ENDINGS = 30  # SQLite: the most common words that complete an unfinished on
 MANY_ENDINGS = 300  # looked at for those that an owner has said
 MAX_PLACES = 2_000_000  # of all words that begin alike; with more, FTS5 would take seconds for a beginning
 MAX_MATCHES = 10_000  # messages read from the index at a time; without it a common word takes seconds
-CATCH_UP_SECONDS = 0.05  # before a search; maintenance does the rest
+CATCH_UP_SECONDS = 0.2  # before a search, half of it a rest; maintenance does what is left
 # PostgreSQL: the newest sessions soon show a common word. Only a rare one needs the index.
 LOOKED_THROUGH, MESSAGES_LOOKED_THROUGH = 400, 8_000
 MANY = 101  # sessions: more than a page has

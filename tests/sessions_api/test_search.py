@@ -46,6 +46,7 @@ def saying(session_id: str, *texts: str, **fields: Any) -> Session:
 
 def found(text: str, owner: str | None = "open") -> list[str]:
     sessions = Session.objects.filter(owner=owner) if owner else Session.objects.all()
+    search.catch_up(60)  # a search itself waits for a moment only, however busy the machine is
     return sorted(search.matching(sessions, owner, text).values_list("session_id", flat=True))
 
 
@@ -244,6 +245,7 @@ def look_at_little(monkeypatch: pytest.MonkeyPatch) -> None:
 def paged(text: str, **filters: Any) -> list[str]:
     """All found sessions, last active first, in pages of two."""
     seen: list[str] = []
+    search.catch_up(60)
     rest = Session.objects.filter(**filters).order_by("-last_activity_at")
     while len(page := list(search.matching(rest, "open", text)[:3])) == 3:
         seen += [session.session_id for session in page[:2]]
