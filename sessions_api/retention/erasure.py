@@ -2,13 +2,12 @@
 
 import math
 import time
-from collections import Counter
 from collections.abc import Sequence
 from typing import NamedTuple
 
 from django.conf import settings
 from django.db import OperationalError, connection, transaction
-from django.db.models import Count, QuerySet
+from django.db.models import QuerySet
 from django.db.models.functions import Length
 from django.utils import timezone
 
@@ -91,10 +90,12 @@ def _remove_some(sessions: QuerySet[Session], pace: Pace) -> Removed:
         messages = Message.objects.filter(session__in=pks).order_by("session", "position")
         lengths = messages.values_list("session", "position", Length("content")).iterator(chunk_size=20)
         taken = few((((pk, position), length) for pk, position, length in lengths), rows)
-        left = dict(messages.order_by().values_list("session").annotate(Count("position")))
-        counts = Counter(pk for pk, _ in taken)
-        whole = [pk for pk in pks if counts[pk] == left.get(pk, 0)]
-        return _delete(whole) if whole or not taken else _shorten(*taken[-1])
+        if not taken:
+            return _delete(pks)
+        last, position = taken[-1]
+        partly = messages.filter(session=last, position__gt=position).exists()
+        whole = [pk for pk in pks if pk < last or (pk == last and not partly)]  # the rest is for the next batch
+        return _delete(whole) if whole else _shorten(last, position)
 
 
 def _delete(pks: Sequence[int]) -> Removed:

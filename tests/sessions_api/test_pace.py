@@ -97,3 +97,19 @@ def test_long_messages_are_taken_one_at_a_time() -> None:
         erasure.erase(Session.objects.filter(pk=session.pk))
     assert list(Session.objects.values_list("session_id", flat=True)) == ["copia"]
     assert Message.objects.count() == 2 * turns
+
+
+@pytest.mark.django_db(transaction=True)
+def test_short_and_long_sessions_are_removed_piece_by_piece(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pace, "FIRST_ROWS", 4)
+    monkeypatch.setattr(pace, "MAX_ROWS", 4)
+    lengths = (0, 1, 5, 0, 2, 0)  # in turns of two messages
+    for turns in lengths:
+        make_session(turns=turns)
+    steps, sessions, one = [], Session.objects.all(), Pace()
+    while any(step := erasure._remove_some(sessions, one)):
+        steps.append(step)
+    assert (sum(step.sessions for step in steps), sum(step.messages for step in steps)) == (6, 2 * sum(lengths))
+    assert not Message.objects.exists()
+    if connection.vendor == "sqlite":
+        assert max(step.messages for step in steps) <= 4
