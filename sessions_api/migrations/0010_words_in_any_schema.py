@@ -25,9 +25,12 @@ BEGIN
     RETURN NEW;
 END $$"""
 
-LAST_OF_BATCH = """
-SELECT session_id, position FROM (SELECT session_id, position FROM sessions_api_messagewords
-WHERE (session_id, position) > (%s, %s) ORDER BY 1, 2 LIMIT 1000) batch ORDER BY 1 DESC, 2 DESC LIMIT 1
+BATCH_BYTES = 100_000  # of text: indexing as much takes some 50 ms
+NEXT = """
+SELECT words.session_id, words.position, octet_length(coalesce(content, title)) FROM sessions_api_messagewords words
+JOIN sessions_api_session session ON session.id = words.session_id
+LEFT JOIN sessions_api_message message ON message.session_id = words.session_id AND message.position = words.position
+WHERE (words.session_id, words.position) > (%s, %s) ORDER BY 1, 2 LIMIT 1000
 """
 INDEX_BATCH = """
 UPDATE sessions_api_messagewords indexed SET words = array_to_tsvector(sessions_api_words(said) || ('=' || owner)::text)
@@ -67,9 +70,13 @@ def index_anew(cursor: Any) -> None:
     changed = f"[{'ςΣ' + alike.classes()[1] if folded else alike.NO_ASCII}]"
     after = (0, -2)
     while True:
-        cursor.execute(LAST_OF_BATCH, after)
-        last = cursor.fetchone()
-        if last is None:
+        cursor.execute(NEXT, after)
+        last, room = after, BATCH_BYTES
+        for *place, length in cursor.fetchall():
+            last, room = tuple(place), room - length
+            if room <= 0:
+                break
+        if last == after:
             return
         cursor.execute(INDEX_BATCH, [*after, *last, changed])
         after = last

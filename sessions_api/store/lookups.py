@@ -2,11 +2,13 @@
 
 from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
+from itertools import accumulate
 from typing import Any
 
 from django.conf import settings
 from django.db import connection
 from django.db.models import Max
+from django.db.models.functions import Length
 from django.utils import timezone
 
 from sessions_api.models import IdempotencyKey, Message, Session
@@ -22,7 +24,8 @@ from sessions_api.store.messages import (
 )
 from web.moments import utc
 
-MAX_SUPERSEDED_AT_ONCE = 2_000  # messages that one turn may supersede: all turns of the process wait for it
+# Messages that one turn may supersede, and their characters: all turns of the process wait for it.
+MAX_SUPERSEDED_AT_ONCE, MAX_CHARS_AT_ONCE = 2_000, 10_000_000
 MAX_SUPERSEDED = 20_000  # superseded messages of a session: each of its turns has to read past them
 SESSIONS = Session._meta.db_table
 MESSAGES = Message._meta.db_table
@@ -79,12 +82,21 @@ def find_history_ends(
         end = _end_of(begun.session_pk, turn.after_turn) if begun else None
         if begun is None or end is None:
             missing[turn.turn_id] = TurnNotFound()
-        elif begun.position - 1 - end > MAX_SUPERSEDED_AT_ONCE or begun.superseded > MAX_SUPERSEDED:
+        elif begun.superseded > MAX_SUPERSEDED or _are_too_many(begun, end):
             missing[turn.turn_id] = TooManySuperseded()
         else:
             past = Message.objects.filter(session=begun.session_pk, position__lt=end)
             begun.history_end, begun.superseded = end, past.exclude(superseded_at=None).count()
     return missing
+
+
+def _are_too_many(begun: BegunTurn, end: int) -> bool:
+    """Whether one turn may not supersede all messages from position `end` on."""
+    if begun.position - 1 - end > MAX_SUPERSEDED_AT_ONCE:
+        return True
+    later = Message.objects.filter(session=begun.session_pk, position__gte=end, superseded_at=None).order_by("position")
+    lengths = later.values_list(Length("content"), flat=True).iterator(chunk_size=100)
+    return any(length > MAX_CHARS_AT_ONCE for length in accumulate(lengths))
 
 
 def _end_of(session_pk: int, turn_id: str) -> int | None:

@@ -12,8 +12,9 @@ from django.utils import timezone
 from sessions_api.models import IdempotencyKey, Message, Outcome, Session
 from sessions_api.retention.erasure import close
 from sessions_api.retention.expiry import drop_expired_keys
+from sessions_api.store import lookups
 from sessions_api.store.lookups import find_keys, find_replies
-from sessions_api.store.messages import BegunTurn, SessionBusy, TurnProgress, UsedIdempotencyKey
+from sessions_api.store.messages import BegunTurn, SessionBusy, TooManySuperseded, TurnProgress, UsedIdempotencyKey
 from sessions_api.store.process import this_process
 from sessions_api.store.turns import (
     RunSeparately,
@@ -277,3 +278,14 @@ def test_replies_are_found_for_their_owner_alone() -> None:
     assert found is not None
     assert found.role == "assistant"
     assert (stranger, missing) == (None, None)
+
+
+def test_no_turn_supersedes_more_text_than_others_can_wait_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lookups, "MAX_CHARS_AT_ONCE", 100)
+    say("s", "um", "resposta")
+    say("s", "x" * 90, "resposta")
+    first = Message.objects.get(content="um")
+    [whole] = begin_turns([question("s", "de novo", after_turn="")])
+    [end] = begin_turns([question("s", "de novo", after_turn=first.turn_id)])
+    assert isinstance(whole, TooManySuperseded)
+    assert isinstance(end, BegunTurn)
