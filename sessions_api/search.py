@@ -12,7 +12,7 @@ from django.db.models import Max, QuerySet
 from django.db.models.expressions import RawSQL
 
 from sessions_api.models import Session
-from sessions_api.numbers import readings, written
+from sessions_api.search_numbers import readings, written
 from web.pace import Pace, few
 
 logger = logging.getLogger(__name__)

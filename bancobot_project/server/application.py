@@ -30,9 +30,9 @@ from access.limits import count_requests, limit_headers, requests_to_count
 from bancobot_project.server import lifespan
 from bancobot_project.server.bodies import Bodies
 from bancobot_project.server.headers import Protection
-from bancobot_project.server.places import Threads
+from bancobot_project.server.loop_rounds import Ticks
 from bancobot_project.server.spool import PIECE, Spool
-from bancobot_project.server.ticks import Ticks
+from bancobot_project.server.threads import Threads
 from sessions_api.store.writer import writer
 from web.addresses import Proxies, networks
 from web.errors import ApiError, as_api_error, json_error

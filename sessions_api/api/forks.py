@@ -15,7 +15,7 @@ from sessions_api.models import Message, Session, new_public_id
 from sessions_api.retention import erasure
 from sessions_api.store import sizes
 from sessions_api.store.process import is_gone, this_process
-from sessions_api.store.room import make_room
+from sessions_api.store.quotas import make_room
 from web.errors import ApiError
 from web.pace import Pace, few
 

@@ -29,7 +29,7 @@ from sessions_api.api.forks import fork
 from sessions_api.api.schema import IN_SESSION, RECORD, STORING
 from sessions_api.models import Message, Session, new_public_id
 from sessions_api.retention import erasure
-from sessions_api.store.room import growth_by, make_room
+from sessions_api.store.quotas import growth_by, make_room
 from web.errors import ApiError
 from web.fields import without_nulls
 from web.openapi import answer, examples_of

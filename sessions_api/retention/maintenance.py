@@ -18,7 +18,7 @@ from sessions_api import search
 from sessions_api.models import Lease
 from sessions_api.retention import dead_turns, erasure, expiry
 from sessions_api.statistics import tallies
-from sessions_api.store import room
+from sessions_api.store import quotas as room
 from sessions_api.store.process import outages, this_process
 from web.errors import record
 

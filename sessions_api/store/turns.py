@@ -42,7 +42,7 @@ from sessions_api.store.messages import (
     token_bound,
 )
 from sessions_api.store.process import this_process
-from sessions_api.store.room import Room, note_replies
+from sessions_api.store.quotas import Room, note_replies
 from sessions_api.store.titles import title_of
 
 

@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 
 from django.db import Error, InterfaceError, OperationalError, connection, transaction
 
-from sessions_api.store.file import the_file
+from sessions_api.store.database_file import the_file
 from sessions_api.store.process import outages
 from web.connections import READ_ONLY, renew_after, sqlstate
 

@@ -15,7 +15,7 @@ from sessions_api.api.forks import fork
 from sessions_api.models import Session
 from sessions_api.retention import erasure
 from sessions_api.store import sizes
-from sessions_api.store.room import count_again
+from sessions_api.store.quotas import count_again
 from sessions_api.store.turns import finish_turns
 from tests.access.test_limits_store import ask, hold
 from tests.support.stored_turns import begin, outcome, question

@@ -2,7 +2,7 @@
 
 import asyncio
 
-from bancobot_project.server.ticks import AT_ONCE, Ticks
+from bancobot_project.server.loop_rounds import AT_ONCE, Ticks
 
 
 def scope(address: str) -> dict[str, object]:

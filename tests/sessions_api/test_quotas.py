@@ -21,10 +21,11 @@ from sessions_api.imports.storing import Parts
 from sessions_api.imports.storing import store as store_imported
 from sessions_api.models import Feedback, Message, Session
 from sessions_api.retention import erasure
-from sessions_api.store import room, sizes
+from sessions_api.store import quotas as room
+from sessions_api.store import sizes
 from sessions_api.store.lookups import SESSIONS
 from sessions_api.store.messages import BegunTurn, NewTurn
-from sessions_api.store.room import count_again, make_room
+from sessions_api.store.quotas import count_again, make_room
 from sessions_api.store.turns import begin_turns, finish_turns
 from tests.support.stored_turns import begin, outcome, question
 from web import pace

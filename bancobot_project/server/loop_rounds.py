@@ -8,7 +8,7 @@ import asyncio
 from collections import deque
 from typing import Any
 
-from bancobot_project.server.places import name_of
+from bancobot_project.server.threads import name_of
 
 AT_ONCE = 8  # requests that go on before the loop looks at its sockets
 

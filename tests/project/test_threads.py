@@ -13,9 +13,9 @@ from django.urls import path
 
 from access.callers import Caller
 from access.keyring import StoredKey, hash_of, keyring
-from bancobot_project.server import places
+from bancobot_project.server import threads as places
 from bancobot_project.server.application import Application
-from bancobot_project.server.places import Places, Threads, name_of
+from bancobot_project.server.threads import Places, Threads, name_of
 from testing.client import problem
 from web.errors import ApiError
 
