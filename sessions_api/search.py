@@ -13,7 +13,7 @@ from django.db.models.expressions import RawSQL
 
 from sessions_api.models import Session
 from sessions_api.search_numbers import readings, written
-from web.pace import Pace, few
+from web.pace import Pace, bounded
 
 logger = logging.getLogger(__name__)
 
@@ -116,7 +116,7 @@ def _take_noted(queue: str, pace: Pace) -> bool:
     """Add or remove a batch. Return whether there was anything to do."""
     with connection.cursor() as cursor:
         cursor.execute(NOTED.format(queue), [pace.rows])
-        noted = few(((row[0], row[1] or 0) for row in iter(cursor.fetchone, None)), pace.rows)
+        noted = bounded(((row[0], row[1] or 0) for row in iter(cursor.fetchone, None)), pace.rows)
     if not noted:
         return False
     with pace.batch(), transaction.atomic(), connection.cursor() as cursor:

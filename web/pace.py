@@ -18,7 +18,7 @@ Row = TypeVar("Row")
 class Pace:
     """Batches of `rows` rows, which grow and shrink by the time they take, with a rest after each.
 
-    The time alone is not enough: a batch of short texts says nothing of the next one, so `few` bounds the text too.
+    The time alone is not enough: a batch of short texts says nothing of the next one, so `bounded` bounds the text too.
     """
 
     def __init__(self) -> None:
@@ -51,7 +51,7 @@ def delete_slowly(rows: QuerySet) -> int:
     return removed
 
 
-def few(rows: Iterable[tuple[Row, int]], most: int) -> list[Row]:
+def bounded(rows: Iterable[tuple[Row, int]], most: int) -> list[Row]:
     """The first rows of pairs with the length of their text: at most so many, and at most MAX_CHARS but at least one.
 
     It reads no further than that.

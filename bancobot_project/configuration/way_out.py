@@ -48,7 +48,8 @@ def check_authorities() -> None:
         ("SSL_CERT_DIR", _has_hashed_certificates, "a folder of certificates that `openssl rehash` has prepared"),
     )
     for name, is_good, allowed in checks:
-        value = os.pathsep.join(os.path.expanduser(path) for path in os.environ.get(name, "").split(os.pathsep))  # noqa: PTH111
+        paths = os.environ.get(name, "").split(os.pathsep)
+        value = os.pathsep.join(str(Path(path).expanduser()) if path else "" for path in paths)
         if value:
             os.environ[name] = value  # OpenSSL knows no ~
         if value and not is_good(value):

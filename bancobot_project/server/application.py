@@ -30,7 +30,7 @@ from access.limits import count_requests, limit_headers, requests_to_count
 from bancobot_project.server import lifespan
 from bancobot_project.server.bodies import Bodies
 from bancobot_project.server.headers import Protection
-from bancobot_project.server.loop_rounds import Ticks
+from bancobot_project.server.loop_rounds import LoopRounds
 from bancobot_project.server.spool import PIECE, Spool
 from bancobot_project.server.threads import Threads
 from sessions_api.store.writer import writer
@@ -130,7 +130,7 @@ class Application:
         self.loop = LoopHandler()
         self.bodies = Bodies()
         self.threads = Threads()
-        self.ticks = Ticks()
+        self.rounds = LoopRounds()
         self.proxies = Proxies(networks("TRUSTED_PROXIES", settings.TRUSTED_PROXIES))
         self.protection = Protection()
 
@@ -153,7 +153,7 @@ class Application:
             if b"content-length" not in headers:  # a body in chunks: DRF reads a body only with this header
                 scope["headers"] = [*scope["headers"], (b"content-length", str(len(body)).encode())]
             if scope["match"]:
-                await self.ticks.turn(scope)
+                await self.rounds.turn(scope)
                 await self.loop(scope, replay(body, receive), exchange.send)
             else:
                 if PAGES.fullmatch(scope["path"]):

@@ -5,30 +5,26 @@ would keep everybody else waiting for seconds.
 """
 
 import asyncio
-from collections import deque
 from typing import Any
 
-from bancobot_project.server.threads import name_of
+from bancobot_project.server.callers import CallerLines, name_of
 
 AT_ONCE = 8  # requests that go on before the loop looks at its sockets
 
 
-class Ticks:
+class LoopRounds:
     """Lets some requests pass in each round of the loop, at no cost where there are no more."""
 
     def __init__(self) -> None:
         self._passed = 0
-        self._lines: dict[str, deque[asyncio.Future[None]]] = {}  # in the order of the callers' turns
+        self._lines = CallerLines()
 
     async def turn(self, scope: dict[str, Any]) -> None:
         """Wait for this request's turn."""
-        if self._passed < AT_ONCE and not self._lines:
+        if self._passed < AT_ONCE and not self._lines.waiting:
             self._pass()
-            return
-        called: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        caller = name_of(scope["path"], dict(scope["headers"]), scope["client"])
-        self._lines.setdefault(caller, deque()).append(called)
-        await called
+        else:
+            await self._lines.join(name_of(scope["path"], dict(scope["headers"]), scope["client"]))
 
     def _pass(self) -> None:
         if not self._passed:
@@ -37,12 +33,7 @@ class Ticks:
 
     def _next_round(self) -> None:
         self._passed = 0
-        while self._lines and self._passed < AT_ONCE:
-            caller = next(iter(self._lines))
-            line = self._lines.pop(caller)
-            called = line.popleft()
-            if line:
-                self._lines[caller] = line  # its next turn comes after all others'
-            if not called.done():  # otherwise the client left
-                called.set_result(None)
-                self._pass()
+        while self._passed < AT_ONCE and (next_one := self._lines.next()):
+            _, called = next_one
+            called.set_result(None)
+            self._pass()

@@ -140,7 +140,7 @@ class Line:
         """The new turn with its quote, where its owner has limits. The model is the session's at this moment."""
         new, options = turn.new, turn.options
         if options.limits.limit_storage:
-            new = replace(new, room=options.limits)
+            new = replace(new, storage_limits=options.limits)
         if not options.limits.limit_turns:
             return new
         models, max_tokens = await self._models_of(turn), options.max_tokens or options.default_max_tokens

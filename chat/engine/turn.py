@@ -223,7 +223,7 @@ class Turn:
     async def _record(self, begun: BegunTurn, failure: ProviderError | None) -> None:
         self._recording = True
         outcome = self.draft.outcome(begun, self.new.question, failure, self.new.quote)
-        if self.new.room:
+        if self.new.storage_limits:
             outcome = replace(outcome, stored_for=self.new.owner)
         for pause in (*RECORD_PAUSES, 0):
             try:

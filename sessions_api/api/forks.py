@@ -15,9 +15,9 @@ from sessions_api.models import Message, Session, new_public_id
 from sessions_api.retention import erasure
 from sessions_api.store import sizes
 from sessions_api.store.process import is_gone, this_process
-from sessions_api.store.quotas import make_room
+from sessions_api.store.quotas import charge_quota
 from web.errors import ApiError
-from web.pace import Pace, few
+from web.pace import Pace, bounded
 
 UNSEEN = timedelta(hours=1)  # a copy that is not whole is closed from then on: what a crash leaves is purged some day
 # What a message took was paid once. Nobody ran the copy, so it has no `runner` and counts in no statistics.
@@ -39,7 +39,7 @@ def fork(session: Session, after_turn: str | None, session_id: str, caller: Call
         raise ApiError("session_exists")
     size = sizes.of_session(session) + sizes.of_copy(session.pk, places)
     with one_fork(session.owner, size, this_process(), is_gone):
-        make_room(caller, Growth(1, size))
+        charge_quota(caller, Growth(1, size))
         copy = _begin(session, session_id, origin)
         try:
             _copy(session, places, copy)
@@ -91,7 +91,7 @@ def _copy(session: Session, places: Sequence[int], copy: Session) -> None:
     pace, start = Pace(), 0
     while start < len(places):
         waiting = session.messages.filter(position__in=places[start : start + pace.rows]).order_by("position")
-        batch = few(((one, len(one.content)) for one in waiting.iterator(chunk_size=20)), pace.rows)
+        batch = bounded(((one, len(one.content)) for one in waiting.iterator(chunk_size=20)), pace.rows)
         if not batch:  # erased meanwhile
             return
         with pace.batch(), transaction.atomic():

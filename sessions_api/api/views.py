@@ -29,7 +29,7 @@ from sessions_api.api.forks import fork
 from sessions_api.api.schema import IN_SESSION, RECORD, STORING
 from sessions_api.models import Message, Session, new_public_id
 from sessions_api.retention import erasure
-from sessions_api.store.quotas import growth_by, make_room
+from sessions_api.store.quotas import charge_quota, growth_by
 from web.errors import ApiError
 from web.fields import without_nulls
 from web.openapi import answer, examples_of
@@ -90,7 +90,7 @@ class SessionsViewSet(RecordViewSet):
     def partial_update(self, request: Request, session_id: str) -> Response:
         changes = without_nulls(serializers.SessionPatchSerializer().run_validation(request.data))
         session = find_session(request, session_id)
-        make_room(caller_of(request), growth_by(changes, session))
+        charge_quota(caller_of(request), growth_by(changes, session))
         for name, value in changes.items():
             setattr(session, name, value)
         with transaction.atomic():
@@ -201,7 +201,7 @@ class FeedbackViewSet(RecordViewSet):
         opinion = serializers.OpinionSerializer().run_validation(request.data)
         reply = feedback.find_reply(caller_of(request).owner, message_id)
         comment = opinion.get("comment") or ""
-        make_room(caller_of(request), feedback.growth_by(comment, reply))
+        charge_quota(caller_of(request), feedback.growth_by(comment, reply))
         kept = feedback.give(reply, opinion["rating"], comment)
         return Response(serializers.MessageFeedbackSerializer({"id": reply.public_id, "feedback": kept}).data)
 

@@ -16,7 +16,7 @@ from sessions_api.models import Message, Session
 from sessions_api.sqlite import wipe
 from sessions_api.store import sizes
 from web.moments import EPOCH
-from web.pace import Pace, few
+from web.pace import Pace, bounded
 
 BATCH = 500  # sessions named in one query
 ERASE_ATTEMPTS = 50  # a tenth of a second apart: others hold a session for milliseconds
@@ -89,7 +89,7 @@ def _remove_some(sessions: QuerySet[Session], pace: Pace) -> Removed:
             return _delete(pks)
         messages = Message.objects.filter(session__in=pks).order_by("session", "position")
         lengths = messages.values_list("session", "position", Length("content")).iterator(chunk_size=20)
-        taken = few((((pk, position), length) for pk, position, length in lengths), rows)
+        taken = bounded((((pk, position), length) for pk, position, length in lengths), rows)
         if not taken:
             return _delete(pks)
         last, position = taken[-1]

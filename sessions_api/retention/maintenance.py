@@ -18,7 +18,7 @@ from sessions_api import search
 from sessions_api.models import Lease
 from sessions_api.retention import dead_turns, erasure, expiry
 from sessions_api.statistics import tallies
-from sessions_api.store import quotas as room
+from sessions_api.store import quotas
 from sessions_api.store.process import outages, this_process
 from web.errors import record
 
@@ -67,7 +67,7 @@ class Maintenance(threading.Thread):
             return
         dead_turns.interrupt_dead_turns()
         expiry.end_lost_reservations()
-        room.count_again(STORED_SLICE_SECONDS)
+        quotas.count_again(STORED_SLICE_SECONDS)
         search.catch_up(INDEX_SLICE_SECONDS)
         if time.monotonic() >= self._count_at:
             done = tallies.count_ended(COUNT_SLICE_SECONDS)

@@ -25,8 +25,8 @@ class NewTurn:
 
     `default_system_prompt` applies to a session without a system prompt; a new session keeps it. `history_limit`: the
     most earlier messages to read. `fingerprint` identifies the request that an `idempotency_key` belongs to. `quote`:
-    the owner's limits on usage, if any; `room`: those on what it stores. `after_turn`: the turn that this one follows,
-    empty for the conversation's start; later turns are superseded. `None`: append to the end.
+    the owner's limits on usage, if any; `storage_limits`: those on what it stores. `after_turn`: the turn that this one
+    follows, empty for the conversation's start; later turns are superseded. `None`: append to the end.
     """
 
     owner: str
@@ -42,7 +42,7 @@ class NewTurn:
     idempotency_key: str | None = None
     fingerprint: str = ""
     quote: Quote | None = None
-    room: Limits | None = None
+    storage_limits: Limits | None = None
     after_turn: str | None = None
 
     @property

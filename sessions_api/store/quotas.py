@@ -21,17 +21,19 @@ from sessions_api.store.messages import BegunTurn, NewTurn, SessionKey
 FEW_SESSIONS, FEW_MESSAGES = 100, 2000  # of an owner whose record is counted at once: it takes some milliseconds
 
 
-class Room:
+class Quotas:
     """What the limited owners of these turns have stored; their rows are locked until the transaction ends."""
 
     def __init__(self, turns: Sequence[NewTurn], known: dict[SessionKey, BegunTurn]) -> None:
         self.refusals: dict[str, LimitStatus] = {}
-        limited = [turn for turn in turns if turn.room]
+        limited = [turn for turn in turns if turn.storage_limits]
         self._growths = {turn.turn_id: growth_of(turn, known.get(turn.session_key)) for turn in limited}
         self._totals = locked({turn.owner for turn in limited})
         tried = {owner: replace(total) for owner, total in self._totals.items()}
         for turn in limited:
-            if turn.room and (refusal := tried[turn.owner].try_add(self._growths[turn.turn_id], turn.room)):
+            if turn.storage_limits and (
+                refusal := tried[turn.owner].try_add(self._growths[turn.turn_id], turn.storage_limits)
+            ):
                 self.refusals[turn.turn_id] = refusal
         for owner, total in tried.items():
             self._totals[owner].counted_at = total.counted_at
@@ -91,7 +93,7 @@ def _is_small(owner: str) -> bool:
     return len(counts) <= FEW_SESSIONS and sum(counts) <= FEW_MESSAGES
 
 
-def make_room(caller: Caller, growth: Growth) -> None:
+def charge_quota(caller: Caller, growth: Growth) -> None:
     """Count what a caller is about to store. Raises `ApiError` where that is beyond a limit."""
     if not caller.limits.limit_storage or growth == (0, 0):
         return

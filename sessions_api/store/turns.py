@@ -42,7 +42,7 @@ from sessions_api.store.messages import (
     token_bound,
 )
 from sessions_api.store.process import this_process
-from sessions_api.store.quotas import Room, note_replies
+from sessions_api.store.quotas import Quotas, note_replies
 from sessions_api.store.titles import title_of
 
 
@@ -94,10 +94,10 @@ def begin_turns(turns: Sequence[NewTurn]) -> list[BeginResult]:
     begun = [turn for turn in turns if turn.turn_id not in answers]
     read_histories([(turn, known[turn.session_key]) for turn in begun if turn.session_key in known])
     fresh = [turn for turn in begun if turn.session_key not in busy]
-    room = Room(fresh, known)
-    answers |= room.refusals
+    quotas = Quotas(fresh, known)
+    answers |= quotas.refusals
     answers |= _reserve_budgets([turn for turn in fresh if turn.turn_id not in answers], known)
-    room.store([turn for turn in fresh if turn.turn_id not in answers])
+    quotas.store([turn for turn in fresh if turn.turn_id not in answers])
     begun = [turn for turn in begun if turn.turn_id not in answers]
     known |= _create_sessions([turn for turn in begun if turn.session_key not in known], now)
     new_rows = [(turn, known[turn.session_key]) for turn in begun if turn.session_key not in busy]

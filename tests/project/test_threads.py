@@ -13,14 +13,15 @@ from django.urls import path
 
 from access.callers import Caller
 from access.keyring import StoredKey, hash_of, keyring
-from bancobot_project.server import threads as places
+from bancobot_project.server import threads as django_threads
 from bancobot_project.server.application import Application
-from bancobot_project.server.threads import Places, Threads, name_of
+from bancobot_project.server.callers import name_of
+from bancobot_project.server.threads import FairSemaphore, Threads
 from testing.client import problem
 from web.errors import ApiError
 
 
-class Watched(Places):
+class Watched(FairSemaphore):
     """Notes whose requests got a place, in order; each keeps it until `release`."""
 
     def __init__(self, threads: int) -> None:
@@ -57,8 +58,9 @@ def in_turns(threads: int, play: Callable[[Watched, Callable[[str], Any]], Any])
         await play(watched, ask)
         await watched.release(len(tasks))
         await asyncio.gather(*tasks, return_exceptions=True)
-        assert vars(watched)["_lines"] == vars(watched)["_held"] == {}
-        assert (vars(watched)["_waiting"], vars(watched)["_free"]) == (0, threads)
+        assert not vars(watched)["_lines"].waiting
+        assert vars(watched)["_held"] == {}
+        assert vars(watched)["_free"] == threads
         return watched.got
 
     return asyncio.run(run())
@@ -123,8 +125,8 @@ def test_who_leaves_in_the_moment_of_being_called_passes_the_place_on() -> None:
 
 
 def test_a_caller_has_so_many_waiting_places_and_all_have_so_many(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(places, "WAITING_EACH", 2)
-    monkeypatch.setattr(places, "WAITING_IN_ALL", 3)
+    monkeypatch.setattr(django_threads, "WAITING_EACH", 2)
+    monkeypatch.setattr(django_threads, "WAITING_IN_ALL", 3)
 
     async def play(watched: Watched, ask: Callable[[str], Any]) -> None:
         refused = [*(await ask("gggg"))[3:], *(await ask("ab"))[1:]]
@@ -159,7 +161,10 @@ def test_many_slow_requests_of_one_caller_keep_nobody_else_waiting(gate: threadi
         transport = httpx.ASGITransport(application)
         async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1", timeout=5) as client:
             greedy = {"Authorization": "Bearer sk-greedy"}
-            asking = [asyncio.create_task(client.get("/held", headers=greedy)) for _ in range(places.WAITING_EACH + 30)]
+            asking = [
+                asyncio.create_task(client.get("/held", headers=greedy))
+                for _ in range(django_threads.WAITING_EACH + 30)
+            ]
             refused = await next(asyncio.as_completed(asking))
             assert problem(refused, 429, "rate_limited")["retry_after"] == int(refused.headers["retry-after"]) == 1
             for headers in ({"Authorization": "Bearer sk-other"}, {}):
@@ -178,7 +183,21 @@ def test_no_more_threads_ask_the_database_than_the_pool_serves(
     """Two connections are the writer's and the housekeeping's."""
     options = {"pool": {"max_size": pool}} if pool else {}
     monkeypatch.setitem(settings.DATABASES["default"], "OPTIONS", options)
-    assert places.database_threads() == threads
+    assert django_threads.database_threads() == threads
+
+
+def test_who_left_the_line_is_not_called() -> None:
+    """Even where a thread becomes free before the one that left runs again."""
+
+    async def play(watched: Watched, ask: Callable[[str], Any]) -> None:
+        await ask("a")
+        leaving, *_ = await ask("bc")
+        watched._release.release()
+        leaving.cancel()
+        await settle()
+        assert watched.got == ["a", "c"]
+
+    in_turns(1, play)
 
 
 def test_a_caller_writes_in_two_threads_at_most(gate: threading.Event) -> None:

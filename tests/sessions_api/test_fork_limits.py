@@ -120,7 +120,7 @@ def test_a_budget_that_is_used_up_needs_no_refusal_and_ends_with_its_day() -> No
 
 
 def test_a_fork_is_counted_as_what_it_stores() -> None:
-    begun = begin(question("s", "um" * 1000, room=MINE.limits, system_prompt="Seja breve."))
+    begun = begin(question("s", "um" * 1000, storage_limits=MINE.limits, system_prompt="Seja breve."))
     finish_turns([outcome(begun, "dois" * 1000, stored_for="open")])
     session = Session.objects.get()
     for after_turn in (None, ""):
@@ -129,7 +129,7 @@ def test_a_fork_is_counted_as_what_it_stores() -> None:
 
 
 def test_a_fork_that_fails_is_counted_as_nothing() -> None:
-    begin(question("s", "um" * 1000, room=MINE.limits))
+    begin(question("s", "um" * 1000, storage_limits=MINE.limits))
     session = Session.objects.get()
     erasure.close(Session.objects.all())
     with pytest.raises(ApiError, match="ess"):  # it was closed meanwhile
@@ -141,7 +141,7 @@ def test_a_fork_that_fails_is_counted_as_nothing() -> None:
 
 
 def test_an_open_session_of_that_name_is_found_before_anything_is_counted() -> None:
-    begin(question("s", room=MINE.limits))
+    begin(question("s", storage_limits=MINE.limits))
     with pytest.raises(ApiError) as refused:
         fork(Session.objects.get(), "", "s", MINE)
     assert refused.value.code == "session_exists"

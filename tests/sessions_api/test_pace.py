@@ -13,7 +13,7 @@ from sessions_api.models import Message, Session
 from sessions_api.retention import erasure
 from tests.support.records import make_session
 from web import pace
-from web.pace import HOLD_SECONDS, MAX_CHARS, MAX_ROWS, Pace, few
+from web.pace import HOLD_SECONDS, MAX_CHARS, MAX_ROWS, Pace, bounded
 
 LONG = 99_000  # characters
 
@@ -71,7 +71,7 @@ def test_few_are_bounded_by_rows_and_by_text_and_no_more_is_read() -> None:
         ((), 5, 0),
     ):
         read: list[int] = []
-        assert few(rows(*lengths), most) == list(range(taken))
+        assert bounded(rows(*lengths), most) == list(range(taken))
         assert len(read) <= taken + 1
 
 

@@ -21,11 +21,10 @@ from sessions_api.imports.storing import Parts
 from sessions_api.imports.storing import store as store_imported
 from sessions_api.models import Feedback, Message, Session
 from sessions_api.retention import erasure
-from sessions_api.store import quotas as room
-from sessions_api.store import sizes
+from sessions_api.store import quotas, sizes
 from sessions_api.store.lookups import SESSIONS
 from sessions_api.store.messages import BegunTurn, NewTurn
-from sessions_api.store.quotas import count_again, make_room
+from sessions_api.store.quotas import charge_quota, count_again
 from sessions_api.store.turns import begin_turns, finish_turns
 from tests.support.stored_turns import begin, outcome, question
 from web import pace
@@ -38,7 +37,7 @@ MB = 1_000_000
 
 
 def asked(session_id: str = "s", text: str = "Oi", limits: Limits = PLENTY, **more: Any) -> NewTurn:
-    return question(session_id, text, **{"owner": "a", "room": limits, **more})
+    return question(session_id, text, **{"owner": "a", "storage_limits": limits, **more})
 
 
 def say(session_id: str = "s", text: str = "Oi", reply: str = "Olá", **more: Any) -> BegunTurn:
@@ -160,11 +159,11 @@ def test_who_is_over_a_new_limit_may_not_store_more_but_less() -> None:
     say(text="x" * MB)
     one = caller(stored_mb=1)
     with pytest.raises(ApiError):
-        make_room(one, Growth(0, 1))
-    make_room(one, Growth(0, 0))
+        charge_quota(one, Growth(0, 1))
+    charge_quota(one, Growth(0, 0))
 
 
-# Making room
+# Charging a quota
 
 
 def test_what_is_erased_makes_room_at_once() -> None:
@@ -192,7 +191,7 @@ def test_a_long_session_that_is_erased_piece_by_piece_is_subtracted_once(monkeyp
 
 def test_metadata_that_is_gone_is_found_by_the_next_count() -> None:
     say(metadata={"a": "x" * 5000})
-    make_room(caller(stored_mb=1), room.growth_by({"metadata": {"b": 1}}, Session.objects.get()))
+    charge_quota(caller(stored_mb=1), quotas.growth_by({"metadata": {"b": 1}}, Session.objects.get()))
     assert sizes.difference("a")[1] < 0
     Stored.objects.update(counted_at=timezone.now() - timedelta(days=2))
     count_again(5)
@@ -206,9 +205,9 @@ def test_a_text_that_is_shortened_twice_at_once_makes_no_room_twice() -> None:
     say(system_prompt="x" * 5000)
     same_moment = Session.objects.get()
     for _ in range(2):
-        make_room(caller(stored_mb=1), room.growth_by({"system_prompt": ""}, same_moment))
+        charge_quota(caller(stored_mb=1), quotas.growth_by({"system_prompt": ""}, same_moment))
     Session.objects.update(system_prompt="")
-    make_room(caller(stored_mb=1), room.growth_by({"system_prompt": "x" * 6000}, same_moment))
+    charge_quota(caller(stored_mb=1), quotas.growth_by({"system_prompt": "x" * 6000}, same_moment))
     Session.objects.update(system_prompt="x" * 6000)
     assert sizes.difference("a") == (0, 0)
 
@@ -218,7 +217,7 @@ def test_nothing_that_is_written_and_erased_again_makes_room_for_more() -> None:
     turn = begin(asked(metadata={"a": [1e300] * 1000}))
     finish_turns([outcome(turn, "Olá", stored_for="a")])
     for metadata in ({"a": [1e300] * 1000}, {}):
-        make_room(caller(stored_mb=1), room.growth_by({"metadata": metadata}, Session.objects.get()))
+        charge_quota(caller(stored_mb=1), quotas.growth_by({"metadata": metadata}, Session.objects.get()))
         Session.objects.update(metadata=metadata)
     Session.objects.update(system_prompt="x")
     erasure.erase(Session.objects.all())
@@ -236,7 +235,7 @@ def test_what_is_there_before_the_limit_counts_from_the_first_write_on() -> None
 
 
 def test_a_large_record_is_counted_by_the_housekeeping(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(room, "FEW_SESSIONS", 2)
+    monkeypatch.setattr(quotas, "FEW_SESSIONS", 2)
     for name in "stu":
         begin(question(name, owner="a"))
     erasure.close(Session.objects.filter(session_id="s"))
@@ -306,8 +305,8 @@ def test_a_fork_is_measured_as_what_it_will_be() -> None:
 
 
 def test_an_amount_of_nothing_needs_no_room() -> None:
-    make_room(caller(stored_mb=1), Growth(0, 0))
-    make_room(caller(), Growth(1, 10 * MB))
+    charge_quota(caller(stored_mb=1), Growth(0, 0))
+    charge_quota(caller(), Growth(1, 10 * MB))
     assert not Stored.objects.exists()
     assert totals.Total("a", 0, 0, None).try_add(Growth(1, 2 * MB), Limits(stored_mb=1)) == LimitStatus(
         "stored_mb", 1, Decimal(1), 0, True, Decimal(2)
