@@ -88,10 +88,19 @@ def matching(sessions: QuerySet[Session], owner: str | None, text: str) -> Query
     there is only one. A very common word is searched in the newest messages alone, so `sessions` should begin after the
     last page.
     """
-    if not text.strip():
-        return sessions
-    text = text[:MAX_CHARS]
-    return (_on_postgresql if connection.vendor == "postgresql" else _on_sqlite)(sessions, owner, text)
+    return having(sessions, owner, query_of(owner, text)) if text.strip() else sessions
+
+
+def query_of(owner: str | None, text: str) -> str:
+    """What a message must have, in the database's own language; empty if the text has no word."""
+    return (_postgresql_query if connection.vendor == "postgresql" else _sqlite_query)(owner, text[:MAX_CHARS])
+
+
+def having(sessions: QuerySet[Session], owner: str | None, query: str) -> QuerySet[Session]:
+    """`matching`, for a query that has been made already."""
+    if not query:
+        return sessions.none()
+    return (_on_postgresql if connection.vendor == "postgresql" else _on_sqlite)(sessions, owner, query)
 
 
 def catch_up(seconds: float) -> None:
@@ -125,20 +134,25 @@ def _take_noted(queue: str, pace: Pace) -> bool:
     return True
 
 
-def _on_sqlite(sessions: QuerySet[Session], owner: str | None, text: str) -> QuerySet[Session]:
-    words = _words(text)
+def _on_sqlite(sessions: QuerySet[Session], owner: str | None, query: str) -> QuerySet[Session]:
     newest = sessions.order_by().aggregate(newest=Max("pk"))["newest"]
-    if not words or newest is None:
+    if newest is None:
         return sessions.none()
+    found = json.dumps(_in_fts(sessions, newest, query, WORDS_ASKED_FOR // (query.count('"') // 2)))
+    return sessions.filter(pk__in=RawSQL("SELECT value FROM json_each(%s)", [found]))
+
+
+def _sqlite_query(owner: str | None, text: str) -> str:
+    words = _words(text)
+    if not words:
+        return ""
     catch_up(CATCH_UP_SECONDS)
     own = [f'"\ue000{owner.encode().hex()}"'] if owner else []
     terms = {word: f'"{word}"' for word in words}
     if _may_be_unfinished(text, words):
         terms[words[-1]] = f"({' OR '.join([terms[words[-1]], *_endings(words[-1], *own)])})"
     said = written(readings(words), lambda word: terms.get(word, f'"{word}"'), " AND ", " OR ")
-    query = " AND ".join([*own, said])
-    found = json.dumps(_in_fts(sessions, newest, query, WORDS_ASKED_FOR // (query.count('"') // 2)))
-    return sessions.filter(pk__in=RawSQL("SELECT value FROM json_each(%s)", [found]))
+    return " AND ".join([*own, said])
 
 
 def _in_fts(sessions: QuerySet[Session], newest: int, query: str, most_asked: int) -> list[int]:
@@ -199,12 +213,15 @@ def _endings(beginning: str, own: str = "") -> list[str]:
     return [f'"{word}"' for word in words]
 
 
-def _on_postgresql(sessions: QuerySet[Session], owner: str | None, text: str) -> QuerySet[Session]:
+def _postgresql_query(owner: str | None, text: str) -> str:
     words = _first(_row("SELECT sessions_api_words(%s)", text)[0])
     if not words:
-        return sessions.none()
+        return ""
     unfinished = words[-1] if _may_be_unfinished(text, words) else None
-    query = written(readings(words), lambda word: _lexeme(word, word == unfinished), " & ", " | ")
+    return written(readings(words), lambda word: _lexeme(word, word == unfinished), " & ", " | ")
+
+
+def _on_postgresql(sessions: QuerySet[Session], owner: str | None, query: str) -> QuerySet[Session]:
     newest, there_are_more = _newest(sessions)
     found = [pk for (pk,) in _rows(AMONG, newest, query, MANY)]
     if len(found) == MANY or not there_are_more:

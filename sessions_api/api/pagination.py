@@ -47,9 +47,29 @@ def page_of_messages(
     return page[:limit], link(request, **further)
 
 
-def link(request: Request, **changed: str) -> str:
-    """This request's own address with some parameters changed: every filter is kept."""
+def page_around(
+    request: Request, messages: QuerySet[Message], limit: int, around: int, order: str
+) -> tuple[list[Message], dict[str, str | None]]:
+    """The `limit` messages around a position, and what is `previous` and `next` to them."""
+    half = limit // 2
+    older = list(messages.filter(position__lt=around).order_by("-position")[: half + 1])
+    newer = list(messages.filter(position__gte=around).order_by("position")[: limit - half + 1])
+    page = older[:half][::-1] + newer[: limit - half]
+    first, last = (page[0].public_id, page[-1].public_id) if page else (str(around), str(around))
+    there = {"around": None, "after": None, "before": None}
+    above = link(request, **there | {"before": first, "order": "desc"}) if len(older) > half else None
+    below = link(request, **there | {"after": last, "order": "asc"}) if len(newer) > limit - half else None
+    if order == "desc":
+        return page[::-1], {"previous": below, "next": above}
+    return page, {"previous": above, "next": below}
+
+
+def link(request: Request, **changed: str | None) -> str:
+    """This request's own address with some parameters changed, or left out: every filter is kept."""
     parameters = request.query_params.copy()
     for name, value in changed.items():
-        parameters[name] = value
+        if value is None:
+            parameters.pop(name, None)
+        else:
+            parameters[name] = value
     return str(request.build_absolute_uri(f"{request.path}?{parameters.urlencode()}"))

@@ -142,6 +142,10 @@ class IncludeQuery(QuerySerializer):
 
 class MessagesQuery(QuerySerializer):
     limit = LimitParameter(default=100, most=100)
+    q = TextParameter(help_text="Only messages with all these words; the last may be unfinished.")
+    around = PositionParameter(
+        help_text="The message with this id in the middle of the page. `after` and `before` don't count then."
+    )
 
 
 class RangeQuery(QuerySerializer):

@@ -51,6 +51,20 @@ class TotalsSerializer(serializers.Serializer[Session]):
     cost = serializers.FloatField(min_value=0, help_text="USD, as far as the provider named prices.")
 
 
+class MatchSerializer(serializers.Serializer[Message]):
+    """The message of a session that a search has found."""
+
+    message_id = serializers.CharField(source="public_id", help_text="For the parameter around.")
+    role = serializers.ChoiceField(ROLES)
+
+
+@extend_schema_field(MatchSerializer(allow_null=True, required=False))
+class MatchInSession(serializers.Field):
+    def to_representation(self, session: Session) -> dict[str, Any] | None:
+        message = (self.context.get("matches") or {}).get(session.pk)
+        return None if message is None else MatchSerializer(message).data
+
+
 class SessionSerializer(serializers.Serializer[Session]):
     """A conversation without its messages."""
 
@@ -68,11 +82,18 @@ class SessionSerializer(serializers.Serializer[Session]):
         help_text="Where it began as a copy: the last turn that was copied. Empty where it did not."
     )
     owner = serializers.CharField(required=False, help_text="Whose it is, where `owner` was asked for.")
+    match = MatchInSession(
+        source="*",
+        required=False,
+        help_text="With `q`: the newest message that has all its words; null where the title alone has them.",
+    )
 
     def to_representation(self, session: Session) -> dict[str, Any]:
         values = super().to_representation(session)
         if not self.context.get("with_owner"):
             del values["owner"]
+        if self.context.get("matches") is None:
+            del values["match"]
         return values
 
 
@@ -200,6 +221,11 @@ class SessionPageSerializer(serializers.Serializer[Any]):
 class MessagePageSerializer(serializers.Serializer[Any]):
     data = MessageSerializer(many=True)  # type: ignore[assignment] # as above
     next = Next()
+    previous = serializers.URLField(
+        required=False,
+        allow_null=True,
+        help_text="With `around`: what comes before the page, the nearest first; null where nothing does.",
+    )
 
 
 @extend_schema_serializer(many=False)

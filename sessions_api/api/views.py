@@ -13,7 +13,7 @@ from access import audit
 from access.callers import caller_of
 from access.models import Scope
 from access.schema import errors
-from sessions_api import search
+from sessions_api import search, search_hits
 from sessions_api.api import feedback, pagination, queries, schema, serializers
 from sessions_api.api.base import (
     ALL_OWNERS,
@@ -60,9 +60,11 @@ class SessionsViewSet(RecordViewSet):
     )
     def list(self, request: Request) -> Response:
         asked = queries.SessionsQuery.read(request)
-        page, following = pagination.page_of_sessions(request, filtered(request, asked["cursor"]), **asked)
+        sessions, words = filtered(request, asked["cursor"])
+        page, following = pagination.page_of_sessions(request, sessions, **asked)
         audit_list(request, len(page))
-        return Response({"data": serialize(request, page, many=True), "next": following})
+        matches = None if words is None else search_hits.newest_in(page, words)
+        return Response({"data": serialize(request, page, many=True, matches=matches), "next": following})
 
     @extend_schema(
         operation_id="getSession",
@@ -127,10 +129,16 @@ class SessionsViewSet(RecordViewSet):
         | errors(*RECORD, "session_not_found", problems={"order": "Use asc ou desc."}),
     )
     def messages(self, request: Request, session_id: str) -> Response:
-        limit = queries.MessagesQuery.read(request)["limit"]
-        messages = messages_of(request, find_to_read(request, session_id))
-        page, following = pagination.page_of_messages(request, messages, limit, **queries.RangeQuery.read(request))
-        return Response({"data": serialize_messages(page), "next": following})
+        asked, between = queries.MessagesQuery.read(request), queries.RangeQuery.read(request)
+        session = find_to_read(request, session_id)
+        messages = messages_of(request, session)
+        if (asked["q"] or "").strip():
+            messages = search_hits.among(messages, session, search.query_of(session.owner, asked["q"]))
+        if asked["around"] is None:
+            page, following = pagination.page_of_messages(request, messages, asked["limit"], **between)
+            return Response({"data": serialize_messages(page), "next": following})
+        page, links = pagination.page_around(request, messages, asked["limit"], asked["around"], between["order"])
+        return Response({"data": serialize_messages(page), **links})
 
     @extend_schema(
         operation_id="forkSession",
@@ -206,9 +214,10 @@ class FeedbackViewSet(RecordViewSet):
         return Response(serializers.MessageFeedbackSerializer({"id": reply.public_id, "feedback": kept}).data)
 
 
-def serialize(request: Request, sessions: Any, *, many: bool = False) -> Any:
-    """A session, or many, and whose they are where the request names an owner."""
-    return serializers.SessionSerializer(sessions, many=many, context={"with_owner": bool(owner_asked(request))}).data
+def serialize(request: Request, sessions: Any, *, many: bool = False, matches: dict[int, Message] | None = None) -> Any:
+    """A session, or many; whose they are where the request names an owner, and the `matches` of a search."""
+    context = {"with_owner": bool(owner_asked(request)), "matches": matches}
+    return serializers.SessionSerializer(sessions, many=many, context=context).data
 
 
 def serialize_messages(messages: list[Message]) -> Any:
@@ -222,8 +231,8 @@ def messages_of(request: Request, session: Session) -> QuerySet[Message]:
     return session.messages.all() if included else session.messages.filter(superseded_at=None)
 
 
-def filtered(request: Request, cursor: pagination.Cursor | None) -> QuerySet[Session]:
-    """The sessions that the request asks for, those of other pages included."""
+def filtered(request: Request, cursor: pagination.Cursor | None) -> tuple[QuerySet[Session], str | None]:
+    """The sessions that the request asks for, those of other pages included; and what it searches for, as a query."""
     sessions, asked = open_sessions(request), queries.FilterQuery.read(request)
     if asked["since"]:
         sessions = sessions.filter(last_activity_at__gte=asked["since"])
@@ -231,9 +240,10 @@ def filtered(request: Request, cursor: pagination.Cursor | None) -> QuerySet[Ses
         sessions = sessions.filter(last_activity_at__lt=asked["until"])
     if asked["persona_id"]:
         sessions = sessions.filter(persona_id=asked["persona_id"], persona_id__gt="")  # as the index says
-    if asked["q"]:
-        owner = owner_asked(request) or caller_of(request).owner
-        # A page's search begins behind the page before it.
-        sessions = pagination.behind_cursor(cursor, sessions)
-        sessions = search.matching(sessions, None if owner == ALL_OWNERS else owner, asked["q"])
-    return sessions
+    if not (asked["q"] or "").strip():
+        return sessions, None
+    owner: str | None = owner_asked(request) or caller_of(request).owner
+    owner = None if owner == ALL_OWNERS else owner
+    words = search.query_of(owner, asked["q"])
+    # A page's search begins behind the page before it.
+    return search.having(pagination.behind_cursor(cursor, sessions), owner, words), words
