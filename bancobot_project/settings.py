@@ -70,6 +70,8 @@ CORS_ALLOWED_ORIGINS = env.origins("CORS_ALLOWED_ORIGINS")
 TRUSTED_PROXIES = env.listing("TRUSTED_PROXIES", [])
 addresses.networks("TRUSTED_PROXIES", TRUSTED_PROXIES)  # an invalid one stops the start
 HTTPS = env.boolean("HTTPS", PRODUCTION)
+BASE_PATH = env.base_path("BASE_PATH")
+FORCE_SCRIPT_NAME = BASE_PATH or None  # Django makes addresses with it; server/base_path.py reads them
 MAX_BODY_BYTES = env.integer("MAX_BODY_BYTES", 1024 * 1024, 1024, 100 * 1024 * 1024)
 LOG_LEVEL = env.choice("LOG_LEVEL", "INFO", ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"))
 LOG_FORMAT = env.choice("LOG_FORMAT", "json" if PRODUCTION else "console", ("json", "console"))
@@ -258,7 +260,7 @@ USE_I18N = True
 USE_TZ = True
 TIME_ZONE = "UTC"
 
-STATIC_URL = "static/"
+STATIC_URL = f"{BASE_PATH}/static/"
 STATICFILES_DIRS = [BASE_DIR / "static"]
 SERVESTATIC_ROOT = BASE_DIR / "static" / "root"  # /favicon.ico, a fixed name for browsers
 SERVESTATIC_USE_FINDERS = True
@@ -267,14 +269,19 @@ SERVESTATIC_ALLOW_ALL_ORIGINS = False  # no page of another origin needs these f
 
 # The browser's protections; some need HTTPS
 SECURE_SSL_REDIRECT = HTTPS
-SECURE_REDIRECT_EXEMPT = [r"^(?!admin)"]  # a redirected POST loses its body: only the admin's pages are redirected
+# A redirected POST loses its body: only the admin's pages are redirected.
+SECURE_REDIRECT_EXEMPT = [rf"^(?!{BASE_PATH}/admin)".replace("/", "", 1)]
 SECURE_HSTS_SECONDS = 31_536_000 if HTTPS else 0
 SECURE_HSTS_INCLUDE_SUBDOMAINS = HTTPS
 SECURE_HSTS_PRELOAD = HTTPS
 SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = HTTPS
-# __Host-: browsers accept such a cookie only by HTTPS from this host, not from a neighbour of the same domain.
-SESSION_COOKIE_NAME = "__Host-bancobot_sessionid" if HTTPS else "bancobot_sessionid"
-CSRF_COOKIE_NAME = "__Host-bancobot_csrftoken" if HTTPS else "bancobot_csrftoken"
+# __Host-: browsers accept such a cookie only by HTTPS from this host, not from a neighbour of the same domain, and only
+# for all its paths. Under a path it is __Secure-, and named by the path: a service above it has cookies of its own.
+COOKIES = ("__Secure-" if BASE_PATH else "__Host-") if HTTPS else ""
+COOKIES += "bancobot" + BASE_PATH.replace("/", ".")
+SESSION_COOKIE_NAME, CSRF_COOKIE_NAME = f"{COOKIES}_sessionid", f"{COOKIES}_csrftoken"
+SESSION_COOKIE_PATH = CSRF_COOKIE_PATH = LANGUAGE_COOKIE_PATH = BASE_PATH or "/"
+MESSAGE_STORAGE = "django.contrib.messages.storage.session.SessionStorage"  # no cookie beside these, for every path
 SESSION_COOKIE_HTTPONLY = CSRF_COOKIE_HTTPONLY = True
 SESSION_COOKIE_SAMESITE = CSRF_COOKIE_SAMESITE = "Lax"
 SESSION_COOKIE_AGE = round(ADMIN_SESSION_HOURS * 3600)  # from the login on
@@ -322,6 +329,7 @@ SPECTACULAR_SETTINGS: dict[str, Any] = {
         {"name": "Service", "description": "Serviço: whether all is well."},
     ],
     "SCHEMA_PATH_PREFIX": "/",
+    "SERVERS": [{"url": BASE_PATH}] if BASE_PATH else [],
     "RENDERER_WHITELIST": ["rest_framework.renderers.JSONRenderer"],  # streams and files are described as what they are
     "COMPONENT_SPLIT_REQUEST": True,
     "COMPONENT_SPLIT_PATCH": False,

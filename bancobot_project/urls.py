@@ -21,6 +21,6 @@ urlpatterns = [
     re_path(r"^docs/?$", SwaggerView.as_view(url_name="schema"), name="docs"),
     re_path(r"^redoc/?$", RedocView.as_view(url_name="schema"), name="redoc"),
     path("admin/", site.urls),
-    path("admin", RedirectView.as_view(url="/admin/")),  # a common spelling
+    path("admin", RedirectView.as_view(pattern_name="admin:index")),  # a common spelling
     re_path("", page_not_found),  # before Django's own page, which lists all addresses when DEBUG is on
 ]

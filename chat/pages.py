@@ -39,7 +39,13 @@ def chat_page(request: HttpRequest) -> HttpResponse:
         "language": get_language(),
         "texts": TEXTS,
     }
-    context = {"data": data, "access": settings.ACCESS_MODE, "modules": MODULES, "exports": FORMATS}
+    context = {
+        "data": data,
+        "access": settings.ACCESS_MODE,
+        "modules": MODULES,
+        "exports": FORMATS,
+        "base": settings.BASE_PATH,
+    }
     response = render(request, "chat/page.html", context)
     response["Content-Security-Policy"] = POLICY
     response["Cache-Control"] = "no-cache"  # not no-store, so that going back to the page is instant

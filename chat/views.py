@@ -122,7 +122,7 @@ def idempotency_key(request: Request) -> str | None:
 
 def fingerprint(request: Request) -> str:
     """Tells requests apart and reveals none of their text: a backup may outlive the session."""
-    content = json.dumps([request.path.rstrip("/"), request.data], sort_keys=True, ensure_ascii=False)
+    content = json.dumps([request.path_info.rstrip("/"), request.data], sort_keys=True, ensure_ascii=False)
     return salted_hmac("chat.idempotency", content, secret=settings.OWNER_HASH_KEY, algorithm="sha256").hexdigest()
 
 

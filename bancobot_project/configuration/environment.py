@@ -14,7 +14,7 @@ import environ
 from django.core.exceptions import ImproperlyConfigured
 
 from bancobot_project.configuration.env_file import EnvFile
-from bancobot_project.configuration.hosts import allowed_host, listening_host, origin
+from bancobot_project.configuration.hosts import OURS, allowed_host, base_path, listening_host, origin
 from bancobot_project.configuration.names import nearest
 from web.redaction import hide
 
@@ -134,6 +134,18 @@ class Environment:
             return listening_host(value)
         except ValueError:
             self._refuse(name, value, "an address or a host's name, without a port or a zone")
+
+    def base_path(self, name: str) -> str:
+        """The path under which browsers find the service; empty unless set."""
+        value = self.text(name)
+        try:
+            path = base_path(value)
+        except ValueError:
+            signs = "a path such as /bot, of letters, digits, - and _"
+            self._refuse(name, value, f"{signs}, and not under one of the service's own ({', '.join(OURS)})")
+        if path != value:
+            self._put_right.append(f"{name} has {value!r}, which is read as {path!r}.")
+        return path
 
     def hosts(self, name: str, default: list[str]) -> list[str]:
         return self._each(name, default, allowed_host, "host names such as chat.bank.example, without https://")

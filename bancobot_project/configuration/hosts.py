@@ -1,4 +1,4 @@
-"""Hosts and origins as settings list them: put right where only one thing can be meant, else refused."""
+"""Hosts, origins and the base path of settings: put right where only one thing can be meant, else refused."""
 
 import ipaddress
 import re
@@ -6,6 +6,12 @@ from urllib.parse import urlsplit
 
 A_NAME = re.compile(r"(?!-)[a-z0-9_-]{1,63}(?<!-)(?:\.(?!-)[a-z0-9_-]{1,63}(?<!-))*", re.ASCII)
 USUAL_PORTS = {"http": 80, "https": 443}
+A_BASE_PATH = re.compile(r"(?:/[A-Za-z0-9_-]+)*", re.ASCII)
+# The first parts of the service's own addresses. Under /chat, the path /chat could be the page, or the call.
+OURS = (
+    "admin", "api", "chat", "docs", "health", "messages", "models", "redoc", "schema", "sessions", "static", "turns"
+)  # fmt: skip
+MAX_BASE_CHARS = 100  # it is in cookies' names too
 OF_APPS = ("capacitor", "ionic", "tauri", "app", "chrome-extension", "moz-extension", "safari-web-extension")
 
 
@@ -48,6 +54,15 @@ def origin(text: str, *, domains: bool = False) -> str:
     shown = in_address(str(ipaddress.IPv6Address(host))) if ":" in host else star + _name(host.removeprefix(star))
     port = "" if parts.port in (None, USUAL_PORTS.get(parts.scheme)) else f":{parts.port}"
     return f"{parts.scheme}://{shown}{port}"
+
+
+def base_path(text: str) -> str:
+    """A path such as /bot, or empty; never with a slash at its end. Raises `ValueError`."""
+    path = text.rstrip("/")
+    path = path if path.startswith("/") or not path else f"/{path}"
+    if not A_BASE_PATH.fullmatch(path) or len(path) > MAX_BASE_CHARS or path[1:].partition("/")[0] in OURS:
+        raise ValueError
+    return path
 
 
 def _name(text: str) -> str:

@@ -28,6 +28,7 @@ from django.utils.module_loading import import_string
 
 from access.limits import count_requests, limit_headers, requests_to_count
 from bancobot_project.server import lifespan
+from bancobot_project.server.base_path import inner, outer
 from bancobot_project.server.bodies import Bodies
 from bancobot_project.server.headers import Protection
 from bancobot_project.server.loop_rounds import LoopRounds
@@ -67,7 +68,7 @@ class LoopHandler(ASGIHandler):
         self._through_middleware: Answering = handler
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        request = ASGIRequest(scope, BytesIO((await receive())["body"]))
+        request = ASGIRequest(outer(scope), BytesIO((await receive())["body"]))
         request.resolver_match = scope["match"]
         if "HTTP_ORIGIN" in request.META or request.method == "OPTIONS":
             response = await self._through_middleware(request)
@@ -146,7 +147,7 @@ class Application:
             self.proxies.reveal(scope)
         exchange = Exchange(scope, send, headers.get(b"x-request-id", b""), self.protection)
         try:
-            scope["path"] = MANY_SLASHES.sub("/", scope["path"])  # of clients whose base address ends with one
+            scope["path"] = inner(MANY_SLASHES.sub("/", scope["path"]))  # of clients whose base address ends with one
             check(scope, headers)
             scope["match"] = match_on_the_loop(scope["path"])
             body = await self.bodies.read(receive, headers, scope["client"][0] if scope["client"] else "")
@@ -173,7 +174,7 @@ class Application:
         with Spool() as answer:
             try:
                 async with self.threads.one(scope):  # not while the answer is sent: a client may read slowly
-                    await self.django(scope, receive, answer.keep)
+                    await self.django(outer(scope), receive, answer.keep)
             except Exception as problem:  # from a streamed answer; Django handles all others
                 raise as_api_error(problem) from problem
             await answer.send(exchange.send)

@@ -2,25 +2,30 @@
 
 import { Api, ApiError } from "./api.js";
 import { announce, find } from "./dom.js";
-import { page, t } from "./texts.js";
+import { base, page, t } from "./texts.js";
 
 const NAME = "bancobot.key";
 const ASKING = ["not_authenticated", "invalid_api_key"];
 const SENDABLE = /^[\x21-\x7e]+$/; // in a header
 
+// What is kept under a name, told from what another BancoBot on the same host keeps: "bancobot.key" is "bancobot/bot.key".
+export function own(name) {
+  return name.replace(/^bancobot/, `bancobot${base}`);
+}
+
 // Storage that a browser may refuse.
 export const kept = {
   get(storage, name) {
     try {
-      return globalThis[storage].getItem(name) ?? "";
+      return globalThis[storage].getItem(own(name)) ?? "";
     } catch {
       return "";
     }
   },
   set(storage, name, value) {
     try {
-      if (value) globalThis[storage].setItem(name, value);
-      else globalThis[storage].removeItem(name);
+      if (value) globalThis[storage].setItem(own(name), value);
+      else globalThis[storage].removeItem(own(name));
     } catch {
       // then it lasts as long as the page
     }
@@ -49,7 +54,7 @@ export function signOut() {
 // The API, which asks for a key where one is wanted and then goes on with what it was doing: no message is lost by it.
 export class PageApi extends Api {
   constructor(signedIn) {
-    super({ key: () => current });
+    super({ address: base, key: () => current });
     this.signedIn = signedIn;
     this.asking = null;
   }
@@ -123,7 +128,7 @@ function submitted(dialog, input) {
 // What speaks against a key; empty: nothing.
 async function refusal(key) {
   try {
-    await new Api({ key: () => key }).sessions({ limit: 1 });
+    await new Api({ address: base, key: () => key }).sessions({ limit: 1 });
   } catch (problem) {
     if (!(problem instanceof ApiError)) return t("unreachable");
     if (problem.status === 401) return problem.message;

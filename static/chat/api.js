@@ -59,7 +59,7 @@ export class Api {
 
   // A page of conversations; `next` is what the page before said.
   sessions({ q = "", limit = 30, next = "" } = {}, signal) {
-    return this.json("GET", next ? pathOf(next) : `/sessions?${new URLSearchParams({ limit, ...(q && { q }) })}`, { signal });
+    return this.json("GET", `/sessions${next ? queryOf(next) : `?${new URLSearchParams({ limit, ...(q && { q }) })}`}`, { signal });
   }
 
   // A conversation with its newest messages.
@@ -113,7 +113,6 @@ function session(id) {
 }
 
 // `next` is a whole address, and a proxy may have hidden the real one from the server.
-function pathOf(address) {
-  const { pathname, search } = new URL(address, location.href);
-  return pathname + search;
+function queryOf(address) {
+  return new URL(address, location.href).search;
 }

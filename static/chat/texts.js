@@ -2,6 +2,9 @@
 
 export const page = JSON.parse(document.getElementById("page-data").textContent);
 
+// The path under which the service is, such as "/bot"; empty at the root of its host.
+export const base = document.documentElement.dataset.base;
+
 const language = page.language;
 const whole = new Intl.NumberFormat(language);
 const time = new Intl.DateTimeFormat(language, { hour: "2-digit", minute: "2-digit" });

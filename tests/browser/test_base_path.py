@@ -1,0 +1,47 @@
+"""The chat page and the docs under a path of their host."""
+
+from playwright.sync_api import Page, expect
+
+from testing.client import Caller
+from testing.upstream import Upstream
+from tests.support.chat_page import Chat
+from tests.support.services import Services
+
+KEPT = "[localStorage, sessionStorage].flatMap((storage) => Object.keys(storage))"
+
+
+def test_the_pages_work_under_the_path_and_keep_what_they_keep(
+    services: Services, upstream: Upstream, page: Page
+) -> None:
+    place, asked = services.shared(BASE_PATH="/bot"), []
+    page.on("request", lambda request: asked.append(request.url.removeprefix(place.url)))
+    chat = Chat(page, Caller(place, key=""), url=f"{place.url}/bot").open()
+    chat.part("use-key").click()
+    chat.part("signin-key").fill("sk-uma-chave")
+    chat.part("signin-remember").check()
+    chat.part("signin-submit").click()
+    expect(chat.part("sign-out")).to_be_visible()
+    chat.is_ready()
+    for text in ("Oi", "E depois?"):
+        chat.say(text)
+        expect(chat.reply_text).to_contain_text(text)
+    chat.part("theme").click()
+    chat.part("composer").fill("Um rascunho")
+    assert page.evaluate(KEPT)
+    assert [name for name in page.evaluate(KEPT) if not name.startswith("bancobot/bot.")] == []
+    theme = page.evaluate("document.documentElement.dataset.theme")
+    chat.reload()
+    expect(chat.messages("assistant")).to_have_count(2)
+    expect(chat.row(chat.session_id)).to_contain_text("Oi")
+    expect(chat.part("sign-out")).to_be_visible()
+    expect(chat.part("composer")).to_have_value("Um rascunho")
+    assert page.evaluate("document.documentElement.dataset.theme") == theme
+
+    page.goto(f"{place.url}/bot/docs")
+    operation = page.locator(".opblock", has_text="/health")
+    operation.locator(".opblock-summary-control").click()
+    operation.get_by_role("button", name="Try it out").click()
+    operation.get_by_role("button", name="Execute").click()
+    expect(operation.locator(".live-responses-table tbody .response-col_status").first).to_contain_text("200")
+    assert asked[-1] == "/bot/health"
+    assert [address for address in asked if not address.startswith(("/bot/", "data:"))] == []
