@@ -58,6 +58,7 @@ PORT = env.integer("PORT", 8000, 0, 65535)
 WORKERS = env.integer("WORKERS", 1, 1, MAX_WORKERS)
 os.environ.pop("WEB_CONCURRENCY", None)  # gunicorn would read it, and trace where it is no number
 GRACEFUL_TIMEOUT = env.integer("GRACEFUL_TIMEOUT", 30, 0, 3600)
+KEEP_ALIVE_SECONDS = env.integer("KEEP_ALIVE_SECONDS", 75, 1, 3600)  # above the 60 of nginx and of AWS's balancers
 ALLOW_OPEN_ACCESS = env.boolean("ALLOW_OPEN_ACCESS", False)
 # Only named hosts, in development too: a page that rebinds its DNS name to 127.0.0.1 must not reach an open service.
 ALLOWED_HOSTS = env.hosts("ALLOWED_HOSTS", ["localhost", "127.0.0.1", "[::1]"])
@@ -72,6 +73,14 @@ addresses.networks("TRUSTED_PROXIES", TRUSTED_PROXIES)  # an invalid one stops t
 HTTPS = env.boolean("HTTPS", PRODUCTION)
 BASE_PATH = env.base_path("BASE_PATH")
 FORCE_SCRIPT_NAME = BASE_PATH or None  # Django makes addresses with it; server/base_path.py reads them
+HSTS_SECONDS = env.integer("HSTS_SECONDS", 31_536_000, 0, 315_360_000)
+HSTS_INCLUDE_SUBDOMAINS = env.boolean("HSTS_INCLUDE_SUBDOMAINS", False)
+HSTS_PRELOAD = env.boolean("HSTS_PRELOAD", False)
+if HSTS_PRELOAD and not (HSTS_INCLUDE_SUBDOMAINS and HSTS_SECONDS >= 31_536_000):
+    raise ImproperlyConfigured(
+        "HSTS_PRELOAD needs HSTS_INCLUDE_SUBDOMAINS=true and HSTS_SECONDS of a year (31536000) or more: the lists of "
+        "browsers take no other domain."
+    )
 MAX_BODY_BYTES = env.integer("MAX_BODY_BYTES", 1024 * 1024, 1024, 100 * 1024 * 1024)
 LOG_LEVEL = env.choice("LOG_LEVEL", "INFO", ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"))
 LOG_FORMAT = env.choice("LOG_FORMAT", "json" if PRODUCTION else "console", ("json", "console"))
@@ -271,9 +280,11 @@ SERVESTATIC_ALLOW_ALL_ORIGINS = False  # no page of another origin needs these f
 SECURE_SSL_REDIRECT = HTTPS
 # A redirected POST loses its body: only the admin's pages are redirected.
 SECURE_REDIRECT_EXEMPT = [rf"^(?!{BASE_PATH}/admin)".replace("/", "", 1)]
-SECURE_HSTS_SECONDS = 31_536_000 if HTTPS else 0
-SECURE_HSTS_INCLUDE_SUBDOMAINS = HTTPS
-SECURE_HSTS_PRELOAD = HTTPS
+SECURE_HSTS_SECONDS = HSTS_SECONDS if HTTPS else 0
+SECURE_HSTS_INCLUDE_SUBDOMAINS = HSTS_INCLUDE_SUBDOMAINS
+SECURE_HSTS_PRELOAD = HSTS_PRELOAD
+# They ask for the two above, which bind the whole domain for years: only its owner knows whether all of it has HTTPS.
+SILENCED_SYSTEM_CHECKS = ["security.W005", "security.W021"]
 SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = HTTPS
 # __Host-: browsers accept such a cookie only by HTTPS from this host, not from a neighbour of the same domain, and only
 # for all its paths. Under a path it is __Secure-, and named by the path: a service above it has cookies of its own.

@@ -21,7 +21,7 @@ from gunicorn.workers.gasgi import ASGIWorker
 
 from bancobot_project.configuration.hosts import in_address
 from bancobot_project.server import lifespan
-from bancobot_project.server.protocol import Protocol
+from bancobot_project.server.protocol import Connections, Protocol
 from sessions_api.sqlite import has_race
 
 logger = logging.getLogger("bancobot.server")
@@ -43,18 +43,20 @@ class QuietLogger(Logger):
 
 
 class Worker(ASGIWorker):
-    """gunicorn's ASGI worker. It tells the application when GRACEFUL_TIMEOUT begins.
+    """gunicorn's ASGI worker. It tells the application and its connections when GRACEFUL_TIMEOUT begins.
 
     The parent waits `MARGIN_SECONDS` longer, so that unfinished turns can be recorded.
     """
 
     def init_process(self) -> None:
+        self.connections = Connections()
         self.cfg.set("graceful_timeout", settings.GRACEFUL_TIMEOUT)
         super().init_process()
 
     def handle_exit_signal(self) -> None:
         lifespan.begin_to_stop()
         super().handle_exit_signal()
+        self.connections.stop()
 
     def _setup_event_loop(self) -> None:
         super()._setup_event_loop()
@@ -88,7 +90,7 @@ class Server(BaseApplication):
             "worker_connections": 10_000,
             "backlog": BACKLOG,
             "asgi_loop": "asyncio",  # otherwise gunicorn uses uvloop wherever it is installed
-            "keepalive": 5,  # an idle connection delays a stop for so long
+            "keepalive": settings.KEEP_ALIVE_SECONDS,
             "limit_request_line": 8190,
             "limit_request_field_size": 16_380,
             "forwarded_allow_ips": "",  # application.py does it, by TRUSTED_PROXIES

@@ -1,17 +1,28 @@
 """The headers of every answer: the admin works under them, and nothing foreign runs."""
 
+import ast
 import re
+import subprocess
+import sys
+from pathlib import Path
+from secrets import token_hex
 from typing import Any
 
 import httpx
 import pytest
+from django.http import HttpResponse
+from django.middleware.security import SecurityMiddleware
+from django.test import RequestFactory
 
+from bancobot_project.server.headers import strict_transport
 from testing import scenarios
 from testing.client import Caller
+from testing.environment import ROOT, clean_environment
 from testing.service import Service
 from testing.upstream import Upstream
 from tests.project.test_wall import HOST, on_the_wire
 
+SETTINGS = "bancobot_project.settings"
 FIXED = {
     "x-content-type-options": "nosniff",
     "x-frame-options": "DENY",
@@ -120,6 +131,42 @@ def test_without_https_nobody_is_told_to_insist_on_it(service: Service) -> None:
     for path in ("/health", "/sessions", "/admin/login/", "/static/admin/css/base.css"):
         answer = Caller(service, X_Forwarded_Proto="https").get(path)
         assert "strict-transport-security" not in answer.headers
+
+
+@pytest.mark.parametrize("seconds", [0, 300])
+@pytest.mark.parametrize("subdomains", [True, False])
+@pytest.mark.parametrize("preload", [True, False])
+def test_https_is_insisted_on_as_django_does(settings: Any, seconds: int, subdomains: bool, preload: bool) -> None:
+    settings.SECURE_HSTS_SECONDS, settings.SECURE_HSTS_PRELOAD = seconds, preload
+    settings.SECURE_HSTS_INCLUDE_SUBDOMAINS = subdomains
+    by_django: Any = SecurityMiddleware(lambda _: HttpResponse())(RequestFactory().get("/", secure=True))
+    ours = {name.decode(): value.decode() for name, value in strict_transport()}
+    assert ours.get("strict-transport-security") == by_django.headers.get("Strict-Transport-Security")
+    assert ("includeSubDomains" in str(ours), "preload" in str(ours)) == (
+        subdomains and seconds > 0,
+        preload and seconds > 0,
+    )
+
+
+@pytest.mark.parametrize(
+    ("wishes", "expected"),
+    [
+        ({}, "max-age=31536000"),
+        ({"HSTS_INCLUDE_SUBDOMAINS": "true", "HSTS_SECONDS": "300"}, "max-age=300; includeSubDomains"),
+        (
+            {"HSTS_INCLUDE_SUBDOMAINS": "true", "HSTS_PRELOAD": "true"},
+            "max-age=31536000; includeSubDomains; preload",
+        ),
+    ],
+)
+def test_the_whole_domain_is_bound_by_wish_alone(tmp_path: Path, wishes: dict[str, str], expected: str) -> None:
+    show = (
+        "import django; django.setup(); from bancobot_project.server.headers import strict_transport as s; print(s())"
+    )
+    production = {"ENVIRONMENT": "production", "SECRET_KEY": token_hex(32), "DJANGO_SETTINGS_MODULE": SETTINGS}
+    environment = clean_environment(DATA_DIR=str(tmp_path), **production, **wishes)
+    shown = subprocess.run([sys.executable, "-c", show], cwd=ROOT, env=environment, capture_output=True, check=True)
+    assert ast.literal_eval(shown.stdout.decode()) == ((b"strict-transport-security", expected.encode()),)
 
 
 @pytest.mark.parametrize("path", ["/", "/docs", "/redoc", "/admin/login/", "/chat"])

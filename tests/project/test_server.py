@@ -17,7 +17,7 @@ import pytest
 from django.db import connection
 
 from testing import scenarios
-from testing.client import NO_TLS, Caller, good, new_id, problem, wait_until
+from testing.client import NO_TLS, Caller, good, new_id, problem
 from testing.environment import ROOT, clean_environment, free_port
 from testing.service import Service, provider_settings
 from testing.upstream import Upstream
@@ -130,6 +130,8 @@ BAD_SETTINGS = {
     "PORT": ("http", "0 to 65535"),
     "WORKERS": ("0", "1 to 64"),
     "DEBUG": ("talvez", "true or false"),
+    "KEEP_ALIVE_SECONDS": ("0", "1 to 3600"),
+    "HSTS_PRELOAD": ("true", "HSTS_INCLUDE_SUBDOMAINS=true"),
     "ALLOW_OPEN_ACCESS": ("ja", "true or false"),
     "ENVIRONMENT": ("prod", "development, production"),
     "LOG_LEVEL": ("LOUD", "DEBUG"),
@@ -393,35 +395,6 @@ def test_sigterm_lets_running_turns_finish(make_service: MakeService, upstream: 
     assert service.process.wait(45) == 0
     rows = service.sql("SELECT content, status, count(*) FROM sessions_api_message WHERE position = 1 GROUP BY 1, 2")
     assert rows == [("O começo e o fim", "completed", 9)]
-
-
-def test_a_server_that_stops_begins_no_turn_and_still_tells_known_answers(
-    make_service: MakeService, upstream: Upstream
-) -> None:
-    service = make_service()
-    caller, gate = Caller(service), threading.Event()
-    key = {"Idempotency-Key": "k"}
-    known = caller.call("POST", "/chat", json={"message": "Oi"}, headers=key).content
-    upstream.script(scenarios.gated(gate, scenarios.ok("Enfim")))
-    with ThreadPoolExecutor(1) as pool, caller.connection() as kept, caller.connection() as also_kept:
-        for client in (kept, also_kept):
-            good(client.get("/health"))
-        running = pool.submit(caller.chat, "Oi")
-        upstream.wait_until(lambda: upstream.count == 2)
-        assert service.process is not None
-        service.process.terminate()
-        told: list[httpx.Response] = []
-
-        def refused() -> bool:
-            told.append(kept.post("/chat", json={"message": "Oi"}))
-            return told[-1].status_code != 200
-
-        wait_until(refused)
-        assert problem(told[-1], 503, "overloaded")["retry_after"] >= 1
-        assert also_kept.post("/chat", json={"message": "Oi"}, headers=key).content == known
-        gate.set()
-        assert running.result()["response"] == "Enfim"
-    assert upstream.count == 1 + len(told)
 
 
 def test_what_does_not_finish_in_time_is_interrupted_and_kept(make_service: MakeService, upstream: Upstream) -> None:

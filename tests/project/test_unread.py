@@ -1,22 +1,19 @@
 """Clients that do not read, or do not send, hold nothing for long."""
 
 import asyncio
-import logging
 import socket
 from collections.abc import Awaitable, Callable, Iterator
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from django.conf import settings
 from django.core.exceptions import RequestAborted
-from gunicorn.config import Config
 
 from bancobot_project.server import bodies, protocol
 from bancobot_project.server.application import Exchange
 from bancobot_project.server.bodies import Bodies
 from bancobot_project.server.headers import Protection
-from bancobot_project.server.protocol import BoundedPatience, Protocol
+from bancobot_project.server.protocol import BoundedPatience
 from bancobot_project.server.spool import PIECE
 from chat.engine.listener import MAX_PIECE_CHARS
 from testing import scenarios
@@ -138,27 +135,6 @@ def test_a_cut_is_a_reset(monkeypatch: pytest.MonkeyPatch) -> None:
         with pytest.raises(ConnectionResetError):
             while client.recv(65_536):
                 pass
-
-
-def test_a_connection_whose_first_request_does_not_come_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(protocol, "HEAD_SECONDS", 0.1)
-
-    async def play(sent: bytes) -> bytes:
-        worker = SimpleNamespace(
-            cfg=Config(), log=logging.getLogger("tests"), asgi=None, loop=asyncio.get_running_loop(), alive=True,
-            nr=0, nr_conns=0, max_requests=10,
-        )  # fmt: skip
-        server = await asyncio.get_running_loop().create_server(lambda: Protocol(worker), "127.0.0.1", 0)
-        reader, writer = await asyncio.open_connection(*server.sockets[0].getsockname()[:2])
-        writer.write(sent)
-        try:
-            return await asyncio.wait_for(reader.read(), 10)
-        finally:
-            writer.close()
-            server.close()
-
-    for sent in (b"", b"GET", b"POST /chat HTTP/1.1\r\nHost: localhost\r\nX-Half"):
-        assert asyncio.run(play(sent)) == b""
 
 
 def test_a_head_that_does_not_end_is_refused(service: Service) -> None:
