@@ -230,7 +230,7 @@ TURN_MIDDLEWARE = [
 MIDDLEWARE = [
     *TURN_MIDDLEWARE,
     "django.middleware.security.SecurityMiddleware",
-    "servestatic.middleware.ServeStaticMiddleware",
+    "bancobot_project.server.static.StaticFiles",
     "django.contrib.sessions.middleware.SessionMiddleware",
     "django.middleware.locale.LocaleMiddleware",
     "django.middleware.common.CommonMiddleware",
@@ -274,7 +274,6 @@ STATICFILES_DIRS = [BASE_DIR / "static"]
 SERVESTATIC_ROOT = BASE_DIR / "static" / "root"  # /favicon.ico, a fixed name for browsers
 SERVESTATIC_USE_FINDERS = True
 SERVESTATIC_AUTOREFRESH = False
-SERVESTATIC_ALLOW_ALL_ORIGINS = False  # no page of another origin needs these files
 
 # The browser's protections; some need HTTPS
 SECURE_SSL_REDIRECT = HTTPS

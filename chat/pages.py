@@ -10,6 +10,7 @@ from chat.page_texts import TEXTS
 from chat.providers import PROVIDERS
 from sessions_api.exports.formats import FORMATS
 from web.errors import ApiError, json_error
+from web.responses import compress
 
 # The page's own files and API. Browsers that support it show no HTML but what DOMPurify has cleaned.
 POLICY = (
@@ -46,7 +47,8 @@ def chat_page(request: HttpRequest) -> HttpResponse:
         "exports": FORMATS,
         "base": settings.BASE_PATH,
     }
-    response = render(request, "chat/page.html", context)
-    response["Content-Security-Policy"] = POLICY
-    response["Cache-Control"] = "no-cache"  # not no-store, so that going back to the page is instant
-    return response
+    answer = render(request, "chat/page.html", context)
+    answer["Content-Security-Policy"] = POLICY
+    answer["Cache-Control"] = "no-cache"  # not no-store, so that going back to the page is instant
+    compress(request, answer)  # nothing in it is the reader's own, so its length tells nothing
+    return answer

@@ -1,13 +1,19 @@
-"""Answers in pieces, event streams and files; and those that are made once."""
+"""Answers in pieces, event streams and files; and those that are made once, also compressed."""
 
+import gzip
 import hashlib
+import re
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 from asgiref.sync import sync_to_async
 from django.db import connection
 from django.http import HttpRequest, HttpResponse, StreamingHttpResponse
-from django.utils.cache import get_conditional_response
+from django.utils.cache import get_conditional_response, patch_vary_headers
+
+# In an Accept-Encoding header: a coding, and its quality from 0 to 1.
+A_CODING = re.compile(r"\s*([a-z0-9*_-]+)\s*(?:;\s*q=(0(?:\.[0-9]{0,3})?|1(?:\.0{0,3})?)\s*)?", re.IGNORECASE)
 
 
 class Stream(StreamingHttpResponse):
@@ -66,3 +72,31 @@ class KeptAnswer(NamedTuple):
 
 def keep(body: bytes) -> KeptAnswer:
     return KeptAnswer(body, f'"{hashlib.sha256(body).hexdigest()[:32]}"')
+
+
+def accepts_gzip(request: HttpRequest) -> bool:
+    """Whether the reader takes gzip, and takes it no less gladly than the plain form. What is malformed counts not."""
+    sent = [A_CODING.fullmatch(one) for one in request.headers.get("Accept-Encoding", "").split(",")]
+    wanted = {one[1].lower(): float(one[2] or 1) for one in sent if one}
+    quality = wanted.get("gzip", wanted.get("x-gzip", wanted.get("*", 0.0)))
+    return quality > 0 and quality >= wanted.get("identity", 0.0)
+
+
+def compress(request: HttpRequest, answer: HttpResponse) -> None:
+    """Give the answer the form that the reader wants. For few bodies, each of which is compressed once."""
+    patch_vary_headers(answer, ["Accept-Encoding"])
+    if accepts_gzip(request):
+        answer.content = gzipped_once(answer.content)
+        answer["Content-Encoding"] = "gzip"
+
+
+def gzipped(body: bytes) -> bytes:
+    """Compressed; the same bytes for the same body.
+
+    Only for what is the same for every reader. Where a secret stands beside text that somebody else chose, the length
+    of what is compressed tells the secret, character by character (BREACH).
+    """
+    return gzip.compress(body, compresslevel=9, mtime=0)
+
+
+gzipped_once = lru_cache(maxsize=8)(gzipped)
