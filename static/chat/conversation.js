@@ -5,6 +5,7 @@ import { announce, find, h, toast } from "./dom.js";
 import { MessageView } from "./message.js";
 import { arrived, sending, sentTo } from "./outbox.js";
 import { completed, errorOf, isSame, positionOf, said, supersede } from "./records.js";
+import { ready } from "./rendering.js";
 import { Scroller } from "./scroller.js";
 import { follow } from "./stream.js";
 import { t } from "./texts.js";
@@ -67,7 +68,8 @@ export class Conversation {
     const { signal } = this.visit;
     this.list.setAttribute("aria-busy", "true");
     try {
-      this.take(await this.api.session(id, signal));
+      const [session] = await Promise.all([this.api.session(id, signal), ready()]);
+      this.take(session);
       this.hasEarlier = this.views.length >= NEWEST;
     } catch (problem) {
       if (!signal.aborted) this.cannotOpen(problem);

@@ -1,7 +1,7 @@
 // One message of the conversation, and what can be done with it.
 
 import { copy, h, icon, iconButton } from "./dom.js";
-import { show } from "./markdown.js";
+import { show } from "./rendering.js";
 import { exactly, money, number, t, when } from "./texts.js";
 
 // record: a message as the API shows it; `status` is "unsent" where it has not reached the service, and then `again`
