@@ -15,6 +15,15 @@ export function own(name) {
 
 // Storage that a browser may refuse.
 export const kept = {
+  // Those that begin so.
+  names(storage, prefix) {
+    try {
+      const names = Object.keys(globalThis[storage]).filter((name) => name.startsWith(own(prefix)));
+      return names.map((name) => prefix + name.slice(own(prefix).length));
+    } catch {
+      return [];
+    }
+  },
   get(storage, name) {
     try {
       return globalThis[storage].getItem(own(name)) ?? "";
@@ -38,6 +47,13 @@ export function hasKey() {
   return current !== "";
 }
 
+// Tells this device's readers apart: 32 bits, from which no key can be found.
+export function owner() {
+  let hash = 0x811c9dc5; // FNV-1a
+  for (let place = 0; place < current.length; place += 1) hash = Math.imul(hash ^ current.charCodeAt(place), 0x01000193);
+  return current ? (hash >>> 0).toString(16) : "open";
+}
+
 function keep(key, remember) {
   current = key;
   kept.set("sessionStorage", NAME, remember ? "" : key);
@@ -46,13 +62,13 @@ function keep(key, remember) {
 
 export function signOut() {
   keep("", false);
-  for (const name of ["outbox", "draft"]) kept.set("sessionStorage", `bancobot.${name}`, "");
   history.replaceState(null, "", "#/");
   location.reload();
 }
 
 // The API, which asks for a key where one is wanted and then goes on with what it was doing: no message is lost by it.
 export class PageApi extends Api {
+  // `signedIn` is called with the reader's mark before (see owner), "" where there was none.
   constructor(signedIn) {
     super({ address: base, key: () => current });
     this.signedIn = signedIn;
@@ -60,7 +76,7 @@ export class PageApi extends Api {
   }
 
   async request(method, path, options) {
-    if (!current && page.access !== "open") await this.signIn();
+    await this.ready();
     for (;;) {
       const used = current;
       try {
@@ -72,9 +88,15 @@ export class PageApi extends Api {
     }
   }
 
+  // Resolves when there is a key where one is needed.
+  async ready() {
+    if (!current && page.access !== "open") await this.signIn();
+  }
+
   // Resolves when a good key is there; rejects where the reader does without.
   signIn(reason = "") {
-    this.asking ??= ask(reason).finally(() => (this.asking = null)).then(() => this.signedIn());
+    const before = current ? owner() : "";
+    this.asking ??= ask(reason).finally(() => (this.asking = null)).then(() => this.signedIn(before));
     return this.asking;
   }
 }
@@ -131,6 +153,7 @@ async function refusal(key) {
     await new Api({ address: base, key: () => key }).sessions({ limit: 1 });
   } catch (problem) {
     if (!(problem instanceof ApiError)) return t("unreachable");
+    if (!problem.code) return t("strange_answer");
     if (problem.status === 401) return problem.message;
   }
   return "";

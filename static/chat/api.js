@@ -1,16 +1,21 @@
 // The calls of BancoBot's API. Nothing in here knows of the page: it serves any front end.
 
+const JSON_TYPE = "application/json";
+const EVENTS = "text/event-stream";
+const PATIENCE = 60_000; // milliseconds; BancoBot begins to answer within ten seconds
+
 export class ApiError extends Error {
-  // `code` is empty where something else than BancoBot has answered (a proxy, say).
-  constructor(status, body = {}) {
-    super(body.detail ?? `HTTP ${status}`);
+  // `code` is empty where something else than BancoBot has answered (a proxy, say; status 0: with a redirect).
+  constructor(status, body, retryAfter = 0) {
+    const own = typeof body?.code === "string" && typeof body.detail === "string" ? body : {};
+    super(own.detail ?? `HTTP ${status}`);
     this.name = "ApiError";
     this.status = status;
-    this.code = body.code ?? "";
-    this.errors = body.errors ?? {};
-    this.retryAfter = body.retry_after ?? 0;
-    this.turnId = body.turn_id ?? "";
-    this.billed = body.may_have_been_billed === true;
+    this.code = own.code ?? "";
+    this.errors = own.errors ?? {};
+    this.retryAfter = own.retry_after ?? retryAfter;
+    this.turnId = own.turn_id ?? "";
+    this.billed = own.may_have_been_billed === true;
   }
 }
 
@@ -26,12 +31,13 @@ export class Api {
     this.key = key;
   }
 
-  // The response, if it is a good one; else an ApiError. No connection: whatever fetch throws.
-  async request(method, path, { body, headers = {}, signal } = {}) {
+  // The response, if it is a good one of a type that is among `types`; else an ApiError, also for a redirect, which is
+  // never BancoBot's. No connection, or silence: whatever fetch throws.
+  async request(method, path, { body, headers = {}, signal, types = [] } = {}) {
     const key = this.key();
-    const response = await fetch(this.address + path, {
+    const response = await inTime(signal, this.address + path, {
       method,
-      signal,
+      redirect: "manual",
       credentials: "omit",
       headers: {
         ...(key && { Authorization: `Bearer ${key}` }),
@@ -40,13 +46,14 @@ export class Api {
       },
       body: body === undefined ? undefined : JSON.stringify(body),
     });
-    if (response.ok) return response;
-    const problem = await response.json().catch(() => ({}));
-    throw new ApiError(response.status, problem && typeof problem === "object" ? problem : {});
+    const type = response.headers.get("Content-Type") ?? "";
+    if (response.ok && (!types.length || types.some((each) => type.startsWith(each)))) return response;
+    const problem = response.ok ? null : await response.json().catch(() => null);
+    throw new ApiError(response.status, problem, secondsIn(response.headers.get("Retry-After")));
   }
 
   async json(method, path, options) {
-    return (await this.request(method, path, options)).json();
+    return (await this.request(method, path, { ...options, types: [JSON_TYPE] })).json();
   }
 
   health() {
@@ -100,12 +107,29 @@ export class Api {
   // The two that answer with a stream of events: see stream.js.
   send(body, idempotencyKey, signal) {
     const headers = { "Idempotency-Key": idempotencyKey };
-    return this.request("POST", "/chat", { body: { ...body, stream: true }, headers, signal });
+    return this.request("POST", "/chat", { body: { ...body, stream: true }, headers, signal, types: [EVENTS, JSON_TYPE] });
   }
 
   events(turn, after, signal) {
-    return this.request("GET", `/turns/${encodeURIComponent(turn)}/events?after=${after}`, { signal });
+    return this.request("GET", `/turns/${encodeURIComponent(turn)}/events?after=${after}`, { signal, types: [EVENTS] });
   }
+}
+
+// The head of the answer must come in time; its body may take longer.
+async function inTime(signal, address, options) {
+  const late = new AbortController();
+  const timer = setTimeout(() => late.abort(new TypeError("silence")), PATIENCE);
+  try {
+    return await fetch(address, { ...options, signal: signal ? AbortSignal.any([signal, late.signal]) : late.signal });
+  } finally {
+    clearTimeout(timer);
+  }
+}
+
+// Retry-After is a number of seconds, or a date.
+function secondsIn(header) {
+  const seconds = /^\d+$/.test(header ?? "") ? Number(header) : (Date.parse(header ?? "") - Date.now()) / 1000;
+  return Math.max(0, Math.ceil(seconds) || 0);
 }
 
 function session(id) {

@@ -3,22 +3,24 @@
 import { randomId } from "./api.js";
 import { announce, find, h, toast } from "./dom.js";
 import { MessageView } from "./message.js";
-import { arrived, sending, sentTo } from "./outbox.js";
+import { drop, keep, textsFor } from "./outbox.js";
 import { completed, errorOf, isSame, positionOf, said, supersede } from "./records.js";
 import { ready } from "./rendering.js";
 import { Scroller } from "./scroller.js";
 import { follow } from "./stream.js";
 import { t } from "./texts.js";
+import { giveBack, isOnItsWay, place } from "./unsent.js";
 import { arrange } from "./versions.js";
 import { Writer } from "./writer.js";
 
 const NEWEST = 20; // messages that come with a session
 
 export class Conversation {
-  // `moved` is called with the id when it changes, `changed` when the list of conversations may look different,
+  // `go` is called with the id of a conversation to open, `moved` when the id changes, with true where the address is to be replaced, `changed` when the list of conversations may look different,
   // `drawn` when the head or the composer have to be drawn anew.
-  constructor(api, { moved, changed, drawn }) {
-    Object.assign(this, { api, moved, changed, drawn });
+  constructor(api, composer, { go, moved, changed, drawn }) {
+    Object.assign(this, { api, composer, go, moved, changed, drawn });
+    this.afar = new Set(); // what is still being sent to conversations that were left
     this.list = find("message-list");
     this.scroller = new Scroller(find("messages"));
     this.actions = {
@@ -33,6 +35,7 @@ export class Conversation {
   clear(id) {
     this.leave();
     this.reset(id);
+    this.composer.open(id);
     this.drawn();
   }
 
@@ -53,35 +56,65 @@ export class Conversation {
     this.running = null;
     if (!running) return;
     if (running.turn.id) running.control.abort();
-    else running.left = true;
+    else this.afar.add(running);
+  }
+
+  // A new conversation whose first message did not get through is a new conversation still.
+  beNew() {
+    this.id = "";
+    this.moved(true);
+    this.composer.moveTo("", false);
+    this.drawn();
+  }
+
+  isSending(to) {
+    return [this.running, ...this.afar].some((running) => running?.turn.request?.body.session_id === to);
+  }
+
+  // What was being sent from afar is sent from here, under its key.
+  call(id) {
+    for (const running of this.afar) {
+      if (running.turn.request.body.session_id !== id) continue;
+      this.afar.delete(running);
+      running.control.abort();
+    }
   }
 
   async open(id) {
     this.clear(id);
-    if (!id) return;
-    // A message that was on its way when the page went away: under its key it can't become two.
-    const request = sentTo(id);
-    if (request?.fresh) {
-      await this.begin(request);
-      return;
-    }
+    this.call(id);
     const { signal } = this.visit;
+    const texts = await textsFor(id);
+    if (signal.aborted) return;
+    const isNew = !id || texts.some((text) => isOnItsWay(text) && text.fresh);
+    if (!isNew && !(await this.load(texts, signal))) return;
+    const last = this.views.at(-1);
+    // A message that was on its way when the page went away: under its key it can't become two.
+    const resumed = place(this, texts);
+    if (!isNew) this.scroller.toBottom();
+    this.drawn();
+    if (resumed) await this.begin(resumed);
+    else if (last?.record.status === "pending" && !this.running) await this.takeUp(last);
+  }
+
+  // True if it is there, or is one that has yet to begin.
+  async load(texts, signal) {
     this.list.setAttribute("aria-busy", "true");
     try {
-      const [session] = await Promise.all([this.api.session(id, signal), ready()]);
+      const [session] = await Promise.all([this.api.session(this.id, signal), ready()]);
       this.take(session);
       this.hasEarlier = this.views.length >= NEWEST;
+      return true;
     } catch (problem) {
-      if (!signal.aborted) this.cannotOpen(problem);
-      return;
+      if (signal.aborted) return false;
+      const known = problem.status !== 404 || !texts.length;
+      if (known) this.cannotOpen(problem);
+      else if (texts.some(({ fresh }) => fresh)) this.beNew();
+      else toast(said(problem));
+      return !known;
     } finally {
       if (!signal.aborted) this.list.setAttribute("aria-busy", "false");
     }
-    this.scroller.toBottom();
-    this.drawn();
-    const last = this.views.at(-1);
-    if (request) await this.begin(request);
-    else if (last?.record.status === "pending") await this.takeUp(last);
   }
 
   cannotOpen(problem) {
@@ -104,7 +137,10 @@ export class Conversation {
       return view;
     });
     const first = fresh.length ? positionOf(fresh[0].record) : 0;
-    this.views = [...this.views.filter(({ record }) => record.id && positionOf(record) < first), ...fresh];
+    const earlier = this.views.filter(({ record }) => record.id && positionOf(record) < first);
+    const waiting = this.views.filter((view) => !view.record.id && !fresh.includes(view) && (this.running || view.record.unsent));
+    this.views = [...earlier, ...fresh, ...waiting];
+    this.composer.moveTo(this.id, false);
     this.arrange();
     this.drawn();
   }
@@ -113,14 +149,14 @@ export class Conversation {
     this.scroller.keep(() => arrange(this.list, this.views));
   }
 
-  // What somebody is writing here, or has not got through, is not wiped away.
+  // What somebody is writing here is not wiped away.
   async refresh() {
     const { id } = this;
-    if (!id || this.running || this.list.querySelector("form, [data-status=unsent]")) return;
+    if (!id || this.running || this.list.querySelector("form")) return;
     const session = await this.api.session(id, this.visit.signal).catch(() => null);
     if (!session || this.id !== id || this.running) return;
     this.take(session);
-    const last = this.views.at(-1);
+    const last = this.views.findLast(({ record }) => !record.unsent);
     if (last?.record.status === "pending") this.takeUp(last); // another tab has sent something
   }
 
@@ -138,21 +174,28 @@ export class Conversation {
   // Sending
 
   // after: the turn that this one follows, null for none; undefined: the last one.
-  send(text, after) {
+  // back: the request with which it was sent before; unchanged, it is the same one, and can't become two turns.
+  send(text, after, back) {
     if (this.running) return;
-    const body = { message: text, session_id: this.id || randomId() };
-    if (this.model) body.model = this.model;
+    const body = { message: text, session_id: this.id || back?.body.session_id || randomId() };
+    const model = this.model || back?.body.model;
+    if (model) body.model = model;
     if (after !== undefined) body.after_turn = after;
-    this.begin({ body, key: randomId(), fresh: !this.session });
+    const same = JSON.stringify(body) === JSON.stringify(back?.body);
+    this.begin({ request: { body, key: same ? back.key : randomId(), fresh: !this.id } });
   }
 
-  async begin(request) {
-    const { body } = request;
+  // text: one of the outbox, or its request alone.
+  async begin(text) {
+    const { request } = text;
+    const { body, fresh } = request;
+    const entry = keep({ ...text, kind: "sent", to: body.session_id, fresh, error: undefined });
     if (!this.id) {
       this.id = body.session_id;
-      this.moved(this.id);
+      this.views = []; // what has not got through belongs to no conversation yet
+      this.composer.moveTo(this.id, true);
+      this.moved();
     }
-    sending(request);
     const replaced = body.after_turn === undefined ? [] : this.after(body.after_turn);
     supersede(replaced, new Date().toISOString());
     const question = new MessageView({ role: "user", status: "completed", content: body.message }, this.actions);
@@ -166,26 +209,22 @@ export class Conversation {
     const began = ({ turn_id }) => {
       if (turn.began) return; // a stream that was taken up again says it again
       turn.began = true;
-      arrived(request);
+      drop(entry);
+      this.composer.settle(body.session_id);
       this.views = this.views.filter((view) => view === question || view === reply || view.record.turn_id !== turn_id);
       question.update({ ...question.record, turn_id });
       reply.update({ ...reply.record, turn_id });
       this.arrange();
-      if (!this.session) this.changed(); // a new conversation is in the list from now on
+      if (fresh) this.changed(); // a new conversation is in the list from now on
     };
     const problem = await this.listen(reply, turn, began);
-    if (problem?.turnId) arrived(request);
-    if (!problem || turn.id || problem.turnId) return;
+    if (problem?.turnId) drop(entry);
+    if (!problem || turn.began || problem.turnId) return;
     // The service has taken nothing on.
-    arrived(request);
     supersede(replaced, null);
-    const again = () => {
-      if (this.running) return;
-      this.views = this.views.filter((view) => view !== question && view !== reply);
-      this.begin(request);
-    };
-    reply.update({ ...reply.record, status: "unsent", error: errorOf(problem), again });
+    this.views = this.views.filter((view) => view !== question && view !== reply);
     this.arrange();
+    giveBack(this, entry, problem, turn.left);
   }
 
   takeUp(view) {
@@ -195,18 +234,24 @@ export class Conversation {
 
   // Show a reply as it comes, to its end. Returns the error that it ended with, or null.
   async listen(view, turn, began) {
-    const running = { turn, view, control: new AbortController(), left: false };
+    const running = { turn, view, control: new AbortController() };
     this.running = running;
     this.drawn();
     const writer = new Writer(view, this.scroller);
     const on = {
       start: (data) => {
         began(data);
-        if (running.left) running.control.abort();
+        if (this.afar.has(running)) running.control.abort();
       },
       text: (piece) => writer.add(piece),
-      pause: (seconds) => this.scroller.keep(() => view.connection(seconds)),
-      going: () => view.connection(0),
+      pause: (seconds) => {
+        running.waits = true;
+        this.scroller.keep(() => view.connection(seconds));
+      },
+      going: () => {
+        running.waits = false;
+        view.connection(0);
+      },
     };
     let problem = null;
     try {
@@ -215,18 +260,20 @@ export class Conversation {
       this.scroller.keep(() => view.update(completed(view.record, answer)));
     } catch (error) {
       writer.end();
-      if (running.control.signal.aborted) return null;
-      problem = error;
-      const failed = { ...view.record, content: writer.text, status: "failed", error: errorOf(error) };
-      if (error.turnId) failed.turn_id = error.turnId;
+      const { aborted, reason } = running.control.signal;
+      if (aborted && reason.name !== "Stopped") return null;
+      problem = aborted ? reason : error;
+      const failed = { ...view.record, content: writer.text, status: "failed", error: errorOf(problem) };
+      if (problem.turnId) failed.turn_id = problem.turnId;
       this.scroller.keep(() => view.update(failed));
     } finally {
       if (this.running === running) this.running = null;
+      turn.left = this.afar.delete(running);
     }
-    if (running.left) return null;
+    if (turn.left) return problem;
     announce(problem ? said(problem) : `${t("reply")}: ${view.body.innerText.slice(0, 2000)}`);
     this.drawn();
-    if (!problem || turn.id || problem.turnId) {
+    if (!problem || turn.began || problem.turnId) {
       await this.refresh();
       this.changed();
     }
@@ -249,17 +296,13 @@ export class Conversation {
 
   async stop() {
     const { running } = this;
-    for (let tries = 0; running && this.running === running && tries < 20; tries += 1) {
+    for (let tries = 0; running && this.running === running && tries < (running.waits ? 1 : 20); tries += 1) {
       const turn = running.turn.id || (await this.pendingTurn());
       if (turn) return this.attempt(() => this.api.cancel(turn));
       await new Promise((resolve) => setTimeout(resolve, 250));
     }
     if (!running || this.running !== running) return;
-    running.control.abort(); // nobody has heard of it
-    this.running = null;
-    arrived(running.turn.request);
-    running.view.update({ ...running.view.record, status: "cancelled" });
-    this.drawn();
+    running.control.abort(Object.assign(new Error("stopped"), { name: "Stopped" })); // nobody has heard of it
   }
 
   // Before the first piece of text nobody has told us the turn's id.
@@ -278,15 +321,18 @@ export class Conversation {
   }
 
   async resend(view, text) {
-    await this.attempt(async () => this.send(text, await this.before(view.record.turn_id)));
+    if (this.running) {
+      toast(t("busy"));
+      return false;
+    }
+    return this.attempt(async () => this.send(text, await this.before(view.record.turn_id)));
   }
 
   async fork(view) {
     const session = await this.api.fork(this.id, view.record.turn_id);
     toast(t("forked"));
-    this.moved(session.session_id);
     this.changed();
-    await this.open(session.session_id);
+    await this.go(session.session_id);
   }
 
   async rate(view, rating, comment) {

@@ -1,17 +1,20 @@
 // The page: what is in the template is bound to the modules that know what to do.
 
 import { PageApi, hasKey, kept, signOut } from "./access.js";
+import { Composer } from "./composer.js";
 import { Conversation } from "./conversation.js";
 import { announce, find, h, toast } from "./dom.js";
 import { ModelPicker } from "./models.js";
+import { forget, forgetConversation, handOver } from "./outbox.js";
 import { said } from "./records.js";
 import { Sidebar } from "./sidebar.js";
 import { money, number, page, t } from "./texts.js";
 
-const DRAFT = "bancobot.draft";
 const TITLE_LATER = 4000; // milliseconds after the first reply: a model may have thought of a better title
 
-const api = new PageApi(() => {
+const api = new PageApi(async (before) => {
+  if (before && !(await isSameReader())) await startAnew();
+  if (before) handOver(before);
   drawAccess();
   sidebar.load();
 });
@@ -22,21 +25,39 @@ const sidebar = new Sidebar(api, {
     conversation.session.title = title;
     drawHead();
   },
-  removed: (id) => id === conversation.id && go(""),
+  removed: (id) => {
+    forgetConversation(id);
+    if (id === conversation.id) go("");
+  },
 });
 const models = new ModelPicker(api, (id) => {
   conversation.model = id;
   drawHead();
   find("composer").focus();
 });
-const conversation = new Conversation(api, {
-  moved: (id) => history.pushState(null, "", addressOf(id)),
+const composer = new Composer();
+const conversation = new Conversation(api, composer, {
+  go,
+  moved: (instead) => history[instead ? "replaceState" : "pushState"](null, "", addressOf(conversation.id)),
   changed: () => {
     sidebar.load();
     if (conversation.views.length <= 2) setTimeout(lateTitle, TITLE_LATER);
   },
   drawn: () => draw(),
 });
+
+// A refused key was replaced: by its reader, or by somebody else who must not see what the first one wrote?
+async function isSameReader() {
+  const known = conversation.session?.session_id ?? sidebar.sessions[0]?.session_id;
+  const problem = known ? await api.session(known).catch((each) => each) : null;
+  return problem?.status !== 404;
+}
+
+function startAnew() {
+  history.replaceState(null, "", "#/");
+  location.reload();
+  return new Promise(() => {});
+}
 
 // Where we are
 
@@ -100,27 +121,15 @@ function totalsOf({ total_tokens: tokens, cost }) {
 
 // Writing and sending
 
-const composer = find("composer");
-
-function grow() {
-  composer.style.height = "auto";
-  composer.style.height = `${composer.scrollHeight + 2}px`;
-}
+const field = composer.element;
 
 function submit() {
-  const text = composer.value;
-  if (conversation.running || !text.trim()) return;
-  composer.value = "";
-  kept.set("sessionStorage", DRAFT, "");
-  grow();
-  conversation.send(text);
+  if (conversation.running || composer.isEmpty) return;
+  const { text, request } = composer.take();
+  conversation.send(text, request?.body.after_turn, request);
 }
 
-composer.addEventListener("input", () => {
-  kept.set("sessionStorage", DRAFT, composer.value);
-  grow();
-});
-composer.addEventListener("keydown", (event) => {
+field.addEventListener("keydown", (event) => {
   // While an input method composes a character, Enter is the method's.
   if (event.key !== "Enter" || event.shiftKey || event.isComposing) return;
   event.preventDefault();
@@ -129,13 +138,13 @@ composer.addEventListener("keydown", (event) => {
 find("composer-form").addEventListener("submit", (event) => {
   event.preventDefault();
   submit();
-  composer.focus();
+  field.focus();
 });
 find("stop").addEventListener("click", stop);
 
 async function stop() {
   find("stop").disabled = true;
-  composer.focus();
+  field.focus();
   await conversation.stop();
   find("stop").disabled = false;
 }
@@ -144,11 +153,11 @@ async function stop() {
 
 find("skip").addEventListener("click", (event) => {
   event.preventDefault(); // the address says which conversation this is
-  composer.focus();
+  field.focus();
 });
 find("new-conversation").addEventListener("click", () => {
   closeDrawer();
-  go("").then(() => composer.focus());
+  go("").then(() => field.focus());
 });
 find("earlier").addEventListener("click", () => conversation.attempt(() => conversation.earlier()));
 find("model-picker").addEventListener("click", () => models.show(conversation.model || conversation.session?.model));
@@ -165,7 +174,10 @@ function drawAccess() {
   find("use-key").hidden = hasKey() || page.access !== "open";
 }
 
-find("sign-out").addEventListener("click", signOut);
+find("sign-out").addEventListener("click", () => {
+  forget();
+  signOut();
+});
 find("use-key").addEventListener("click", () => api.signIn().then(() => location.reload(), () => {}));
 
 const menu = find("export");
@@ -230,15 +242,13 @@ addEventListener("online", () => announce(t("online")));
 async function begin() {
   closeDrawer();
   drawAccess();
-  composer.value = kept.get("sessionStorage", DRAFT);
-  grow();
   draw();
   models.load().then(drawHead, () => {});
   const listed = sidebar.load();
-  const opened = conversation.open(idInAddress());
+  const opened = api.ready().then(() => conversation.open(idInAddress()));
   await listed;
   document.documentElement.dataset.ready = "";
-  if (!narrow.matches && !document.querySelector("dialog[open]")) composer.focus();
+  if (!narrow.matches && !document.querySelector("dialog[open]")) field.focus();
   await opened;
 }
 

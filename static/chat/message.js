@@ -1,11 +1,12 @@
 // One message of the conversation, and what can be done with it.
 
 import { copy, h, icon, iconButton } from "./dom.js";
+import { reasonOf } from "./records.js";
 import { show } from "./rendering.js";
 import { exactly, money, number, t, when } from "./texts.js";
 
 // record: a message as the API shows it; `status` is "unsent" where it has not reached the service, and then `again`
-// sends it. actions: { retry, edit, fork, rate }, each called with this view.
+// sends it, and `choices` are buttons for what else can be done. actions: { retry, edit, fork, rate }, each called with this view.
 export class MessageView {
   constructor(record, actions) {
     this.actions = actions;
@@ -40,7 +41,8 @@ export class MessageView {
 
   // Below the text: the connection is lost for so many seconds at least; 0: it is there.
   connection(seconds) {
-    const lost = seconds ? [h("p", { class: "aside", testid: "connection" }, t("connection_lost"))] : [];
+    const text = t(this.record.turn_id ? "connection_lost" : "sending_again");
+    const lost = seconds ? [h("p", { class: "aside", testid: "connection" }, text)] : [];
     this.notice.replaceChildren(...lost);
   }
 
@@ -56,11 +58,10 @@ export class MessageView {
   }
 
   errorBox(error) {
-    const again = h("button", { type: "button", class: "text-button", testid: "error-retry" }, t("try_again"));
+    const again = h("button", { type: "button", class: "text-button", testid: "error-retry" }, t(this.record.again ? "send_again" : "try_again"));
     again.addEventListener("click", () => (this.record.again ?? (() => this.actions.retry(this)))());
     const wait = h("span", { class: "wait" });
     countDown(again, wait, error.retry_at ?? 0);
-    const fields = Object.values(error.errors ?? {}).flat();
     return h(
       "div",
       { class: "error", testid: "error" },
@@ -68,9 +69,9 @@ export class MessageView {
       h(
         "div",
         {},
-        h("p", {}, [error.detail, ...fields].join(" ")),
+        h("p", {}, reasonOf(error)),
         error.may_have_been_billed ? h("p", { class: "aside" }, t("billed")) : null,
-        h("p", { class: "again" }, again, wait),
+        h("p", { class: "again" }, again, wait, ...(this.record.choices ?? [])),
       ),
     );
   }
@@ -137,11 +138,13 @@ export class MessageView {
       this.update(this.record);
       this.foot.querySelector('[data-testid="edit"]')?.focus();
     };
-    const send = (event) => {
+    const send = async (event) => {
       event.preventDefault();
       if (!field.value.trim()) return;
-      close();
-      this.actions.edit(this, field.value);
+      if (this.sending) return;
+      this.sending = true;
+      if (await this.actions.edit(this, field.value)) close();
+      this.sending = false;
     };
     this.body.replaceChildren(editor(field, { testid: "edit", label: t("send"), send, close, hint: t("edit_hint") }));
     this.element.classList.add("edited");
@@ -203,7 +206,7 @@ function clock(iso) {
 }
 
 // The button can be pressed when the wait that the service asked for is over.
-function countDown(button, place, end) {
+export function countDown(button, place, end) {
   const seconds = Math.ceil((end - Date.now()) / 1000);
   button.disabled = seconds > 0;
   place.textContent = seconds > 0 ? t("wait", { seconds: number(seconds) }) : "";

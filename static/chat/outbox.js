@@ -1,25 +1,119 @@
-// The message that was sent and of which nothing is known yet: it is sent again, under its key, after a reload.
+// What was typed and the service may not have: drafts, messages on their way, messages that did not get through. Each is
+// kept on this device under its reader and its conversation. What the browser refuses to store lasts as long as the page.
+//
+// A text is { id, at, kind: "draft" | "sent" | "unsent", to, fresh, text, request, error }. to: its conversation, "" for
+// one that is yet to begin; fresh: the service may not know that conversation. text: a draft's; request: { body, key,
+// fresh }, what was or would be sent; error: why it was not (see errorOf).
 
-import { kept } from "./access.js";
+import { kept, owner } from "./access.js";
+import { randomId } from "./api.js";
+import { holding, unclaimed } from "./tabs.js";
 
-const NAME = "bancobot.outbox";
+const NAME = "bancobot.text.";
+const LEFT = "bancobot.tab";
+const MOST = 50; // texts on this device
+const LARGEST = 1_000_000; // characters of one
+const ALL = 2_500_000; // and of all: browsers allow about five million
+const DAYS = 30;
+const RELOAD = 60_000; // milliseconds
 
-// request: { body, key, fresh }; fresh: its conversation is new
-export function sending(request) {
-  kept.set("sessionStorage", NAME, JSON.stringify(request));
+const held = new Map(); // this tab's, by id
+
+holding((id) => held.has(id));
+
+// Keep a text, or its new state. Returns it as it is kept.
+export function keep(text) {
+  const record = { ...text, id: text.id ?? randomId(), at: text.at ?? Date.now() };
+  const isNew = !held.has(record.id);
+  held.set(record.id, record);
+  const json = JSON.stringify(record);
+  if (json.length <= LARGEST) kept.set("localStorage", nameOf(record.id), json);
+  if (isNew) tidy();
+  return record;
 }
 
-// What was sent to a conversation, or null.
-export function sentTo(id) {
+export function drop({ id }) {
+  held.delete(id);
+  kept.set("localStorage", nameOf(id), "");
+}
+
+// This tab's draft for a conversation, or null.
+export function draftFor(to) {
+  return [...held.values()].find((text) => text.kind === "draft" && text.to === to) ?? null;
+}
+
+// The texts for a conversation, the oldest first: this tab's, and from now on those of tabs that are gone.
+export async function textsFor(to) {
+  const belongs = (text) => text.to === to || (to === "" && text.fresh);
+  const others = stored(`${NAME}${owner()}.`).filter(({ text }) => !held.has(text.id) && belongs(text));
+  for (const id of await unclaimed(others.map(({ text }) => text.id))) takeOver(id);
+  return [...held.values()].filter(belongs).sort((one, other) => one.at - other.at);
+}
+
+// The reader has left: nothing of theirs stays on the device.
+export function forget() {
+  held.clear();
+  for (const { name } of stored(`${NAME}${owner()}.`)) kept.set("localStorage", name, "");
+}
+
+export function forgetConversation(to) {
+  for (const { text } of stored(`${NAME}${owner()}.`)) if (text.to === to) drop(text);
+}
+
+// A reader has got another key.
+export function handOver(before) {
+  for (const { name, text } of stored(`${NAME}${before}.`)) {
+    kept.set("localStorage", name, "");
+    kept.set("localStorage", nameOf(text.id), JSON.stringify(text));
+  }
+}
+
+function nameOf(id) {
+  return `${NAME}${owner()}.${id}`;
+}
+
+// Under a new id: were its tab alive after all, each of the two would keep what it has.
+function takeOver(id) {
+  const text = read(nameOf(id));
+  if (!text) return;
+  drop(text);
+  keep({ ...text, id: undefined });
+}
+
+function read(name) {
   try {
-    const request = JSON.parse(kept.get("sessionStorage", NAME) || "null");
-    return request?.body?.session_id === id ? request : null;
+    return JSON.parse(kept.get("localStorage", name));
   } catch {
     return null;
   }
 }
 
-// What has come of a request is known: it need not be sent again.
-export function arrived({ body, key }) {
-  if (sentTo(body.session_id)?.key === key) kept.set("sessionStorage", NAME, "");
+function stored(prefix) {
+  const names = kept.names("localStorage", prefix);
+  return names.map((name) => ({ name, text: read(name) })).filter(({ text }) => text);
 }
+
+function tidy() {
+  const texts = stored(NAME).sort((one, other) => other.text.at - one.text.at);
+  let size = 0;
+  for (const [place, { name, text }] of texts.entries()) {
+    size += kept.get("localStorage", name).length;
+    const old = text.at < Date.now() - DAYS * 86_400_000;
+    if (old || place >= MOST || size > ALL) kept.set("localStorage", name, "");
+  }
+}
+
+// What this tab held before a reload. Only while the page is away is the list in the tab's storage: that storage is
+// copied with a tab, and the copy must hold nothing of the first one's.
+function comeBack() {
+  const left = kept.get("sessionStorage", LEFT);
+  kept.set("sessionStorage", LEFT, "");
+  if (!left) return;
+  const { at, ids } = JSON.parse(left);
+  if (Math.abs(Date.now() - at) > RELOAD) return;
+  for (const text of ids.map((id) => read(nameOf(id))).filter(Boolean)) held.set(text.id, text);
+}
+
+comeBack();
+addEventListener("pagehide", () => kept.set("sessionStorage", LEFT, JSON.stringify({ at: Date.now(), ids: [...held.keys()] })));
+addEventListener("pageshow", ({ persisted }) => persisted && kept.set("sessionStorage", LEFT, ""));

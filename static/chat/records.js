@@ -37,7 +37,17 @@ export function errorOf(problem) {
   };
 }
 
+export function reasonOf({ detail, errors }) {
+  return [detail, ...Object.values(errors ?? {}).flat()].join(" ");
+}
+
 // A sentence for a person: the service's own where it has answered.
 export function said(problem) {
-  return problem instanceof ApiError && problem.code ? problem.message : t("unreachable");
+  if (problem.name === "Stopped") return t("sending_stopped");
+  if (!(problem instanceof ApiError)) return t("unreachable");
+  if (problem.code) return problem.message;
+  const { status } = problem;
+  if (status < 400) return t("strange_answer");
+  if (status === 413) return t("too_large");
+  return t(status < 500 ? "refused_between" : "failed_between", { status });
 }

@@ -50,8 +50,8 @@ function put(parent, nodes) {
 
 // The last turn alone can be tried again where it stands.
 function markLast(views) {
-  const last = views.findLast(({ record }) => !record.superseded_at)?.record;
+  const last = views.findLast(({ record }) => !record.superseded_at && record.status !== "unsent")?.record;
   for (const { element, record } of views) {
-    element.classList.toggle("last", !record.superseded_at && record.turn_id === last.turn_id);
+    element.classList.toggle("last", !record.superseded_at && record.turn_id === last?.turn_id);
   }
 }

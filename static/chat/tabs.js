@@ -1,0 +1,36 @@
+// Which texts other tabs of this browser are holding. A tab that has gone answers nobody: what it held is free.
+
+import { randomId } from "./api.js";
+
+const ANSWER = 150; // milliseconds; a living tab answers in a few
+
+// navigator.locks would do the same, but not on a page that comes by plain HTTP.
+const channel = new BroadcastChannel("bancobot.texts");
+const me = randomId();
+const wanted = new Set();
+const taken = new Set();
+let holds = () => false;
+
+export function holding(isHeld) {
+  holds = isHeld;
+}
+
+// Those of the ids that no other tab holds. Of two tabs that ask at once, one gets them.
+export async function unclaimed(ids) {
+  if (!ids.length) return [];
+  for (const id of ids) {
+    wanted.add(id);
+    taken.delete(id);
+  }
+  channel.postMessage({ ids, from: me });
+  await new Promise((resolve) => setTimeout(resolve, ANSWER));
+  for (const id of ids) wanted.delete(id);
+  return ids.filter((id) => !taken.has(id));
+}
+
+channel.addEventListener("message", ({ data: { ids, from, to } }) => {
+  if (to === me) for (const id of ids) taken.add(id);
+  if (to) return;
+  const held = ids.filter((id) => holds(id) || (wanted.has(id) && me < from));
+  if (held.length) channel.postMessage({ ids: held, from: me, to: from });
+});
