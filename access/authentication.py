@@ -1,4 +1,4 @@
-"""Reads the Authorization header.
+"""Reads the headers that name the caller: Authorization, or X-API-Key in its place.
 
 Views on the event loop look the key up themselves and call `identify` (chat/viewsets.py). All other views use
 `CallerAuthentication`, which asks the database unless the key was read within the last second.
@@ -6,6 +6,7 @@ Views on the event loop look the key up themselves and call `identify` (chat/vie
 
 import re
 import time
+from collections.abc import Mapping
 from typing import Any
 
 from django.conf import settings
@@ -20,13 +21,14 @@ from access.limits import LIMIT_HEADERS, throttle
 from web.errors import ApiError
 
 A_HEADER_VALUE = re.compile(r"[\x21-\x7e]{1,512}")  # a value that can be sent upstream in a header
+TWO_KEYS = "Bearer two keys"  # malformed
 
 
 class CallerAuthentication(BaseAuthentication):
     """No header: the open caller. `Bearer` and our key: its client. Any other key: a caller with a provider's key."""
 
     def authenticate(self, request: Request) -> tuple[Caller, None]:
-        header = request.META.get("HTTP_AUTHORIZATION", "")
+        header = header_in(request.META)
         key = None
         if identifier := identifier_in(header):
             key = keyring.fresh(identifier)
@@ -45,6 +47,20 @@ class CallerAuthentication(BaseAuthentication):
         return "Bearer"
 
 
+def header_in(meta: Mapping[str, Any]) -> str:
+    """What names the caller, as an Authorization header; empty: nothing does.
+
+    X-API-Key has the key alone, and says that Authorization is a proxy's (Basic, or a token of its own). An empty one
+    says that there is no key.
+    """
+    sent: str | None = meta.get("HTTP_X_API_KEY")
+    if sent is None:
+        return str(meta.get("HTTP_AUTHORIZATION", ""))
+    if "," in sent:  # two headers come as one with a comma: none of them is to choose
+        return TWO_KEYS
+    return f"Bearer {sent.strip()}" if sent.strip() else ""
+
+
 def identifier_in(header: str) -> str | None:
     """The identifier of our key in a header. Look the key up before you call `identify`."""
     found = A_KEY.search(header)
@@ -52,7 +68,7 @@ def identifier_in(header: str) -> str | None:
 
 
 def identify(header: str, key: StoredKey | None, *, keyless: bool = False) -> Caller:
-    """The caller that an Authorization header names; raises `ApiError`.
+    """The caller that an Authorization header (see `header_in`) names; raises `ApiError`.
 
     `key`: our key as it was looked up, if the header names one. `keyless`: accept requests without a header in every
     mode.

@@ -23,6 +23,10 @@ OF_THE_PROVIDER = (
     "Your own key of the provider: it goes upstream with this request, is never stored, and tells whose sessions are "
     "yours."
 )
+INSTEAD = (
+    "The same keys, where a proxy in front needs `Authorization` for itself. Where it is sent, `Authorization` "
+    "is not read, and an empty value is no key."
+)
 OF_NOBODY = "Without the header the server's key is used, and the sessions are those of everybody who sends none."
 KEYS = {
     "open": (OF_THE_PROVIDER, OF_A_CLIENT, OF_NOBODY),
@@ -31,8 +35,9 @@ KEYS = {
     "keys+byok": (OF_A_CLIENT, OF_THE_PROVIDER),
 }
 ACCESS_MODES = list(KEYS)
-OPTIONAL_KEY: list[Any] = [{"bearer": []}, {}]
-KEY = OPTIONAL_KEY if settings.ACCESS_MODE == "open" else OPTIONAL_KEY[:1]
+KEYS_ALONE: list[Any] = [{"bearer": []}, {"api_key": []}]
+OPTIONAL_KEY = [*KEYS_ALONE, {}]
+KEY = OPTIONAL_KEY if settings.ACCESS_MODE == "open" else KEYS_ALONE
 
 # The error codes of all endpoints, and of all endpoints that identify their caller
 ALWAYS = ("invalid_request", "request_too_large", "internal_error")
@@ -43,16 +48,20 @@ CALLER = (
 
 
 class Bearer(OpenApiAuthenticationExtension):  # type: ignore[no-untyped-call] # the library's hook has no hints
-    """The Authorization header that ACCESS_MODE expects."""
+    """The headers with the key that ACCESS_MODE expects."""
 
     target_class = CallerAuthentication
-    name = "bearer"
+    name = ["bearer", "api_key"]
 
     def get_security_requirement(self, auto_schema: AutoSchema) -> Any:
         return KEY
 
-    def get_security_definition(self, auto_schema: AutoSchema) -> Schema:
-        return {"type": "http", "scheme": "bearer", "description": " ".join(KEYS[settings.ACCESS_MODE])}
+    def get_security_definition(self, auto_schema: AutoSchema) -> Any:
+        keys = " ".join(KEYS[settings.ACCESS_MODE])
+        return [
+            {"type": "http", "scheme": "bearer", "description": keys},
+            {"type": "apiKey", "in": "header", "name": "X-API-Key", "description": INSTEAD},
+        ]
 
 
 class ErrorSerializer(serializers.Serializer[Any]):

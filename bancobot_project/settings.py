@@ -310,7 +310,8 @@ CORS_EXPOSE_HEADERS = [
     "RateLimit-Limit", "RateLimit-Remaining", "RateLimit-Reset",
 ]  # fmt: skip
 CORS_ALLOW_HEADERS = [
-    "accept", "authorization", "content-type", "x-request-id", "idempotency-key", "last-event-id", "accept-language"
+    "accept", "authorization", "x-api-key", "content-type", "x-request-id", "idempotency-key", "last-event-id",
+    "accept-language",
 ]  # fmt: skip
 
 REST_FRAMEWORK = {

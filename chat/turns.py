@@ -47,7 +47,7 @@ class ModelsViewSet(LoopViewSet):
             listing = await get_service().catalogue.listing(caller_of(request).provider_key)
         except ProviderError as failure:
             raise ApiError(failure.code, retry_after=failure.retry_after) from failure
-        return listing.response(request, "application/json", Vary="Authorization", **self.headers)
+        return listing.response(request, "application/json", Vary="Authorization, X-API-Key", **self.headers)
 
 
 @extend_schema(tags=["Turns"], auth=KEY)

@@ -11,7 +11,7 @@ from rest_framework.response import Response
 from rest_framework.viewsets import ViewSet
 
 from access.audit import address_of
-from access.authentication import HasScope, identifier_in, identify
+from access.authentication import HasScope, header_in, identifier_in, identify
 from access.callers import Caller
 from access.keyring import keyring, read_keys
 from access.limits import count_requests, limit_headers, requests_to_count
@@ -55,7 +55,7 @@ class LoopViewSet(ViewSet):
 
     async def recognise(self, request: Any) -> Caller:
         """Who is calling. Looks the key up at most once a second, and counts the request."""
-        header = request.META.get("HTTP_AUTHORIZATION", "")
+        header = header_in(request.META)
         key = None
         if identifier := identifier_in(header):
             key = keyring.fresh(identifier)

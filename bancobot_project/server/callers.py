@@ -4,16 +4,18 @@ import asyncio
 import hashlib
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 
 from django.conf import settings
 from django.http.cookie import parse_cookie
 
-from access.authentication import identifier_in, identify
+from access.authentication import header_in, identifier_in, identify
 from access.keyring import keyring
 from access.limits import network_of
 from web.errors import ApiError
 
 Called = asyncio.Future[None]  # done when its turn has come
+NAMING = {b"x-api-key": "HTTP_X_API_KEY", b"authorization": "HTTP_AUTHORIZATION"}  # headers that name the caller
 
 
 class CallerLines:
@@ -60,13 +62,11 @@ def name_of(path: str, headers: dict[bytes, bytes], client: tuple[str, int] | No
 
     It asks no database. A key that this process has not seen yet counts for its address.
     """
-    if sent := headers.get(b"authorization", b"").decode("latin-1"):
-        try:
-            return identify(sent, keyring.last_known(identifier_in(sent) or "")).owner
-        except ApiError:
-            pass
-    elif path.startswith("/admin"):
+    if path.startswith("/admin"):
         cookies = parse_cookie(headers.get(b"cookie", b"").decode("latin-1"))
         if login := cookies.get(settings.SESSION_COOKIE_NAME):
             return f"login:{hashlib.sha256(login.encode()).hexdigest()}"
+    elif sent := header_in({name: headers[raw].decode("latin-1") for raw, name in NAMING.items() if raw in headers}):
+        with suppress(ApiError):
+            return identify(sent, keyring.last_known(identifier_in(sent) or "")).owner
     return f"address:{network_of(client[0] if client else '')}"

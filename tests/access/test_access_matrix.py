@@ -94,7 +94,7 @@ def credentials(house: House, mode: str) -> dict[str, Credential]:
 
 # Callers and their credentials
 
-CREDENTIALS = 27  # kinds of them, see keys.py
+CREDENTIALS = 32  # kinds of them, see keys.py
 
 
 def refusal(mode: str, name: str, always: tuple[int, str] | None) -> tuple[int, str] | None:

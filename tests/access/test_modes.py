@@ -131,6 +131,29 @@ def test_a_brought_key_goes_upstream_with_its_own_messages_alone(house: Service,
         assert {request.headers["authorization"] for request in upstream.model_requests} <= {SERVER_KEY}
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_behind_a_proxy_that_needs_authorization_a_key_comes_in_its_own_header(
+    house: Service, upstream: Upstream, kind: str
+) -> None:
+    known, session = caller_of(house, kind), new_id()
+    behind = {"Authorization": "Basic dXN1OnNlbmhh", "X-API-Key": known.key}  # the proxy's, and ours: empty for nobody
+    caller, bare = Caller(house, "", **behind), Caller(house, "", Authorization="Basic dXN1OnNlbmhh")
+    answers = [caller.post("/chat", message="Oi", session_id=session), caller.get(f"/sessions/{session}")]
+    if kind in TAKEN[mode_of(house)]:
+        assert [answer.status_code for answer in [*answers, known.get(f"/sessions/{session}")]] == [200] * 3
+        [request] = upstream.requests
+        assert request.headers["authorization"] == (f"Bearer {known.key}" if kind == "provider" else SERVER_KEY)
+        assert "x-api-key" not in request.headers
+        problem(bare.get(f"/sessions/{session}"), 401, "not_authenticated")
+    else:
+        for answer in answers:
+            problem(answer, 401, REFUSED[kind])
+    listing = caller.get("/models")
+    if kind == "nobody" or kind in TAKEN[mode_of(house)]:
+        good(listing)
+    assert "X-API-Key" in listing.headers.get("vary", "") or listing.status_code == 401
+
+
 def test_a_key_of_ours_is_in_no_request_upstream_no_row_and_no_log(
     make_service: MakeService, upstream: Upstream
 ) -> None:
@@ -142,6 +165,9 @@ def test_a_key_of_ours_is_in_no_request_upstream_no_row_and_no_log(
     upstream.script(scenarios.status(401), scenarios.status(500), scenarios.error_mid_stream())
     for status in (401, 502, 502):
         assert caller.post("/chat", message="Oi").status_code == status
+    for status, own in ((200, key.whole), (401, f"x{key.whole}"), (401, f"{key.whole}."), (400, f"Bearer {key.whole}")):
+        proxied = Caller(service, "", Authorization="Bearer a.proxys.token", X_API_Key=own)
+        assert proxied.post("/chat", message="Oi").status_code == status
     for header in (
         key.whole,
         f'Bearer "{key.whole}"',

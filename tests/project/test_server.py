@@ -318,7 +318,7 @@ def test_every_status_has_its_standard_reason(service: Service, upstream: Upstre
     "path, method", [("/chat", "POST"), ("/sessions/x", "PATCH"), ("/api/sessions/x", "DELETE"), ("/turns/x", "GET")]
 )
 def test_a_preflight_is_answered(service: Service, path: str, method: str) -> None:
-    asked = "authorization, content-type, x-request-id, idempotency-key, last-event-id"
+    asked = "authorization, x-api-key, content-type, x-request-id, idempotency-key, last-event-id"
     headers = {"Origin": PAGE, "Access-Control-Request-Method": method, "Access-Control-Request-Headers": asked}
     response = Caller(service, key="").call("OPTIONS", path, headers=headers)
     assert response.status_code in (200, 204)

@@ -234,8 +234,15 @@ def test_a_request_waits_under_its_owners_name_its_logins_or_its_addresses() -> 
     ]
     assert len(set(names)) == len(names)
     assert named(authorization="bearer  sk-a", address="10.9.9.9") == names[0]
+    assert named(**{"x-api-key": "sk-a", "authorization": "Basic abc"}) == names[0]
+    assert named("/admin/", cookie=cookie, authorization="Basic abc") == names[3]
     made_up = {"authorization": f"Bearer bb_{'a' * 12}_{'b' * 43}"}
-    for odd in ({"authorization": "Basic abc"}, made_up, {"cookie": cookie}):
+    for odd in (
+        {"authorization": "Basic abc"},
+        {"x-api-key": "", "authorization": "Bearer sk-a"},
+        made_up,
+        {"cookie": cookie},
+    ):
         assert named(**odd) == "address:10.1.2.3"  # what anybody can make up is no name
     assert named(address="2001:db8::2") == names[-1]
     assert not any(secret in name for name in names for secret in ("sk-", "xyz"))

@@ -129,7 +129,7 @@ def credentials_of(client: Client, key: Key) -> dict[str, Credential]:
             None,
         ),
         "key in a cookie": ({"headers": {"Cookie": f"key={whole}; Authorization={whole}; sessionid={whole}"}}, None),
-        "key in another header": ({"headers": {"X-API-Key": whole, "Proxy-Authorization": good_key}}, None),
+        "key in another header": ({"headers": {"X-Auth-Token": whole, "Proxy-Authorization": good_key}}, None),
         "provider's key": (header(f"Bearer sk-{secrets.token_hex(12)}"), None),
         "another client": (header(f"Bearer {Client(service).key().whole}"), None),
         "expired": (header(f"Bearer {client.key(expires_at=now(seconds=-1)).whole}"), BAD_KEY),
@@ -151,6 +151,14 @@ def credentials_of(client: Client, key: Key) -> dict[str, Credential]:
         "tab": (header(f"Bearer\t{whole}"), NOBODY),
         "space and tab": (header(f"Bearer \t{whole}"), MALFORMED),
         "something else after it": (header(f"{good_key} x"), MALFORMED),
+        "empty X-API-Key beside a good key": ({"headers": {"X-API-Key": "", "Authorization": good_key}}, None),
+        "made up, in X-API-Key beside a good key": (
+            {"headers": {"X-API-Key": made_up_key(), "Authorization": good_key}},
+            BAD_KEY,
+        ),
+        "with its scheme in X-API-Key": ({"headers": {"X-API-Key": good_key}}, MALFORMED),
+        "two X-API-Keys": ({"headers": [("X-API-Key", whole), ("X-API-Key", whole)]}, MALFORMED),
+        "two X-API-Keys, one empty": ({"headers": [("X-API-Key", ""), ("X-API-Key", whole)]}, MALFORMED),
         "two headers": ({"headers": [("Authorization", good_key), ("Authorization", good_key)]}, MALFORMED),
     }
 

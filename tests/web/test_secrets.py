@@ -145,6 +145,9 @@ def drive_bad_requests(watched: Watched) -> None:
             watched.send("", method, path, headers={b"Authorization": f"Bearer {key}".encode("latin-1")})
     for scheme in ("Basic", "Token", "", "bearer:"):
         watched.send("", json={"message": TEXT}, headers={"Authorization": f"{scheme} {good_key}".strip()})
+    for sent in (OTHER_KEY, good_key, f"{CALLERS_KEY} x", f"{good_key},{CALLERS_KEY}", f"x{good_key}"):
+        for method, path in (("POST", "/chat"), ("GET", "/sessions"), ("PUT", "/models")):
+            watched.send("", method, path, headers={"X-API-Key": sent, "Authorization": f"Basic {CALLERS_KEY}"})
     bodies: list[Any] = [
         {}, {"message": f"{TEXT}\0"}, {"message": TEXT * 10_000}, {"message": [TEXT]}, [TEXT], TEXT,
         {"message": TEXT, "model": {TEXT: TEXT}}, {"message": TEXT, "temperature": TEXT},
@@ -225,6 +228,9 @@ SHOWN = {
     "bb_quase-uma-chave": "bb_***",
     "Bearer qualquer.coisa/aqui": "Bearer ***",
     "(b'authorization', b'Basic dXN1OnNlbmhh')": "(b'authorization', b'***')",
+    "[(b'x-api-key', b'chave propria 1')]": "[(b'x-api-key', b'***')]",
+    "X-API-Key: qualquer.coisa": "X-API-Key: ***",
+    '{"x-api-key": "qualquer", "HTTP_X_API_KEY": "coisa"}': '{"x-api-key": "***", "HTTP_X_API_KEY": "***"}',
     "sk-or-v1-0123456789": "sk-***",
     r"linha\nsk-or-v1-0123456789": r"linha\nsk-***",
     "?q=%20sk-or-v1-0123456789": "?q=%20sk-***",
