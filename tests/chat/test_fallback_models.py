@@ -17,8 +17,8 @@ from tests.support.services import Services
 
 
 @pytest.fixture
-def caller(service: Service) -> Caller:
-    return Caller(service)
+def caller(front: Service) -> Caller:
+    return Caller(front)
 
 
 def models_of(upstream: Upstream) -> list[str]:
@@ -54,9 +54,9 @@ CONFIGURED = {"a": ["b"], "test/model": ["b"], "alone": [], "*": ["c", "b"]}
 
 
 @pytest.fixture
-def configured(services: Services, upstream: Upstream) -> Caller:
+def configured(fronts: Services, upstream: Upstream) -> Caller:
     upstream.otherwise = scenarios.by_model({"b": scenarios.ok("Do b"), "c": scenarios.ok("Do c")})
-    return Caller(services.shared(MODEL_FALLBACKS=json.dumps(CONFIGURED)))
+    return Caller(fronts.shared(MODEL_FALLBACKS=json.dumps(CONFIGURED)))
 
 
 @pytest.mark.parametrize(

@@ -19,8 +19,8 @@ SECRET = "proibido"  # what the provider's filter finds
 
 
 @pytest.fixture
-def caller(service: Service) -> Caller:
-    return Caller(service)
+def caller(front: Service) -> Caller:
+    return Caller(front)
 
 
 def sent(upstream: Upstream) -> list[str]:

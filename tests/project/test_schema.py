@@ -89,6 +89,12 @@ class Published:
 
 
 @pytest.fixture
+def service(front: Service) -> Service:
+    """What is refused is the same on every database; the tests of answers are marked to run on each."""
+    return front
+
+
+@pytest.fixture
 def published(service: Service) -> Published:
     return fetched(service)
 
@@ -159,6 +165,7 @@ def test_every_error_object_fits(published: Published, code: str) -> None:
     published.validate({"$ref": "#/components/schemas/Error"}, json.loads(json.dumps(error_object(error))))
 
 
+@pytest.mark.database
 def test_the_answers_of_a_conversation_fit(service: Service, published: Published, caller: dict[str, str]) -> None:
     def call(method: str, path: str, body: Any = None) -> Any:
         answer = requests.request(method, service.url + path, json=body, headers=caller, timeout=30)
@@ -187,6 +194,7 @@ def test_the_answers_of_a_conversation_fit(service: Service, published: Publishe
     call("DELETE", f"/api{one}")
 
 
+@pytest.mark.database
 def test_a_stream_and_its_answer_fit(service: Service, published: Published, caller: dict[str, str]) -> None:
     for path, name in (("/chat", "ChatAnswer"), ("/api/message", "MessageAnswer")):
         answer = requests.post(service.url + path, json={"message": "Olá", "stream": True}, headers=caller, timeout=30)
@@ -475,6 +483,7 @@ def test_a_place_in_a_stream_is_accepted_exactly_if_its_schema_allows_it(
     assert (answer.status_code == 200) == published.accepts(described[name]["schema"], value), answer.text
 
 
+@pytest.mark.database
 def test_a_replay_and_a_mismatch_fit(service: Service, published: Published, caller: dict[str, str]) -> None:
     headers = caller | {"Idempotency-Key": "k"}
     answers = [

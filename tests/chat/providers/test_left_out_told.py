@@ -20,8 +20,8 @@ GOOD = pytest.mark.parametrize("answer", [scenarios.ok("Pronto"), scenarios.plai
 
 
 @pytest.fixture
-def caller(service: Service) -> Caller:
-    return Caller(service)
+def caller(front: Service) -> Caller:
+    return Caller(front)
 
 
 def refusing(*names: str, then: scenarios.Scenario) -> scenarios.Scenario:

@@ -50,8 +50,8 @@ REFUSALS: dict[str, tuple[int, Any]] = {
 
 
 @pytest.fixture
-def caller(service: Service) -> Caller:
-    return Caller(service)
+def caller(front: Service) -> Caller:
+    return Caller(front)
 
 
 def answer_of(status: int, body: Any) -> scenarios.Scenario:
