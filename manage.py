@@ -1,6 +1,7 @@
 #!/usr/bin/env python
 """Django's command line."""
 
+import io
 import os
 import sys
 
@@ -12,7 +13,15 @@ from bancobot_project.database.problems import explain, is_unusable
 from web.redaction import masked
 
 
+def write_utf8() -> None:
+    """Windows would write into files and pipes in a code page, which lacks most of the world's letters."""
+    for stream in (sys.stdout, sys.stderr):
+        if sys.platform == "win32" and isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(encoding="utf-8")
+
+
 def main() -> None:
+    write_utf8()
     sys.stderr = masked(sys.stderr)
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "bancobot_project.settings")
     try:

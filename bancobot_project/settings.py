@@ -1,6 +1,7 @@
 """Every setting, read from the environment (or `.env`) here and nowhere else. docs/settings.md describes each."""
 
 import os
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -242,6 +243,9 @@ MIDDLEWARE = [
 ROOT_URLCONF = "bancobot_project.urls"
 LOOP_URLCONF = "bancobot_project.loop_urls"  # requests that stay on the event loop (server/application.py)
 ASGI_APPLICATION = "bancobot_project.asgi.application"
+# What serves the application: gunicorn, or on Windows, where it can't run, uvicorn. Only the chosen one is imported.
+SERVERS = {name: f"bancobot_project.server.http.{name}.serve" for name in ("gunicorn", "uvicorn")}
+DEFAULT_SERVER = "uvicorn" if sys.platform == "win32" else "gunicorn"
 TEMPLATES = [
     {
         "BACKEND": "django.template.backends.django.DjangoTemplates",

@@ -22,7 +22,8 @@ LIBRARIES = [
     "django.contrib.postgres.fields", "django.core.handlers.asgi", "django.core.management.commands.migrate",
     "django.db.backends.postgresql.base", "django.db.backends.sqlite3.base", "django.template.engine",
     "dotenv.parser", "gunicorn.app.base", "gunicorn.workers.gasgi", "inflection", "jsonschema", "psycopg_pool",
-    "pygments.formatters.html", "pygments.lexers", "requests", "uritemplate", "yaml",
+    "pygments.formatters.html", "pygments.lexers", "requests", "uritemplate", "uvicorn.lifespan.on",
+    "uvicorn.protocols.http.h11_impl", "yaml",
 ]  # fmt: skip
 
 _server = multiprocessing.get_context("forkserver")

@@ -12,7 +12,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -91,8 +91,8 @@ class Service:
 
     The database is of the kind under test: a new one on the PostgreSQL server of DATABASE_URL, or a SQLite file in
     `directory`. It is empty, or a copy of `template`, which spares the service its migrations. `settings` are
-    environment variables; change them between `terminate()` and `start()` at will. With `forks` the libraries are in
-    memory before `manage.py` begins, which halves what a start costs.
+    environment variables; change them between `terminate()` and `start()` at will. `options` are more of `serve`'s.
+    With `forks` the libraries are in memory before `manage.py` begins, which halves what a start costs.
     """
 
     def __init__(
@@ -100,6 +100,7 @@ class Service:
         directory: Path,
         *,
         workers: int = 1,
+        options: Sequence[str] = (),
         settings: Mapping[str, str] | None = None,
         template: Template | None = None,
         forks: bool = False,
@@ -107,6 +108,7 @@ class Service:
         self.directory = directory
         self.forks = forks
         self.workers = workers
+        self.options = options
         self.port = free_port()
         self.database_url = template.copy(directory) if template else new_database(directory)
         self.settings = {
@@ -128,7 +130,7 @@ class Service:
     def start(self) -> "Service":
         """Returns when /health answers 200; a process that dies before that fails with its log."""
         address = ["--host", "127.0.0.1", "--port", str(self.port)]
-        arguments = ["serve", *address, "--workers", str(self.workers)]
+        arguments = ["serve", *address, "--workers", str(self.workers), *self.options]
         environment = clean_environment(**self.settings)
         if self.forks:
             self.process = forked.Process(arguments, environment, self._log_file, self._log_file)

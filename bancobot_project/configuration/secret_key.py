@@ -31,7 +31,7 @@ def private_key(folder: Path) -> str:
     try:
         if not path.exists():
             _make(path)
-        key = path.read_text().strip()
+        key = path.read_text(encoding="utf-8").strip()
     except (OSError, UnicodeDecodeError) as problem:
         raise ImproperlyConfigured(f"The key of this installation, {path}, cannot be read: {problem}.") from None
     if len(key) < MIN_CHARS:
@@ -43,7 +43,7 @@ def _make(path: Path) -> None:
     """A whole file or none; of several starts at once the first one's counts."""
     handle, made = tempfile.mkstemp(dir=path.parent, prefix=".secret_key-")  # readable only by its owner
     try:
-        with os.fdopen(handle, "w") as file:
+        with os.fdopen(handle, "w", encoding="ascii") as file:
             file.write(secrets.token_urlsafe(50))
         try:
             path.hardlink_to(made)

@@ -4,7 +4,7 @@ import os
 import re
 import shutil
 import sqlite3
-from pathlib import Path
+from pathlib import Path, PurePath
 
 from django.db import Error, InterfaceError, OperationalError, connection
 
@@ -100,7 +100,9 @@ def in_the_way_of(file: Path) -> str:
             return f"{file} is a folder. The database needs a file."
         if not folder.is_dir():
             return f"There is no folder {folder} for the database. Create it, or correct the path."
-        if system := network_file_system(file, MOUNTS.read_text() if MOUNTS.exists() else ""):
+        if system := network_file_system(
+            file, MOUNTS.read_text(encoding="utf-8", errors="surrogateescape") if MOUNTS.exists() else ""
+        ):
             return f"{file} is on a network ({system}), where SQLite would damage its database. Use a local disk."
         if not os.access(folder, os.W_OK | os.X_OK):
             return f"The folder {folder} is read-only for this user. SQLite needs to write beside the database."
@@ -124,8 +126,13 @@ def is_of_another_kind(file: Path) -> bool:
         return opened.read(16) not in (b"", b"SQLite format 3\0")
 
 
-def network_file_system(file: Path, mounts: str) -> str:
-    """The kind of network file system that has this path, by Linux's list of mounts; empty for a local disk."""
+def network_file_system(file: PurePath, mounts: str) -> str:
+    """The kind of network file system that has this path; empty for a local disk.
+
+    On Linux its list of mounts tells, on Windows the path: `realpath` gives a drive's letter its server's name.
+    """
+    if A_SHARE.match(file.drive):
+        return "a share of Windows"
     found: tuple[int, str] = (0, "")
     for line in mounts.splitlines():
         place, _, kind = line.partition(" - ")
@@ -147,6 +154,7 @@ def _code(problem: Error) -> int:
 
 ROOM_BYTES = 1024 * 1024  # for a few messages; SQLite can write short ones for a while where there is no room at all
 MOUNTS = Path("/proc/self/mountinfo")
+A_SHARE = re.compile(r"\\\\(?:\?\\UNC\\|[^?.])", re.IGNORECASE)  # \\server\share
 OF_NETWORKS = {
     "afs", "beegfs", "ceph", "cifs", "fuse.ceph", "fuse.glusterfs", "fuse.s3fs", "fuse.sshfs", "gfs2", "glusterfs",
     "lustre", "ncpfs", "nfs", "nfs4", "smb3", "smbfs",

@@ -1,14 +1,15 @@
 """One process at a time brings a database up to date; others wait for it, for as long as that may take.
 
 On PostgreSQL the lock is a transaction's, on a connection of its own: a pooler in transaction mode would give a
-session's lock away. On SQLite it is the folder's, which needs no file more. Both end with the process that has them.
+session's lock away. On SQLite it is the folder's, which needs no file more; on Windows, where a
+folder can't be locked, that of a file beside the database. All end with the process that has them.
 """
 
 import contextlib
-import fcntl
 import logging
 import math
 import os
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -18,6 +19,11 @@ from django.core.exceptions import ImproperlyConfigured
 from django.db import connection
 
 from bancobot_project.database.direct import direct
+
+if sys.platform == "win32":
+    import msvcrt
+else:
+    import fcntl
 
 logger = logging.getLogger("bancobot.server")
 
@@ -58,18 +64,27 @@ def _alone_on_postgresql() -> Iterator[None]:
 def _alone_on_sqlite() -> Iterator[None]:
     with contextlib.ExitStack() as held:
         try:
-            folder = os.open(Path(connection.settings_dict["NAME"]).resolve().parent, os.O_RDONLY)
-            held.callback(os.close, folder)
-            _wait_for(lambda: _take(folder))
+            lock = _open_lock(Path(connection.settings_dict["NAME"]).resolve())
+            held.callback(os.close, lock)
+            _wait_for(lambda: _take(lock))
         except OSError as problem:  # a file system without such locks, or a folder that this user may not read
             logger.warning("the database can't be locked while it is updated", extra={"reason": problem.strerror})
         yield
 
 
-def _take(folder: int) -> bool:
+def _open_lock(file: Path) -> int:
+    if sys.platform == "win32":
+        return os.open(f"{file}.lock", os.O_RDWR | os.O_CREAT, 0o600)
+    return os.open(file.parent, os.O_RDONLY)
+
+
+def _take(lock: int) -> bool:
     try:
-        fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
+        if sys.platform == "win32":
+            msvcrt.locking(lock, msvcrt.LK_NBLCK, 1)
+        else:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except (BlockingIOError, PermissionError):  # the second is Windows' word for it
         return False
     return True
 

@@ -1,4 +1,4 @@
-"""What happens when a worker starts and when it stops."""
+"""What happens when a process that serves starts and when it stops."""
 
 import asyncio
 import gc
@@ -26,6 +26,11 @@ def begin_to_stop() -> None:
     get_service().stopping = True
 
 
+async def end_turns(patience: float = 0.0) -> None:
+    """Give the running turns so many seconds, then end them as interrupted."""
+    await get_service().stop(patience)
+
+
 def ease_garbage_collection() -> None:
     """Collect rarely, and only new objects: those of the start stay for good, and turns make few cycles.
 
@@ -50,7 +55,7 @@ async def collect_now_and_then() -> None:
 async def run(receive: Callable[[], Awaitable[Any]], send: Callable[[Any], Awaitable[None]]) -> None:
     """ASGI's lifespan: this process's turns and housekeeping begin and end with it."""
     await receive()
-    service = get_service()
+    get_service()
     maintenance = Maintenance()
     maintenance.start()
     ease_garbage_collection()
@@ -60,5 +65,5 @@ async def run(receive: Callable[[], Awaitable[Any]], send: Callable[[Any], Await
     maintenance.stop()
     collecting.cancel()
     elapsed = 0.0 if _stopping_since is None else time.monotonic() - _stopping_since
-    await service.stop(max(0.0, settings.GRACEFUL_TIMEOUT - elapsed))
+    await end_turns(max(0.0, settings.GRACEFUL_TIMEOUT - elapsed))
     await send({"type": "lifespan.shutdown.complete"})

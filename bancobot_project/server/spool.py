@@ -17,7 +17,7 @@ IN_MEMORY = 1024 * 1024  # bytes of an answer
 MAX_IN_MEMORY = 64 * 1024 * 1024  # bytes of all waiting answers of the process; what is more goes to the disk at once
 MAX_ON_DISK = 1024**3  # bytes of all waiting answers of the process
 PIECE = 65_536  # bytes to read back at once
-SEND_SECONDS = 90  # for each piece; who reads nothing at all is gone before (protocol.py)
+SEND_SECONDS = 90  # for each piece; who reads nothing at all is gone before (http/connections.py)
 
 
 class Spool:

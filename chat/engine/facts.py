@@ -39,9 +39,14 @@ def service_facts(service: Running) -> list[Fact]:
 
 
 def processes() -> int:
-    """The number of workers: processes with the same parent as this one. 0 where the system does not tell."""
+    """The number of workers: processes with the same parent as this one. 0 where there is one, or nobody tells.
+
+    gunicorn forks them, so parent and child have the same command line. uvicorn's parent is a shell, for instance.
+    """
     parent = os.getppid()
     try:
-        return len(Path(f"/proc/{parent}/task/{parent}/children").read_text().split())
+        if Path(f"/proc/{parent}/cmdline").read_bytes() != Path("/proc/self/cmdline").read_bytes():
+            return 0
+        return len(Path(f"/proc/{parent}/task/{parent}/children").read_bytes().split())
     except OSError:
         return 0

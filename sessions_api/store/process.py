@@ -22,7 +22,7 @@ def _namespace() -> str:
 def _start_time(pid: int) -> str:
     """When a process began, in clock ticks since boot, because pids are reused; empty if there is none."""
     try:
-        stat = Path(f"/proc/{pid}/stat").read_text()
+        stat = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
     except OSError:
         return ""
     state, *rest = stat.rpartition(")")[2].split()

@@ -7,7 +7,7 @@ import pytest
 from django.core.exceptions import ImproperlyConfigured
 from pytest_django.fixtures import Settings
 
-from bancobot_project.server.gunicorn import check_open_access
+from bancobot_project.server.http.listening import check_open_access
 from testing import scenarios
 from testing.client import Caller, events, good, new_id, problem
 from testing.service import Service

@@ -13,7 +13,7 @@ from django.core.exceptions import ImproperlyConfigured
 from django.test import override_settings
 
 from bancobot_project.configuration.environment import Environment
-from bancobot_project.server.gunicorn import check_addresses
+from bancobot_project.server.http.listening import check_addresses
 from testing.environment import ROOT, clean_environment
 from tests.support.services import Services
 

@@ -1,6 +1,6 @@
 """Services for tests: those that they share, one for each set of settings, and those of a test's or a module's own."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -17,16 +17,16 @@ class Services:
         self._directories, self._upstream = directories, upstream
         self._shared: dict[object, Service] = {}
 
-    def shared(self, workers: int = 1, /, **settings: str) -> Service:
+    def shared(self, workers: int = 1, /, *options: str, **settings: str) -> Service:
         """The one with these settings, for all tests of the run: each keeps to sessions or a key of its own."""
-        wanted = (workers, *sorted(settings.items()))
-        service = self._shared.get(wanted) or self._shared.setdefault(wanted, self._new(workers, settings))
+        wanted = (workers, *options, *sorted(settings.items()))
+        service = self._shared.get(wanted) or self._shared.setdefault(wanted, self._new(workers, options, settings))
         return service if service.running else service.start()
 
     @contextmanager
-    def own(self, workers: int = 1, /, **settings: str) -> Iterator[Service]:
+    def own(self, workers: int = 1, /, *options: str, **settings: str) -> Iterator[Service]:
         """One for who needs an empty database, a crash or a restart."""
-        service = self._new(workers, settings)
+        service = self._new(workers, options, settings)
         try:
             yield service.start()
         finally:
@@ -51,7 +51,7 @@ class Services:
             service.close()
         template(self._directories.getbasetemp()).close()
 
-    def _new(self, workers: int, settings: dict[str, str]) -> Service:
+    def _new(self, workers: int, options: Sequence[str], settings: dict[str, str]) -> Service:
         migrated = template(self._directories.getbasetemp())
         own = provider_settings(self._upstream.url) | settings
-        return Service(self.directory(), workers=workers, settings=own, template=migrated, forks=True)
+        return Service(self.directory(), workers=workers, options=options, settings=own, template=migrated, forks=True)

@@ -7,13 +7,13 @@ from typing import Any
 
 from django.conf import settings
 from django.core.management import call_command
-from django.core.management.base import BaseCommand
+from django.core.management.base import BaseCommand, CommandError
+from django.utils.module_loading import import_string
 
 from access.models import Key
 from bancobot_project.configuration.hosts import in_address, listening_host
 from bancobot_project.database.requirements import check_rights
-from bancobot_project.server.gunicorn import (
-    Server,
+from bancobot_project.server.http.listening import (
     allow_many_connections,
     check_addresses,
     check_open_access,
@@ -48,6 +48,16 @@ def host(text: str) -> str:
         raise ArgumentTypeError(f"must be {allowed}, not {text!r}") from None
 
 
+def the_serve_of(server: str) -> Callable[[str, list[int], int], None]:
+    """Raises `CommandError` where the server is not installed, or can't run here."""
+    try:
+        serve: Callable[[str, list[int], int], None] = import_string(settings.SERVERS[server])
+    except ModuleNotFoundError as missing:
+        other = "requirements-dev.txt has uvicorn" if server == "uvicorn" else "gunicorn does not run on Windows"
+        raise CommandError(f"{server} can't be started: there is no module {missing.name}. {other}.") from None
+    return serve
+
+
 class Command(BaseCommand):
     help = "Migrates the database and serves the API, the admin and the documentation."
 
@@ -65,30 +75,38 @@ class Command(BaseCommand):
             "--workers",
             type=whole(1, settings.MAX_WORKERS),
             default=settings.WORKERS,
-            help="processes (WORKERS, default 1)",
+            help="processes of gunicorn (WORKERS, default 1)",
+        )
+        parser.add_argument(
+            "--server",
+            choices=settings.SERVERS,
+            default=settings.DEFAULT_SERVER,
+            help=f"gunicorn, or uvicorn, which runs on Windows and in one process (default {settings.DEFAULT_SERVER})",
         )
 
-    def handle(self, *args: Any, host: str, port: list[int] | None, workers: int, **options: Any) -> None:
+    def handle(self, *args: Any, host: str, port: list[int] | None, workers: int, server: str, **options: Any) -> None:
+        serve = the_serve_of(server)
         ports = list(dict.fromkeys(port or [settings.PORT]))
         check_open_access(host)
         check_addresses(host, ports)
         call_command("migrate", interactive=False, verbosity=0)
         check_rights()
         warn_of_sqlite()
-        self._announce(host, ports, workers)
+        self._announce(host, ports, server, workers)
         release_connections()
         allow_many_connections()
-        Server([f"{in_address(host)}:{number}" for number in ports], workers).run()
+        serve(host, ports, workers)
 
-    def _announce(self, host: str, ports: list[int], workers: int) -> None:
+    def _announce(self, host: str, ports: list[int], server: str, workers: int) -> None:
         database = settings.DATABASES["default"]["ENGINE"].rpartition(".")[2]
         access = ACCESS[settings.ACCESS_MODE]
         if settings.ACCESS_MODE == "open" and not settings.ALLOW_OPEN_ACCESS:
             access += ", from this machine only"
         addresses = " ".join(f"http://{in_address(host)}:{number}" for number in ports)
         logger.info(
-            "BancoBot %s on %s  access=%s  provider=%s  database=%s  workers=%d",
-            settings.VERSION, addresses, access, settings.LLM_PROVIDER, database, workers,
+            "BancoBot %s on %s  access=%s  provider=%s  database=%s  server=%s  workers=%d",
+            settings.VERSION, addresses, access, settings.LLM_PROVIDER, database, server,
+            1 if server == "uvicorn" else workers,
         )  # fmt: skip
         for note in settings.NOTES:
             logger.warning("%s", note)

@@ -9,11 +9,13 @@ import pytest
 from django.conf import settings
 from django.core.exceptions import RequestAborted
 
-from bancobot_project.server import bodies, protocol
+from bancobot_project.server import bodies
 from bancobot_project.server.application import Exchange
 from bancobot_project.server.bodies import Bodies
 from bancobot_project.server.headers import Protection
-from bancobot_project.server.protocol import BoundedPatience
+from bancobot_project.server.http import connections
+from bancobot_project.server.http.connections import unread_bytes
+from bancobot_project.server.http.gunicorn_protocol import BoundedPatience
 from bancobot_project.server.spool import PIECE
 from chat.engine.listener import MAX_PIECE_CHARS
 from testing import scenarios
@@ -89,7 +91,7 @@ async def slowly(reader: asyncio.StreamReader) -> None:
 
 
 def test_who_reads_nothing_is_left_and_who_reads_slowly_is_not(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(protocol, "UNREAD_SECONDS", 0.3)
+    monkeypatch.setattr(connections, "UNREAD_SECONDS", 0.3)
     assert isinstance(sent_to(nothing, 8), RequestAborted)
     assert sent_to(slowly, 2) is None
 
@@ -99,7 +101,7 @@ def test_what_waits_in_the_system_counts_too() -> None:
         transport, _ = await asyncio.get_running_loop().create_connection(asyncio.Protocol, sock=near)
         transport.write(MEGABYTE * 8)
         waiting_here = transport.get_write_buffer_size()
-        unread = BoundedPatience(transport)._unread_bytes()
+        unread = unread_bytes(transport)
         transport.abort()
         return waiting_here, unread
 
@@ -112,7 +114,7 @@ def test_what_waits_in_the_system_counts_too() -> None:
 
 
 def test_a_cut_is_a_reset(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(protocol, "UNREAD_SECONDS", 0.1)
+    monkeypatch.setattr(connections, "UNREAD_SECONDS", 0.1)
 
     async def play(client: socket.socket) -> None:
         senders: list[Sender] = []

@@ -15,9 +15,9 @@ from typing import Any
 import pytest
 from gunicorn.config import Config
 
-from bancobot_project.server import protocol
-from bancobot_project.server.gunicorn import QuietLogger
-from bancobot_project.server.protocol import Connections, Protocol
+from bancobot_project.server.http import connections, gunicorn_protocol
+from bancobot_project.server.http.gunicorn import QuietLogger
+from bancobot_project.server.http.gunicorn_protocol import Connections, Protocol
 from testing import scenarios
 from testing.client import Caller
 from testing.service import Service
@@ -77,7 +77,7 @@ async def ask(client: Client, request: bytes = GET) -> bytes:
 
 
 def test_a_connection_whose_first_request_does_not_come_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(protocol, "HEAD_SECONDS", 0.1)
+    monkeypatch.setattr(connections, "HEAD_SECONDS", 0.1)
 
     async def play(worker: Any, connect: Any) -> None:
         clients = [await connect() for _ in range(3)]
@@ -102,7 +102,7 @@ def test_an_idle_connection_is_closed_in_time_and_one_whose_request_has_begun_is
 
 
 def test_a_later_request_that_does_not_come_whole_is_closed_too(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(protocol, "HEAD_SECONDS", 0.1)
+    monkeypatch.setattr(connections, "HEAD_SECONDS", 0.1)
 
     async def play(worker: Any, connect: Any) -> None:
         for first in (GET, GET + GET[:9]):  # alone, and with the beginning of the next one
@@ -118,7 +118,7 @@ def test_a_later_request_that_does_not_come_whole_is_closed_too(monkeypatch: pyt
 
 
 def test_of_too_many_idle_connections_the_longest_idle_goes(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(protocol, "MAX_IDLE", 2)
+    monkeypatch.setattr(connections, "MAX_IDLE", 2)
 
     async def play(worker: Any, connect: Any) -> None:
         first, second, third = [await connect() for _ in range(3)]
@@ -155,7 +155,7 @@ def socket_of(client: Client) -> socket.socket:
 
 
 def test_a_stop_waits_for_no_request_that_does_not_come(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(protocol, "LAST_HEAD_SECONDS", 0.1)
+    monkeypatch.setattr(gunicorn_protocol, "LAST_HEAD_SECONDS", 0.1)
 
     async def play(worker: Any, connect: Any) -> None:
         begun, late = await connect(), await connect()

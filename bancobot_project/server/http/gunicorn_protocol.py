@@ -7,40 +7,20 @@ many of them, it is closed at once.
 import asyncio
 import contextlib
 import fcntl
-import json
-import logging
-import resource
-import secrets
-import socket
-import struct
-import sys
 import termios
 from collections.abc import Iterable
 from http import HTTPStatus
 from typing import Any
 
-from django.core.exceptions import RequestAborted
 from gunicorn.asgi.protocol import _REASON_PHRASES, ASGIProtocol, FlowControl
 
-from bancobot_project.server.headers import protection
-from web.errors import ApiError, error_object
-from web.logs import request_id
+from bancobot_project.server.http import connections
+from bancobot_project.server.http.connections import MAX_HEAD_BYTES, most_idle, prepare, refusal, wait_for_reader
 
-logger = logging.getLogger("bancobot.requests")
-
-CODES = {414: "request_too_large", 431: "request_too_large", 500: "internal_error"}
-PROTECTION = b"".join(b"%b: %b\r\n" % header for header in protection(admin=False, https=False))
 # gunicorn calls every other status “Unknown”, 402 for one, and that is all that some clients show.
 _REASON_PHRASES.update({int(status): status.phrase for status in HTTPStatus if status not in _REASON_PHRASES})
-MAX_HEAD_BYTES = 64 * 1024  # while it comes: gunicorn's limits for single fields allow megabytes
-HEAD_SECONDS = 60  # for a connection's first request to arrive, or a later one that has begun
-LAST_HEAD_SECONDS = 2  # the same while the worker stops
+LAST_HEAD_SECONDS = 2  # for a request that has begun to come, while the worker stops
 NEW_SECONDS = 1  # in which most clients send what they have connected for
-MAX_IDLE = 4096  # connections of a worker; and at most a quarter of the files that it may open
-UNREAD_SECONDS = 60  # in which a reader takes at least MIN_READ_BYTES of what waits for it
-MIN_READ_BYTES = 1024
-NOT_AT_ALL = struct.pack("ii", 1, 0)  # does the system keep what a connection has not sent
-SEND_BUFFER_BYTES = 128 * 1024  # of the system, for each connection; by itself it takes megabytes for who does not read
 
 
 class BoundedPatience(FlowControl):
@@ -48,30 +28,7 @@ class BoundedPatience(FlowControl):
 
     async def drain(self) -> None:
         """Wait until there is room again. Raises `RequestAborted` where nobody reads, and closes the connection."""
-        while self.write_paused:
-            waiting = self._unread_bytes()
-            try:
-                async with asyncio.timeout(UNREAD_SECONDS):
-                    await super().drain()
-            except TimeoutError:
-                if waiting - self._unread_bytes() < MIN_READ_BYTES:
-                    self._reset()
-                    await asyncio.sleep(0)  # gunicorn learns it now, and complains otherwise
-                    raise RequestAborted from None
-
-    def _unread_bytes(self) -> int:
-        """What waits here, and in the system, which takes some 100 KB before it asks for more."""
-        waiting: int = self._transport.get_write_buffer_size()
-        connected = self._transport.get_extra_info("socket")
-        with contextlib.suppress(OSError, AttributeError):  # not everywhere
-            waiting += int.from_bytes(fcntl.ioctl(connected.fileno(), termios.TIOCOUTQ, b"\0" * 4), sys.byteorder)
-        return waiting
-
-    def _reset(self) -> None:
-        """End the connection so that a cut answer does not look like a whole one, in HTTP/1.0 neither."""
-        with contextlib.suppress(OSError, AttributeError):
-            self._transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, NOT_AT_ALL)
-        self._transport.abort()
+        await wait_for_reader(self._transport, lambda: self.write_paused, super().drain)
 
 
 class Connections:
@@ -80,8 +37,7 @@ class Connections:
     def __init__(self) -> None:
         self.all: set[Protocol] = set()
         self.idle: dict[Protocol, None] = {}
-        files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-        self._most = MAX_IDLE if files == resource.RLIM_INFINITY else min(MAX_IDLE, files // 4)
+        self._most = most_idle()
 
     def add_idle(self, connection: "Protocol") -> None:
         self.idle[connection] = None
@@ -97,18 +53,15 @@ class Connections:
 class Protocol(ASGIProtocol):
     """gunicorn's protocol with JSON errors. Its own are plain text and may quote the request."""
 
-    _head_bytes = 0  # of a request whose head is not complete
+    _head_bytes = 0  # of a request whose head is not complete; gunicorn's limits for single fields allow megabytes
 
     def connection_made(self, transport: Any) -> None:
         super().connection_made(transport)
         self._flow_control = BoundedPatience(transport)
         self._made_at = self.worker.loop.time()
-        self._head_timer = self._call_without_head(HEAD_SECONDS)
+        self._head_timer = self._call_without_head(connections.HEAD_SECONDS)
         self.worker.connections.all.add(self)
-        if (connected := transport.get_extra_info("socket")) is not None and connected.family != socket.AF_UNIX:
-            connected.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)
-            if hasattr(socket, "TCP_USER_TIMEOUT"):  # what waits behind a connection's end has no task to watch it
-                connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, 1000 * UNREAD_SECONDS)
+        prepare(transport)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._head_timer.cancel()
@@ -125,7 +78,7 @@ class Protocol(ASGIProtocol):
 
     def _await_head(self) -> None:
         self._head_timer.cancel()
-        self._head_timer = self._call_without_head(HEAD_SECONDS)
+        self._head_timer = self._call_without_head(connections.HEAD_SECONDS)
 
     def _end_without_head(self, number: int) -> None:
         if self._current_request is None and self.req_count <= number:
@@ -168,19 +121,10 @@ class Protocol(ASGIProtocol):
         return False
 
     def _send_error_response(self, status: int, message: str, extra_headers: Iterable[tuple[str, str]] = ()) -> None:
-        request_id.set(secrets.token_hex(8))
-        body = json.dumps(error_object(ApiError(CODES.get(status, "invalid_request"))), ensure_ascii=False).encode()
-        headers = {
-            "Content-Type": "application/json",
-            "Content-Length": str(len(body)),
-            "Connection": "close",
-            "X-Request-ID": request_id.get(),
-            **dict(extra_headers),
-        }
-        head = f"HTTP/1.1 {status} {HTTPStatus(status).phrase}\r\n"
-        head += "".join(f"{name}: {value}\r\n" for name, value in headers.items())
-        self._safe_write(head.encode("latin-1") + PROTECTION + b"\r\n" + body)
-        logger.info("no request", extra={"status": status})
+        headers, body = refusal(status)
+        headers += [(name.encode("latin-1"), value.encode("latin-1")) for name, value in extra_headers]
+        head = f"HTTP/1.1 {status} {HTTPStatus(status).phrase}\r\n".encode()
+        self._safe_write(head + b"".join(b"%b: %b\r\n" % header for header in headers) + b"\r\n" + body)
 
     def _is_websocket_upgrade(self, request: Any) -> bool:
         """Never: such a request is one like any other."""

@@ -1,0 +1,359 @@
+"""uvicorn in gunicorn's place, as on Windows: the same answers, limits, kills and stops. And what Windows has not."""
+
+import asyncio
+import contextlib
+import json
+import os
+import signal
+import socket
+import threading
+from collections.abc import AsyncIterator, Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import PureWindowsPath
+from typing import Any
+
+import httpx
+import pytest
+import uvicorn
+from django.core.management.base import CommandError
+from django.test import override_settings
+from uvicorn.server import ServerState
+
+from bancobot_project.database.problems import network_file_system
+from bancobot_project.management.commands.serve import the_serve_of
+from bancobot_project.server.http import connections, uvicorn_protocol
+from bancobot_project.server.http import uvicorn as ours
+from bancobot_project.server.http.listening import bound
+from bancobot_project.server.http.uvicorn_protocol import Protocol
+from testing import scenarios
+from testing.client import Caller, events, good, new_id, wait_until
+from testing.environment import ROOT
+from testing.service import Service, provider_settings, template
+from testing.upstream import Upstream
+from tests.project.test_wall import WIRE, on_the_wire
+from tests.support.services import Services
+
+UVICORN = ("--server", "uvicorn")
+# h11 reads lines without a carriage return, and counts a length's digits.
+OTHERWISE = {"line feeds alone": (200, None), "a length of 30 digits": (400, "invalid_request")}
+OTHERWISE |= {"another transfer coding": (501, "invalid_request")}
+
+
+@pytest.fixture
+def service(fronts: Services, upstream: Upstream) -> Service:
+    return fronts.shared(1, *UVICORN)
+
+
+# The same service
+
+
+def test_what_is_wrong_on_the_wire_is_told_as_by_gunicorn(service: Service, upstream: Upstream) -> None:
+    for name, (request, status, code) in WIRE.items():
+        expected = OTHERWISE.get(name, (status, code))
+        answered, headers, body = on_the_wire(service, request + b"\r\n")
+        assert (name, answered, json.loads(body).get("code")) == (name, *expected)
+        assert headers["content-type"] == "application/json"
+        assert headers["x-request-id"]
+        assert headers["x-content-type-options"] == "nosniff"
+        assert "server" not in headers
+    assert upstream.count == 0
+    assert "Traceback" not in service.log()
+    assert " ERROR " not in service.log()
+
+
+def test_a_head_that_does_not_end_is_refused(service: Service) -> None:
+    with socket.create_connection(("127.0.0.1", service.port)) as connection:
+        connection.sendall(b"GET /health HTTP/1.1\r\nHost: localhost\r\n")
+        for number in range(5):
+            connection.sendall(b"X-Field-%d: %b\r\n" % (number, b"x" * 15_000))
+        assert b" 431 " in connection.recv(100)
+
+
+def test_a_body_in_bad_chunks_ends_its_request(service: Service) -> None:
+    head = b"POST /chat HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n"
+    for chunks in (b"zz\r\n{}\r\n0\r\n\r\n", b"2\r\n{}x\r\n0\r\n\r\n", b"-2\r\n{}\r\n0\r\n\r\n"):
+        status, _, body = on_the_wire(service, head + chunks)
+        assert (status, json.loads(body)["code"]) == (400, "invalid_request")
+    assert " ERROR " not in service.log()
+
+
+def test_nobody_is_believed_about_addresses_unasked(service: Service) -> None:
+    """uvicorn by itself believes who connects from this machine."""
+    said = {"X-Forwarded-Proto": "https", "X-Forwarded-For": "192.0.2.9"}
+    answer = Caller(service).call("GET", "/sessions?limit=1", headers=said)
+    assert "strict-transport-security" not in answer.headers
+    assert answer.status_code == 200
+
+
+def test_several_requests_use_one_connection(service: Service, upstream: Upstream) -> None:
+    request = b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n"
+    with socket.create_connection(("127.0.0.1", service.port), timeout=10) as connection:
+        connection.sendall(request * 3)
+        read = b""
+        while read.count(b'"status": "ok"') < 3:
+            read += connection.recv(65_536)
+    with Caller(service).connection() as client:
+        for method, path in (
+            ("GET", "/"),
+            ("HEAD", "/sessions"),
+            ("GET", "/static/chat/main.js"),
+        ):
+            answer = client.request(method, path)
+            assert answer.status_code == 200, (path, answer.text)
+            assert bool(answer.content) == (method == "GET")
+
+
+def test_a_stream_comes_piece_by_piece_and_is_taken_up_again(service: Service, upstream: Upstream) -> None:
+    caller, gate = Caller(service), threading.Event()
+    upstream.script(scenarios.gated(gate, scenarios.rest("e o fim"), after="O começo "))
+    turn_id = begun(caller, session_id=new_id())
+    gate.set()  # the client has left, and the model says the rest now
+    resumed = events(caller.call("GET", f"/turns/{turn_id}/events", headers={"Last-Event-ID": "9"}).text)
+    assert "".join(event.data["text"] for event in resumed if event.name == "delta") == "e o fim"
+    assert resumed[-1].data["response"] == "O começo e o fim"
+
+
+def begun(caller: Caller, **asked: Any) -> str:
+    """The id of a turn whose first words have come, to a client that leaves then."""
+    with caller.connection() as client:
+        asked |= {"message": "Oi", "stream": True}
+        with client.stream("POST", "/chat", json=asked) as response:
+            lines = response.iter_lines()
+            started = next(line for line in lines if line.startswith("data: "))
+            while "O começo " not in next(lines):
+                pass
+    return str(json.loads(started.removeprefix("data: "))["turn_id"])
+
+
+# Kills and stops
+
+
+def test_a_kill_and_an_impatient_ctrl_c_lose_nothing(fronts: Services, upstream: Upstream) -> None:
+    with fronts.own(1, *UVICORN) as service, ThreadPoolExecutor(1) as pool:
+        caller = Caller(service)
+        known = caller.chat("Oi", session_id="s")["response"]
+        upstream.otherwise = scenarios.hang(after="O começo ")
+        begun(caller, session_id="s")
+        service.kill()
+        service.start()
+        wait_until(lambda: caller.messages("s")[-1]["status"] == "interrupted")
+        assert caller.texts("s")[:3] == ["Oi", known, "Oi"]
+        # The first Ctrl-C waits for what runs; the second one ends it and tells who listens.
+        streaming = pool.submit(caller.stream, "/chat", message="E agora?", session_id="s")
+        upstream.wait_until(lambda: upstream.count == 3)
+        interrupt(service)
+        wait_until(lambda: not accepts(service.port))
+        assert not streaming.done()
+        interrupt(service)
+        assert streaming.result()[-1].data["code"] == "turn_interrupted"
+        assert ended(service) == 0
+        rows = service.sql("SELECT status FROM sessions_api_message WHERE role = 'assistant' ORDER BY position")
+        assert rows == [("completed",), ("interrupted",), ("interrupted",)]
+        assert " ERROR " not in service.log()
+
+
+def interrupt(service: Service) -> None:
+    assert service.process is not None
+    os.kill(service.process.pid, signal.SIGINT)
+
+
+def ended(service: Service) -> int | None:
+    assert service.process is not None
+    return service.process.wait(20)
+
+
+def accepts(port: int) -> bool:
+    try:
+        socket.create_connection(("127.0.0.1", port), timeout=5).close()
+    except OSError:
+        return False
+    return True
+
+
+@pytest.fixture
+def windows(fronts: Services, upstream: Upstream, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    """A service in a Python that lacks what Windows does not have."""
+    where = os.pathsep.join((str(ROOT / "tests/support/windows"), str(ROOT)))
+    settings = {"PYTHONPATH": where, "PYTHONWARNDEFAULTENCODING": "1", "GRACEFUL_TIMEOUT": "20"}
+    service = Service(
+        fronts.directory(),
+        settings=provider_settings(upstream.url) | settings,
+        template=template(tmp_path_factory.getbasetemp()),
+    )
+    try:
+        yield service.start()
+    finally:
+        service.close()
+        print(service.log())
+
+
+def test_without_what_windows_lacks_it_serves_by_itself_and_stops_gracefully(
+    windows: Service, upstream: Upstream
+) -> None:
+    assert "server=uvicorn" in windows.log()
+    assert "in one process" in windows.log()
+    caller, gate = Caller(windows), threading.Event()
+    assert caller.chat("Olá, às 10h 🙂", session_id="s:1")["response"] == "Eco (1): Olá, às 10h 🙂"
+    for path in ("/", "/docs", "/schema", "/models", "/admin/login/", "/sessions/s:1/export?format=csv"):
+        assert caller.get(path).status_code == 200, path
+    exported = windows.directory / "tudo.jsonl"
+    for output in (str(exported), "-"):
+        done = windows.manage("export_sessions", "--format", "jsonl", "--output", output)
+        assert (done.returncode, "Traceback" in done.stderr) == (0, False), done.stderr
+    assert "🙂" in exported.read_text(encoding="utf-8")
+    upstream.otherwise = scenarios.gated(gate, scenarios.rest("e o fim"), after="O começo ")
+    with ThreadPoolExecutor(2) as pool, caller.connection() as kept:
+        good(kept.get("/health"))
+        asking = pool.submit(caller.chat, "Oi")
+        streaming = pool.submit(caller.stream, "/chat", message="Oi")
+        upstream.wait_until(lambda: upstream.count == 3)
+        interrupt(windows)
+        wait_until(lambda: not accepts(windows.port))
+        with pytest.raises(httpx.TransportError):
+            kept.post("/chat", json={"message": "Tarde demais"})
+        gate.set()
+        assert asking.result()["response"] == streaming.result()[-1].data["response"] == "O começo e o fim"
+    assert ended(windows) == 0
+    assert "Traceback" not in windows.log()
+
+
+# Clients that do not read, or do not send
+
+
+def plain(app: Any) -> uvicorn.Config:
+    config = uvicorn.Config(
+        app, interface="asgi3", http=Protocol, ws="none", lifespan="off", log_config=None, access_log=False,
+        timeout_keep_alive=60,
+    )  # fmt: skip
+    config.load()
+    return config
+
+
+@contextlib.asynccontextmanager
+async def serving(app: Any) -> AsyncIterator[tuple[str, int]]:
+    config = plain(app)
+    loop = asyncio.get_running_loop()
+    server = await loop.create_server(lambda: Protocol(config, ServerState(), {}, loop), "127.0.0.1", 0)
+    try:
+        yield server.sockets[0].getsockname()[:2]
+    finally:
+        server.close()
+
+
+def answering(body: bytes) -> Callable[..., Any]:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": body})
+
+    return app
+
+
+async def end_of(address: tuple[str, int], sent: bytes, *, reads: bool = True) -> bytes:
+    """What comes until the server closes the connection; an error where it is reset."""
+    reader, writer = await asyncio.open_connection(*address, limit=4096)
+    try:
+        writer.write(sent)
+        if reads:
+            return await asyncio.wait_for(reader.read(), 5)
+        async with asyncio.timeout(5):  # the socket says so, without reading
+            while not writer.transport.is_closing():
+                await asyncio.sleep(0.02)
+                writer.write(b"x")
+        raise ConnectionResetError
+    finally:
+        writer.transport.abort()
+
+
+GET = b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n"
+
+
+async def test_who_does_not_send_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connections, "HEAD_SECONDS", 0.1)
+    monkeypatch.setattr(uvicorn_protocol, "REST_SECONDS", 0.1)
+    async with serving(answering(b"Oi")) as address:
+        heads = [end_of(address, sent) for sent in (b"", b"GET", GET[:-2])]
+        assert await asyncio.gather(*heads) == [b"", b"", b""]
+        assert b"Oi" in await end_of(
+            address, GET.replace(b"GET", b"POST").replace(b"\r\n\r\n", b"\r\nContent-Length: 9\r\n\r\n")
+        )
+        reader, writer = await asyncio.open_connection(*address)
+        for sent in (GET, GET[:-2]):  # a second request begins, and does not end
+            writer.write(sent)
+            assert (b"Oi" in await asyncio.wait_for(reader.read(1000), 5)) == (sent == GET)
+        writer.close()
+
+
+async def test_who_does_not_read_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connections, "UNREAD_SECONDS", 0.1)
+    async with serving(answering(b"x" * 8_000_000)) as address:
+        with pytest.raises(ConnectionResetError):
+            await end_of(address, GET, reads=False)
+        assert len(await end_of(address, GET.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n"))) > 8_000_000
+
+
+async def test_a_request_ends_after_its_client_has_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(uvicorn_protocol, "LEFT_SECONDS", 0.05)
+    ended = asyncio.Event()
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        try:
+            await asyncio.sleep(60)
+        finally:
+            ended.set()
+
+    async with serving(app) as address:
+        _, writer = await asyncio.open_connection(*address)
+        writer.write(GET)
+        await asyncio.sleep(0.02)
+        writer.transport.abort()
+        await asyncio.wait_for(ended.wait(), 5)
+
+
+async def test_a_failure_is_told_in_json() -> None:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        raise RuntimeError("segredo")
+
+    async with serving(app) as address:
+        answer = await end_of(address, GET)
+    assert answer.startswith(b"HTTP/1.1 500 ")
+    assert b'"internal_error"' in answer
+    assert b"segredo" not in answer
+
+
+# Windows
+
+
+async def test_a_listening_socket_that_python_closed_is_opened_again() -> None:
+    listener = bound("127.0.0.1", 0)
+    port = listener.getsockname()[1]
+    config = uvicorn.Config(
+        answering(b"Oi"), interface="asgi3", http=Protocol, ws="none", lifespan="off", log_config=None
+    )
+    server = ours.Server(config, [listener])
+    config.load()
+    server.lifespan = config.lifespan_class(config)
+    await server.startup()
+    asyncio.get_running_loop()._stop_serving(listener)  # type: ignore[attr-defined]
+    assert not accepts(port)
+    await server.on_tick(10)
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write(GET)
+    assert b"200" in await reader.readline()
+    writer.close()
+    server.servers[-1].close()
+
+
+def test_a_server_that_is_not_there_is_told_in_a_sentence() -> None:
+    with override_settings(SERVERS={"gunicorn": "naoexiste.serve"}), pytest.raises(CommandError, match="naoexiste"):
+        the_serve_of("gunicorn")
+
+
+@pytest.mark.parametrize(
+    "path, shared",
+    [
+        (r"C:\bots\bot.sqlite3", False), (r"\\?\C:\bots\bot.sqlite3", False), (r"\\nas\bots\bot.sqlite3", True),
+        ("//nas/bots/bot.sqlite3", True), (r"\\?\UNC\nas\bots\bot.sqlite3", True),
+    ],
+)  # fmt: skip
+def test_a_share_of_windows_is_a_network(path: str, shared: bool) -> None:
+    assert bool(network_file_system(PureWindowsPath(path), "")) == shared
