@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Iterator, Sequence
 
 from sessions_api.exports.reading import Conversation
-from sessions_api.exports.table import lines
+from sessions_api.exports.table import PLAIN, lines
 from sessions_api.exports.timeline import events
 from sessions_api.exports.writing import ExportOptions, moment
 
@@ -20,4 +20,4 @@ def write(conversations: Iterable[Conversation], options: ExportOptions) -> Iter
                 yield event.case_id, event.event_id, event.activity, start, end, event.resource, event.agent
             options.counts.count_conversation(written=options.counts.messages > before)
 
-    yield from lines(COLUMNS, rows())
+    yield from lines(COLUMNS, rows(), PLAIN.separated_by(options.delimiter))

@@ -19,8 +19,8 @@ class Format(NamedTuple):
     """`write` yields the file's text in pieces. The admin shows `label`, the chat page `menu_label`.
 
     `superseded`: always with the messages that a later turn replaced. `clocks`: tells events by the wanted clock.
-    `importable`: import_sessions reads it. `leaves_out`: the messages that have no place in it. `example`: how a file
-    begins, for the API's document.
+    `delimiter`: what stands between cells, unless told otherwise. `importable`: import_sessions reads it. `leaves_out`:
+    the messages that have no place in it. `example`: how a file begins, for the API's document.
     """
 
     label: object
@@ -30,6 +30,7 @@ class Format(NamedTuple):
     write: Callable[[Iterable[Conversation], ExportOptions], Iterator[str]]
     superseded: bool = False
     clocks: bool = False
+    delimiter: str = ""
     importable: bool = False
     leaves_out: str = ""
     example: str = ""
@@ -48,7 +49,11 @@ FORMATS = {
         _("JSON Lines (everything)"), _("JSON Lines"), ".jsonl", "application/jsonl", jsonl.write,
         superseded=True, importable=True,
     ),
-    "csv": Format(_("CSV (a message a row)"), _("Table (CSV)"), ".csv", "text/csv", table.write),
+    "csv": Format(_("CSV (a message a row)"), _("Table (CSV)"), ".csv", "text/csv", table.write, delimiter=","),
+    "csv-excel": Format(
+        _("CSV for Excel in Portuguese (a message a row)"), _("Table for Excel in Portuguese (CSV)"), ".excel.csv",
+        "text/csv", table.write_for_excel, delimiter=";",
+    ),
     "openai": Format(
         _("OpenAI fine-tuning"), _("Training data (OpenAI)"), ".openai.jsonl", "application/jsonl", openai.write,
         leaves_out="turns that were not completed",
@@ -56,7 +61,7 @@ FORMATS = {
     ),
     "events": Format(
         _("event log (CSV)"), _("Event log (CSV)"), ".events.csv", "text/csv", events.write,
-        clocks=True, leaves_out=UNFINISHED,
+        clocks=True, delimiter=",", leaves_out=UNFINISHED,
         example="CASE_ID,EVENT_ID,ACTIVITY,START_TIMESTAMP,END_TIMESTAMP,RECURSO,AGENTE\r\n"
         "atendimento-2025-06-13,Zk3rV0p9Qm2bXc8TtYw1Aa.0,Cliente envia mensagem,2026-11-22T12:00:00.000000Z,"
         "2026-11-22T12:00:00.000000Z,cliente,cliente\r\n",
@@ -68,4 +73,5 @@ FORMATS = {
     ),
 }  # fmt: skip
 WITH_CLOCKS = [name for name, chosen in FORMATS.items() if chosen.clocks]
+WITH_DELIMITER = [name for name, chosen in FORMATS.items() if chosen.delimiter]
 IMPORTABLE = [name for name, chosen in FORMATS.items() if chosen.importable]

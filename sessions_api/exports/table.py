@@ -3,11 +3,12 @@
 import csv
 import json
 import re
-from collections.abc import Iterable, Iterator, Sequence
-from datetime import datetime
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from datetime import UTC, datetime
 from decimal import Decimal
+from functools import partial
 from operator import attrgetter
-from typing import Any
+from typing import Any, NamedTuple
 
 from sessions_api.exports.jsonl import MESSAGE_FIELDS
 from sessions_api.exports.reading import Conversation, Said
@@ -27,11 +28,34 @@ INVISIBLE = (
     "\0-\x08\x0b\x0c\x0e-\x20\x22\x7f-\xa0\xad\u061c\u1680\u180e\u2000-\u200f\u2028-\u202f\u205f-\u206f\u3000\ufeff"
 )
 A_FORMULA = re.compile(f"'*(?:[\t\r\n]|[{INVISIBLE}]*{SIGN})")
-# Spreadsheets in Portuguese begin a cell at a semicolon, others at a tab or a line end, whatever quotes it stands in.
+# Spreadsheets in Portuguese begin a cell at a semicolon, those in English at a comma, others at a tab or a line end,
+# whatever quotes it stands in. Where the file's own delimiter is the comma, its quotes mean something to the English.
 A_SEPARATOR = re.compile(f"([;\t\r\n])(?='*[{INVISIBLE}]*{SIGN})")
-
+ONE_WITH_COMMAS = re.compile(f"([,;\t\r\n])(?='*[{INVISIBLE}]*{SIGN})")
 
 _of_session, _of_message = attrgetter(*SESSION_COLUMNS), attrgetter(*MESSAGE_COLUMNS)
+
+
+class Style(NamedTuple):
+    """How a table's reader writes values; `truth` has the words for false and true."""
+
+    delimiter: str = ","
+    point: str = "."
+    truth: tuple[str, str] = ("false", "true")
+    moment: Callable[[datetime], str] = moment
+
+    def separated_by(self, delimiter: str) -> "Style":
+        """With this delimiter, if there is one."""
+        return self._replace(delimiter=delimiter or self.delimiter)
+
+
+def excel_moment(when: datetime) -> str:
+    """In UTC and without fractions: Excel takes this for a date in every language."""
+    return when.astimezone(UTC).replace(tzinfo=None).isoformat(" ", "seconds")
+
+
+PLAIN = Style()
+EXCEL = Style(";", ",", ("FALSO", "VERDADEIRO"), excel_moment)  # in Brazilian Portuguese
 
 
 class _Echo:
@@ -41,7 +65,7 @@ class _Echo:
         return text
 
 
-def write(conversations: Iterable[Conversation], options: ExportOptions) -> Iterator[str]:
+def write(conversations: Iterable[Conversation], options: ExportOptions, style: Style = PLAIN) -> Iterator[str]:
     def rows() -> Iterator[Sequence[Any]]:
         for conversation in conversations:
             options.counts.conversations += 1
@@ -51,27 +75,31 @@ def write(conversations: Iterable[Conversation], options: ExportOptions) -> Iter
                 yield _row(conversation.case_id, session, said)
 
     yield BYTE_ORDER_MARK
-    yield from lines(COLUMNS, rows())
+    yield from lines(COLUMNS, rows(), style.separated_by(options.delimiter))
 
 
-def lines(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> Iterator[str]:
-    """CSV (RFC 4180) in which no cell is a formula."""
-    writer: Any = csv.writer(_Echo())
+write_for_excel = partial(write, style=EXCEL)
+
+
+def lines(header: Sequence[str], rows: Iterable[Sequence[Any]], style: Style = PLAIN) -> Iterator[str]:
+    """CSV (RFC 4180, with the style's delimiter) in which no cell is a formula."""
+    writer: Any = csv.writer(_Echo(), delimiter=style.delimiter)
     yield writer.writerow(header)
     for row in rows:
-        yield writer.writerow([cell(value) for value in row])
+        yield writer.writerow([cell(value, style) for value in row])
 
 
-def cell(value: Any) -> Any:
+def cell(value: Any, style: Style = PLAIN) -> Any:
     """The value for a cell. Where a formula could begin in a text, there is an apostrophe before it."""
     if isinstance(value, str):
-        text = A_SEPARATOR.sub(r"\1'", value)
+        separator = A_SEPARATOR if style.delimiter == "," else ONE_WITH_COMMAS
+        text = separator.sub(r"\1'", value)
         return f"'{text}" if A_FORMULA.match(value) else text
     if isinstance(value, datetime):
-        return moment(value)
+        return style.moment(value)
     if isinstance(value, bool):
-        return "true" if value else "false"
-    return f"{value:f}" if isinstance(value, Decimal) else value
+        return style.truth[value]
+    return f"{value:f}".replace(".", style.point) if isinstance(value, Decimal) else value
 
 
 def _row(case_id: str, session: Sequence[Any], said: Said) -> list[Any]:

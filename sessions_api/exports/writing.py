@@ -27,9 +27,13 @@ class ExportCounts:
 
 @dataclass(frozen=True)
 class ExportOptions:
-    """`simulated`: events use the simulated clock. The writers count in `counts`."""
+    """`simulated`: events use the simulated clock. `delimiter`: another one than the table's own.
+
+    The writers count in `counts`.
+    """
 
     simulated: bool = False
+    delimiter: str = ""
     counts: ExportCounts = field(default_factory=ExportCounts)
 
 

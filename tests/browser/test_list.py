@@ -92,3 +92,10 @@ def test_a_conversation_is_exported_with_the_readers_key(chat: Chat) -> None:
         "Quero um cartão novo",
         "Eco (1): Quero um cartão novo",
     ]
+    chat.part("export").locator("summary").click()
+    with chat.page.expect_download() as saved:
+        chat.page.get_by_role("button", name="Tabela para o Excel em português (CSV)").click()
+    assert saved.value.suggested_filename == f"bancobot-{session_id}.excel.csv"
+    table = Path(saved.value.path()).read_bytes()
+    assert table.startswith(b"\xef\xbb\xbfcase_id;message_id;")
+    assert ";Quero um cartão novo;".encode() in table

@@ -87,10 +87,10 @@ def objects(text: str) -> list[dict[str, Any]]:
     return [json.loads(line) for line in text.splitlines()]
 
 
-def rows(text: str) -> list[dict[str, str]]:
+def rows(text: str, delimiter: str = ",") -> list[dict[str, str]]:
     csv.field_size_limit(10_000_000)
-    return list(csv.DictReader(io.StringIO(text.removeprefix("\ufeff"), newline="")))
+    return list(csv.DictReader(io.StringIO(text.removeprefix("\ufeff"), newline=""), delimiter=delimiter, strict=True))
 
 
-def column(text: str, name: str) -> list[str]:
-    return [row[name] for row in rows(text)]
+def column(text: str, name: str, delimiter: str = ",") -> list[str]:
+    return [row[name] for row in rows(text, delimiter)]

@@ -19,7 +19,7 @@ from tqdm import tqdm
 from access import audit
 from access.clients import COMMAND
 from access.management.arguments import client_called
-from sessions_api.exports.formats import CLOCKS, FORMATS, IMPORTABLE, WITH_CLOCKS
+from sessions_api.exports.formats import CLOCKS, FORMATS, IMPORTABLE, WITH_CLOCKS, WITH_DELIMITER
 from sessions_api.exports.reading import conversations
 from sessions_api.exports.selection import Selection
 from sessions_api.exports.writing import ExportCounts, ExportOptions, in_pieces
@@ -28,6 +28,7 @@ from sessions_api.sqlite import keep_little_cached
 from web.moments import utc
 
 STANDARD_OUTPUT = "-"
+DELIMITERS = "\t!#$%&()*,./:;<>?[\\]^_`{|}~"  # nothing that quotes a cell, or begins a formula
 
 
 def day_or_moment(text: str) -> datetime:
@@ -45,6 +46,16 @@ def name_and_value(text: str) -> tuple[str, str | None]:
     return name, value if equals else None
 
 
+def delimiter(text: str) -> str:
+    """A tab may also be written as `tab` or `\\t`, since shells make it hard to type one."""
+    sign = "\t" if text in ("tab", "\\t") else text
+    if len(sign) != 1 or sign not in DELIMITERS:
+        raise ArgumentTypeError(
+            f"one sign such as , ; | or tab: no letter, digit, space, quote or = + - @, not {text!r}"
+        )
+    return sign
+
+
 class Command(BaseCommand):
     help = (
         "Writes conversations to a file, the oldest first, or to standard output. docs/research.md describes the "
@@ -57,6 +68,9 @@ class Command(BaseCommand):
         parser.add_argument("--format", choices=FORMATS, required=True, help=f"import_sessions reads {readable}")
         parser.add_argument("--output", metavar="FILE", required=True, help="- is standard output")
         parser.add_argument("--clock", choices=CLOCKS, default="real", help=f"of the {timed} formats")
+        parser.add_argument(
+            "--delimiter", type=delimiter, help=f"between the cells of {', '.join(WITH_DELIMITER)}: one sign, or tab"
+        )
         parser.add_argument("--include-superseded", action="store_true", help="also what a later turn replaced")
         parser.add_argument("--since", type=day_or_moment, metavar="WHEN", help="last question then, or later")
         parser.add_argument("--until", type=day_or_moment, metavar="WHEN", help="last question before that")
@@ -76,7 +90,9 @@ class Command(BaseCommand):
     def handle(self, *args: Any, format: str, output: str, **options: Any) -> None:  # noqa: A002 - the option's name
         selection = selected(options)
         sessions, chosen = selection.sessions(), FORMATS[format]
-        export_options = ExportOptions(options["clock"] == "simulated")
+        if options["delimiter"] and not chosen.delimiter:
+            raise CommandError(f"--delimiter is for the formats {', '.join(WITH_DELIMITER)}: {format} has no cells.")
+        export_options = ExportOptions(options["clock"] == "simulated", options["delimiter"] or "")
         count = sessions.count()
         audit.record(audit.Action.EXPORTED, COMMAND.name, format=format, filters=selection.used(), sessions=count)
         read = conversations(sessions, superseded=options["include_superseded"] or chosen.superseded)

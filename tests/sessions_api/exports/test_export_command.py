@@ -65,6 +65,19 @@ def test_a_failure_leaves_the_old_file_and_no_other(file: Path) -> None:
     assert list(file.parent.iterdir()) == [file]
 
 
+def test_cells_are_separated_as_one_likes(file: Path) -> None:
+    for sign in (",", ";", "|", ":", "\t", "tab", "\\t", "^", "~"):
+        export(file, "--format=events", f"--delimiter={sign}")
+        assert file.read_text().count("\t" if sign in ("tab", "\\t") else sign) == 6
+
+
+def test_what_would_break_a_table_separates_nothing(file: Path) -> None:
+    for sign in ("", ";;", *"aZ0é\"'\n\r\0 =+-@；\u00a0\ufeff", "TAB", "\\n"):
+        with pytest.raises(CommandError, match="--delimiter: one sign such as"):
+            export(file, "--format=csv", f"--delimiter={sign}")
+    assert not file.exists()
+
+
 @pytest.mark.parametrize("name", ["não/existe.jsonl", ""])
 def test_a_place_that_cannot_be_written_to_is_named(tmp_path: Path, name: str) -> None:
     with pytest.raises(CommandError, match="could not be written"):

@@ -89,43 +89,71 @@ def test_hostile_texts_come_through_json_lines_as_they_are() -> None:
     assert [m["content"] for m in objects(exported("openai"))[0]["messages"]] == [HOSTILE[15], *HOSTILE]
 
 
-def test_hostile_texts_come_through_csv_and_none_is_a_formula() -> None:
+@pytest.mark.parametrize("name, delimiter", [("csv", ","), ("csv-excel", ";")])
+def test_hostile_texts_come_through_csv_and_none_is_a_formula(name: str, delimiter: str) -> None:
     session = talk(*HOSTILE, session_id="-1+1", persona_id="@SUM(1)")
     rate(session, 1, "=1+1")
-    text = exported("csv")
-    cells = [value for row in rows(text) for value in row.values()]
+    text = exported(name)
+    cells = [value for row in rows(text, delimiter) for value in row.values()]
     assert not [cell for cell in cells if cell.lstrip("\0\t\r\n \u00a0\u200b\ufeff")[:1] in set("=+-@＝＋－＠")]
-    assert [without_guard(cell) for cell in column(text, "content")] == HOSTILE
-    assert column(text, "session_id")[0] == "'-1+1"
-    assert column(text, "comment")[1] == "'=1+1"
+    assert [without_guard(cell, delimiter) for cell in column(text, "content", delimiter)] == HOSTILE
+    assert column(text, "session_id", delimiter)[0] == "'-1+1"
+    assert column(text, "comment", delimiter)[1] == "'=1+1"
 
 
-def without_guard(cell: str) -> str:
+def without_guard(cell: str, delimiter: str = ",") -> str:
     """Restores a text as docs/research.md says."""
     shown = re.search(r"(?s)^GAP = .*?(?=^text)", (ROOT / "docs" / "research.md").read_text(), re.MULTILINE)
     assert shown
     known: dict[str, Any] = {"re": re}
     exec(shown[0], known)  # noqa: S102 - our own page
-    return str(known["LATER"].sub(r"\1", cell[1:] if known["FIRST"].match(cell) else cell))
+    later = known["LATER"] if delimiter == "," else re.compile(known["LATER"].pattern.replace("[;", "[,;", 1))
+    return str(later.sub(r"\1", cell[1:] if known["FIRST"].match(cell) else cell))
 
 
+@pytest.mark.parametrize("delimiter", [",", ";", "\t", "|"])
 @pytest.mark.parametrize("separator", [";", "\t", "\n", "\r", ",", "\r\n"])
-def test_no_cell_is_a_formula_where_another_separator_is_read(separator: str) -> None:
+def test_no_cell_is_a_formula_where_another_separator_is_read(separator: str, delimiter: str) -> None:
     gaps, signs = ["", " ", '"', '""', "\ufeff", "\u200b", " \0", "'", "''", "\t ", '" "'], "=+-@＝−"
     said = [f"Oi{separator * count}{gap}{sign}1+1" for count in (1, 2) for gap in gaps for sign in signs]
     said += [f"{gap}{separator}{gap}=1" for gap in gaps] + [f"{text}{separator}{text}" for text in said[:20]]
-    written = "".join(table.lines(["a", "b"], [[text, text] for text in said]))
-    for read_at in (separator.strip("\r\n") or ",", ";", "\t"):
+    style = table.PLAIN.separated_by(delimiter)
+    written = "".join(table.lines(["a", "b"], [[text, text] for text in said], style))
+    for read_at in (",", ";", "\t", delimiter):
         cells = [
             cell for line in re.split("[\r\n]", written) for cell in next(csv.reader([line], delimiter=read_at), [])
         ]
         assert not [cell for cell in cells if cell.lstrip(' \0"\ufeff\u200b\t')[:1] in set("=+-@＝−")]
-    assert [without_guard(table.cell(text)) for text in said] == said
+    assert [without_guard(table.cell(text, style), delimiter) for text in said] == said
 
 
 def test_a_csv_begins_with_a_byte_order_mark_and_an_event_log_does_not() -> None:
     assert exported("csv").startswith("\ufeffcase_id,message_id,session_id,")
     assert exported("events").startswith("CASE_ID,EVENT_ID,ACTIVITY,START_TIMESTAMP,END_TIMESTAMP,RECURSO,AGENTE\r\n")
+
+
+def test_excel_in_portuguese_finds_numbers_dates_and_words_of_its_own() -> None:
+    session = talk("Quanto é 1,5; e 2?", "É\nassim", title="Açaí")
+    change(session, 1, usage_estimated=True, completed_at=THEN + timedelta(microseconds=1_999_999))
+    text = exported("csv-excel")
+    assert text.startswith("\ufeffcase_id;message_id;session_id;")
+    assert text.count("\r\n") == 3
+    question, reply = rows(text, ";")
+    assert (question["content"], question["title"], question["cost"]) == ("Quanto é 1,5; e 2?", "Açaí", "")
+    assert (reply["content"], reply["cost"], reply["usage_estimated"]) == ("É\nassim", "0,000123456789", "VERDADEIRO")
+    assert (reply["created_at"], reply["completed_at"]) == ("2026-03-01 12:00:00", "2026-03-01 12:00:01")
+    assert (question["usage_estimated"], reply["latency_ms"], reply["superseded_at"]) == ("FALSO", "1500", "")
+    assert [{**row, "content": ""}.keys() for row in rows(exported("csv"))] == [question.keys(), reply.keys()]
+
+
+@pytest.mark.parametrize("delimiter", [";", "\t", "|", ":", ".", ","])
+def test_another_delimiter_changes_no_cell(delimiter: str) -> None:
+    talk("a;b|c:d.e,f\tg", 'aspas "e" mais', metadata={"a": [1, 2]})
+    for name in ("csv", "events"):
+        usual, other = exported(name), exported(name, ExportOptions(delimiter=delimiter))
+        assert rows(other, delimiter) == rows(usual)
+    other = exported("csv-excel", ExportOptions(delimiter=delimiter))
+    assert rows(other, delimiter) == rows(exported("csv-excel"), ";")
 
 
 def test_an_ordinary_text_stays_as_it_is() -> None:

@@ -44,6 +44,16 @@ def test_only_some_know_a_simulated_clock(name: str, chosen: Format) -> None:
     assert (exported(name) != exported(name, ExportOptions(simulated=True))) == chosen.clocks
 
 
+def test_only_some_have_cells_to_separate(name: str, chosen: Format, tmp_path: Path) -> None:
+    if not chosen.delimiter:
+        with pytest.raises(CommandError, match="--delimiter is for the formats csv, csv-excel, events"):
+            export(name, tmp_path / "file", "--delimiter=;")
+        return
+    assert exported(name).split("\r\n")[0].count(chosen.delimiter) > 5
+    export(name, tmp_path / "file", "--delimiter=|")
+    assert (tmp_path / "file").read_text().split("\n")[0].count("|") > 5
+
+
 def test_only_some_leave_messages_out_and_the_command_says_why(name: str, chosen: Format, tmp_path: Path) -> None:
     talk("Oi", "", session_id="caio").messages.filter(position=1).update(status="pending", completed_at=None)
     for clock in ("real", "simulated"):
