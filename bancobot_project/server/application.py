@@ -29,7 +29,7 @@ from django.utils.module_loading import import_string
 from access.limits import count_requests, limit_headers, requests_to_count
 from bancobot_project.server import lifespan
 from bancobot_project.server.base_path import inner, outer
-from bancobot_project.server.bodies import Bodies
+from bancobot_project.server.bodies import Bodies, discard
 from bancobot_project.server.headers import Protection
 from bancobot_project.server.loop_rounds import LoopRounds
 from bancobot_project.server.spool import PIECE, Spool
@@ -146,6 +146,7 @@ class Application:
         if self.proxies or not scope["client"] or ":" in scope["client"][0]:
             self.proxies.reveal(scope)
         exchange = Exchange(scope, send, headers.get(b"x-request-id", b""), self.protection)
+        body = None
         try:
             scope["path"] = inner(MANY_SLASHES.sub("/", scope["path"]))  # of clients whose base address ends with one
             check(scope, headers)
@@ -168,6 +169,8 @@ class Application:
                 await self.loop(scope, replay(b"", receive), exchange.send)
         finally:
             exchange.log()
+        if body is None and exchange.status and headers.get(b"expect", b"") == b"":  # who expects a word sends nothing
+            await discard(receive)
 
     async def _answer_by_django(self, scope: Scope, receive: Receive, exchange: "Exchange") -> None:
         """Raises `ApiError` where the answer could not be completed. Nothing of it has been sent then."""

@@ -14,7 +14,20 @@ from web.errors import ApiError
 BODY_SECONDS, LEAST_BYTES_PER_SECOND = 30, 10_000  # in which a body arrives: at once, or as its length needs
 MAX_PARTS = 10_000  # of a body: a million of a byte each would take the event loop seconds
 SMALL = 16_384  # bytes; so many are in memory for any connection, and not counted
+DISCARD_SECONDS, QUIET_SECONDS = 10, 1  # for what comes of a refused body; without any of it
 MAX_HELD = 64 * 1024 * 1024  # bytes of all larger bodies that are not complete
+
+
+async def discard(receive: Callable[[], Awaitable[Any]]) -> None:
+    """Read for a while, and keep nothing, of a body that has been refused before it had come.
+
+    Who sends it may look for the answer only when all is sent, and loses it where the connection ends before.
+    """
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(DISCARD_SECONDS):
+            for _ in range(MAX_PARTS):
+                if not (await asyncio.wait_for(receive(), QUIET_SECONDS)).get("more_body"):
+                    return
 
 
 class Body:

@@ -120,6 +120,14 @@ class Protocol(ASGIProtocol):
             return any(fcntl.ioctl(connected.fileno(), termios.FIONREAD, b"\0" * 4))
         return False
 
+    def _will_close(self, request: Any, response_requires_close: bool) -> bool:
+        """Also where the answer comes before all of the body, since gunicorn ends the connection then.
+
+        A proxy that was not told would use it again.
+        """
+        body = self._body_receiver
+        return super()._will_close(request, response_requires_close) or (body is not None and not body._complete)
+
     def _send_error_response(self, status: int, message: str, extra_headers: Iterable[tuple[str, str]] = ()) -> None:
         headers, body = refusal(status)
         headers += [(name.encode("latin-1"), value.encode("latin-1")) for name, value in extra_headers]

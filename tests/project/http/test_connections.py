@@ -219,3 +219,19 @@ def heard(client: socket.socket) -> HTTPResponse:
     answer = HTTPResponse(client)
     answer.begin()
     return answer
+
+
+def test_who_is_refused_before_all_has_come_gets_the_answer_and_may_send_the_rest(front: Service) -> None:
+    """A proxy would not use the connection again, and one that sends everything first would still get the answer."""
+    head = b"POST /chat HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9000000\r\n\r\n"
+    with socket.create_connection(("127.0.0.1", front.port)) as connection:
+        connection.settimeout(20)
+        connection.sendall(head + b"x")
+        answer = HTTPResponse(connection)
+        answer.begin()
+        assert (answer.status, answer.headers["connection"]) == (413, "close")
+        for _ in range(8):
+            connection.sendall(b"x" * 1_000_000)
+        connection.sendall(b"x" * 999_999)
+        assert json.load(answer)["code"] == "request_too_large"
+        assert connection.recv(1) == b""
