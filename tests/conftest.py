@@ -23,7 +23,7 @@ from tests.support.services import Services
 pytest_plugins = ["tests.support.browser_fixtures"]
 MakeService = Callable[..., Service]
 
-MARKS = ("browser", "model")  # of the tests in the folders of these names
+MARKS = ("browser", "proxy", "model")  # of the tests in the folders of these names
 DATABASE = {"db", "transactional_db", "services", "database_url"}  # fixtures by which a test meets a database
 
 # Of `tuned_service`: the settings that tests want otherwise than they are, and that are in no other test's way.
@@ -46,7 +46,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Says which tests a database can change, `-m database`, and which open a browser or ask a real model."""
+    """Says which tests a database can change, `-m database`, and which have a stage of their own."""
     for item in items:
         for mark in MARKS:
             if item.path.is_relative_to(Path(__file__).parent / mark):

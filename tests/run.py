@@ -16,13 +16,13 @@ from pathlib import Path
 
 import pytest
 
-from testing import postgres
+from testing import postgres, proxies
 from testing.environment import ROOT, clean_environment
 from testing.llama import server as llama
 from tests.support import browser
 
-HELP = """Without arguments every stage but model runs, two at a time, and a table at the end tells how each one ended.
-The stage model asks a real model on a llama.cpp server, which it installs first.
+HELP = """Without arguments all stages but proxy and model run, two at a time; a table at the end tells how each ended.
+The stage proxy starts real proxies. The stage model asks a real model on a llama.cpp server, which it installs first.
 What this program does not know goes to pytest, and only sqlite, postgresql and browser run then:
   make test ARGS="-k name"
   make test ARGS="--stage sqlite tests/web/test_logs.py -x"
@@ -30,7 +30,7 @@ What this program does not know goes to pytest, and only sqlite, postgresql and 
 POSTGRES_BINDIR names the folder of the PostgreSQL binaries where they are not found by themselves."""
 PASSED, FAILED, NOT_RUN, INTERRUPTED = "passed", "FAILED", "NOT RUN", "interrupted"
 NO_TESTS = "no tests"  # none that the arguments name; another stage may have them
-NO_STAGE_OF_THEIR_OWN = "not browser and not model"
+NO_STAGE_OF_THEIR_OWN = "not browser and not proxy and not model"
 AT_ONCE = 2  # stages: one alone leaves processors idle while its tests wait
 PATIENCE = 20  # seconds for a program to clean up after an interrupt
 
@@ -145,6 +145,12 @@ def in_browser(stage: Stage) -> str:
     return stage.folder("browser")
 
 
+def proxy(stage: Stage) -> str:
+    if not proxies.NGINX:
+        return stage.cannot("BEHIND A PROXY", proxies.MISSING)
+    return stage.folder("proxy")
+
+
 def model(stage: Stage) -> str:
     try:
         llama.install()
@@ -163,9 +169,10 @@ STAGES: dict[str, Callable[[Stage], str]] = {
     "deploy": deploy,
     "postgresql": postgresql,
     "browser": in_browser,
+    "proxy": proxy,
     "model": model,
 }
-OPTIONAL = {"model"}  # for what it installs
+OPTIONAL = ("proxy", "model")  # for what they need
 PYTEST_STAGES = ["sqlite", "postgresql", "browser"]
 
 

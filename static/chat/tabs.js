@@ -1,11 +1,12 @@
 // Which texts other tabs of this browser are holding. A tab that has gone answers nobody: what it held is free.
 
+import { own } from "./access.js";
 import { randomId } from "./api.js";
 
 const ANSWER = 150; // milliseconds; a living tab answers in a few
 
 // navigator.locks would do the same, but not on a page that comes by plain HTTP.
-const channel = new BroadcastChannel("bancobot.texts");
+const channel = new BroadcastChannel(own("bancobot.texts"));
 const me = randomId();
 const wanted = new Set();
 const taken = new Set();

@@ -22,7 +22,7 @@ from tests.support.endpoints import ENDPOINTS, addresses
 from tests.support.services import Services
 from web.errors import CODES
 
-PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
+PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md"), *(ROOT / "docs" / "deploy").glob("*.md")])
 OUR_FOLDERS = ("web", "access", "sessions_api", "chat", "bancobot_project", "testing", "tests", "trials")
 OUR_APPS = {"access", "sessions_api", "chat", "bancobot_project"}
 IN_FILES = (
