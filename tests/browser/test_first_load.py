@@ -4,8 +4,6 @@ from typing import Any
 
 from playwright.sync_api import Page, expect
 
-from testing.client import Caller
-from testing.service import Service
 from testing.upstream import Upstream
 from tests.support.browser import Watch
 from tests.support.chat_page import Chat
@@ -35,12 +33,10 @@ class Wire:
         return any(part in name for name in self.bytes)
 
 
-def test_a_first_visit_costs_little_and_markdown_comes_when_one_writes(
-    service: Service, upstream: Upstream, page: Page
-) -> None:
-    wire = Wire(page)
-    chat = Chat(page, Caller(service, key="")).open()
-    page.wait_for_load_state("networkidle")
+def test_a_first_visit_costs_little_and_markdown_comes_when_one_writes(chat: Chat, upstream: Upstream) -> None:
+    wire = Wire(chat.page)
+    chat.open()
+    chat.page.wait_for_load_state("networkidle")
     assert 20_000 < sum(wire.bytes.values()) <= MAX_ON_THE_WIRE, wire.bytes
     assert wire.has("/chat/main.js") and wire.has("/chat/chat.css") and wire.has("/models")
     assert not wire.has("/vendor/")
