@@ -2,6 +2,7 @@
 
 import { Api, ApiError } from "./api.js";
 import { announce, find } from "./dom.js";
+import { noteAnswer } from "./gate.js";
 import { base, page, t } from "./texts.js";
 
 const NAME = "bancobot.key";
@@ -80,8 +81,11 @@ export class PageApi extends Api {
     for (;;) {
       const used = current;
       try {
-        return await super.request(method, path, options);
+        const response = await super.request(method, path, options);
+        noteAnswer();
+        return response;
       } catch (problem) {
+        noteAnswer(problem);
         if (!ASKING.includes(problem.code)) throw problem;
         if (used === current) await this.signIn(used ? problem.message : "");
       }

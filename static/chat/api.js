@@ -31,23 +31,24 @@ export class Api {
     this.key = key;
   }
 
-  // The response, if it is a good one of a type that is among `types`; else an ApiError, also for a redirect, which is
+  // The response, if it is a good one of a type that is among `types` (or of any but a page's); else an ApiError, also for a redirect, which is
   // never BancoBot's. No connection, or silence: whatever fetch throws.
   async request(method, path, { body, headers = {}, signal, types = [] } = {}) {
     const key = this.key();
     const response = await inTime(signal, this.address + path, {
       method,
       redirect: "manual",
-      credentials: "omit",
+      credentials: "same-origin", // a proxy before the page and the service may want its own
       headers: {
-        ...(key && { Authorization: `Bearer ${key}` }),
+        "X-API-Key": key, // also without one: Authorization may be the proxy's
         ...(body !== undefined && { "Content-Type": "application/json" }),
         ...headers,
       },
       body: body === undefined ? undefined : JSON.stringify(body),
     });
     const type = response.headers.get("Content-Type") ?? "";
-    if (response.ok && (!types.length || types.some((each) => type.startsWith(each)))) return response;
+    const expected = types.length ? types.some((each) => type.startsWith(each)) : !type.startsWith("text/html");
+    if (response.ok && expected) return response;
     const problem = response.ok ? null : await response.json().catch(() => null);
     throw new ApiError(response.status, problem, secondsIn(response.headers.get("Retry-After")));
   }

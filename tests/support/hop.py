@@ -4,7 +4,8 @@ import contextlib
 import http.client
 import threading
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from email.message import Message
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import NamedTuple
 
@@ -19,11 +20,15 @@ class Answer(NamedTuple):
 
 
 class Hop:
-    """Forwards requests to the service. Messages get `answers` first, one each, then `otherwise` where that is set."""
+    """Forwards requests to the service. Messages get `answers` first, one each, then `otherwise` where that is set.
+
+    `gate`, where it is set, answers requests that may not pass: it gets their path and headers, as a sign-in does.
+    """
 
     def __init__(self, service_port: int) -> None:
         self.answers: deque[Answer] = deque()
         self.otherwise: Answer | None = None
+        self.gate: Callable[[str, Message], Answer | None] = lambda path, headers: None
         self.messages: list[str] = []  # the Idempotency-Keys of all messages, in the order of arrival
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(self, service_port))
         self._server.daemon_threads = True
@@ -49,7 +54,9 @@ def _handler(hop: Hop, port: int) -> type[BaseHTTPRequestHandler]:
         def do_GET(self) -> None:
             body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
             is_message = self.command == "POST" and self.path == "/chat"
-            own = hop.answer(self.headers["Idempotency-Key"]) if is_message else None
+            own = hop.gate(self.path, self.headers)
+            if own is None and is_message:
+                own = hop.answer(self.headers["Idempotency-Key"])
             if own is None:
                 self._forward(body)
             elif own.status == CUT:
