@@ -118,7 +118,7 @@ def test_two_services_under_one_host_know_nothing_of_each_other(
         "http://bancobot;", f"http://127.0.0.1:{two.port}/;"
     )
     front = start("nginx", one, (block, block.replace("location / {", "location /a/ {") + inner))
-    page = in_chromium(tabs)
+    page, sessions = in_chromium(tabs), {}
     for place, path in zip((one, two), paths, strict=True):
         superuser(place, "chefe", PASSWORD)
         page.goto(f"{front.url}{path}/admin/")
@@ -135,10 +135,11 @@ def test_two_services_under_one_host_know_nothing_of_each_other(
         chat.asks(f"Oi, {path}", f"Eco (1): Oi, {path}")
         expect(page.get_by_test_id("conversation")).to_have_count(1)
         chat.part("composer").fill(f"Rascunho de {path}")
+        sessions[path] = chat.session_id
     for path in paths:
         page.goto(f"{front.url}{path}/admin/overview/")
         expect(page).to_have_url(f"{front.url}{path}/admin/overview/")
-        page.goto(f"{front.url}{path}/")
+        page.goto(f"{front.url}{path}/#/c/{sessions[path]}")
         expect(page.get_by_test_id("composer")).to_have_value(f"Rascunho de {path}")
         expect(page.get_by_test_id("conversation")).to_have_count(1)
         expect(page.get_by_test_id("conversation")).to_contain_text(f"Oi, {path}")
