@@ -10,6 +10,7 @@ import yaml
 
 from testing import scenarios
 from testing.client import events, good, new_id, wait_until
+from testing.environment import ROOT
 from testing.proxies import DEPLOY, Proxy
 from testing.service import Service
 from testing.upstream import Upstream
@@ -64,6 +65,11 @@ def test_a_stream_comes_piece_by_piece_where_files_are_compressed(
 ) -> None:
     caller = Through(start(kind, service, compressing).url)
     assert caller.call("GET", "/static/chat/chat.css", headers=GZIP).headers["content-encoding"] == "gzip"
+    for wanted in (GZIP, {"Accept-Encoding": "identity"}):
+        file = caller.call("GET", "/static/chat/main.js", headers=wanted)
+        assert file.content == (ROOT / "static" / "chat" / "main.js").read_bytes()
+        has_it = wanted | {"If-None-Match": file.headers["etag"]}
+        assert caller.call("GET", "/static/chat/main.js", headers=has_it).status_code == 304
     *_, done = events(arrives_in_pieces(caller, upstream, **GZIP))
     assert done.data["response"] == BEGIN + REST
 
