@@ -17,7 +17,6 @@ from django.http import HttpRequest, HttpResponse, HttpResponseNotAllowed, HttpR
 from django.urls import URLPattern, path, reverse
 from django.utils.formats import date_format
 from django.utils.html import format_html
-from django.utils.text import Truncator
 from django.utils.timezone import localtime
 from django.utils.translation import gettext_lazy as _
 from django.utils.translation import ngettext
@@ -30,6 +29,7 @@ from sessions_api.console.formatting import money
 from sessions_api.console.session_list import audit_sessions
 from sessions_api.models import Feedback, Message, Session
 from sessions_api.retention import erasure
+from sessions_api.store.titles import shortened
 from web.modeladmin import BoundedPaginator, PageWithMore
 
 MAX_AT_ONCE = 500  # sessions in one action
@@ -113,7 +113,7 @@ class SessionAdmin(ExportActions, PageWithMore):
     def conversation(self, session: Session) -> str:
         if not session.title:
             return session.session_id
-        return format_html("{}<br><small>{}</small>", Truncator(session.title).chars(80), session.session_id)
+        return format_html("{}<br><small>{}</small>", shortened(session.title, 80), session.session_id)
 
     @admin.display(description=_("owner"))
     def owner_kind(self, session: Session) -> Any:

@@ -15,7 +15,7 @@ from chat.engine.asking.draft import CENT_FRACTION
 from chat.engine.turn import Turn
 from chat.providers.base import ChatMessage, Options, ProviderError, Usage, estimate_tokens
 from sessions_api.store.messages import Title
-from sessions_api.store.titles import title_of
+from sessions_api.store.titles import is_within, title_of, whole
 from sessions_api.store.turns import store_titles
 from sessions_api.store.writer import writer
 from web.errors import record
@@ -30,6 +30,7 @@ EXCERPT = 2000  # characters of the question, and of the reply
 MAX_TOKENS = 60
 DEADLINE_SECONDS = 30.0
 MAX_TITLE_CHARS = 80  # characters
+NOT_SHOWN = {"Cc", "Cf", "Cs", "Zl", "Zp", "Zs"}
 WRAPPING = " \t\"'`*_#“”‘’«».:-–—"
 
 # A model's thinking, between its marks; a mark may be missing where the text begins or was cut off.
@@ -73,7 +74,9 @@ async def _ask_once(turn: Turn) -> None:
 
 
 def _request(turn: Turn) -> tuple[list[ChatMessage], Options]:
-    shown = f"<question>\n{turn.new.question[:EXCERPT]}\n</question>\n<reply>\n{turn.text[:EXCERPT]}\n</reply>"
+    shown = (
+        f"<question>\n{whole(turn.new.question, EXCERPT)}\n</question>\n<reply>\n{whole(turn.text, EXCERPT)}\n</reply>"
+    )
     model = settings.AUTO_TITLE_MODEL or turn.model
     options = Options(model, temperature=0, max_tokens=MAX_TOKENS, api_key=turn.options.api_key)
     return [ChatMessage("system", PROMPT), ChatMessage("user", shown)], options
@@ -101,5 +104,17 @@ def cleaned(text: str) -> str:
     """A model's answer as a title: one line of text without decoration, empty where nothing is left."""
     text = THOUGHT_BEFORE.sub("", THOUGHT.sub("", text))
     line = next((line for line in text.splitlines() if line.strip(WRAPPING)), "")
-    printable = "".join(" " if unicodedata.category(letter)[0] in "CZ" else letter for letter in line)
-    return re.sub(" +", " ", printable).strip(WRAPPING)[:MAX_TITLE_CHARS].rstrip()
+    printable = re.sub(" +", " ", "".join(letter if _is_shown(letter) else " " for letter in line)).rstrip(WRAPPING)
+    begin = len(printable) - len(printable.lstrip(WRAPPING))
+    while begin and begin < len(printable) and is_within(printable, begin):  # an emoji may begin with # or *
+        begin -= 1
+    return whole(printable[begin:], MAX_TITLE_CHARS).rstrip()
+
+
+def _is_shown(letter: str) -> bool:
+    """Not what moves or hides others; but what joins emoji and letters."""
+    return (
+        unicodedata.category(letter) not in NOT_SHOWN
+        or letter in "\u200c\u200d"
+        or "\U000e0020" <= letter <= "\U000e007f"
+    )
