@@ -12,7 +12,8 @@ export class Composer {
     this.element = find("composer");
     this.notice = find("refusal");
     this.element.addEventListener("input", () => this.typed());
-    this.open("");
+    this.to = null; // until the first conversation is open
+    this.draft = null;
   }
 
   get isEmpty() {
@@ -21,8 +22,10 @@ export class Composer {
 
   // Another conversation is open.
   open(to) {
+    const early = this.to === null ? this.element.value : ""; // while the page was loading
     Object.assign(this, { to, fresh: false });
     this.show(draftFor(to));
+    if (early) this.add(early);
   }
 
   // The conversation that is open has got an id, or none. fresh: the service may not know it.
@@ -40,6 +43,7 @@ export class Composer {
   }
 
   typed() {
+    if (this.to === null) return;
     if (this.element.value) this.save();
     else this.clear();
     this.grow();
@@ -75,7 +79,6 @@ export class Composer {
   add(text) {
     this.element.value = [this.element.value.trimEnd(), text].filter(Boolean).join("\n\n");
     this.typed();
-    this.element.focus();
   }
 
   show(draft) {
@@ -87,7 +90,7 @@ export class Composer {
 
   drawNotice(error, request) {
     this.notice.hidden = !error;
-    this.element.toggleAttribute("aria-invalid", Boolean(error));
+    this.element.setAttribute("aria-invalid", String(Boolean(error)));
     if (!error) {
       this.notice.replaceChildren();
       return;

@@ -9,15 +9,17 @@ import { ready } from "./rendering.js";
 import { Scroller } from "./scroller.js";
 import { follow } from "./stream.js";
 import { t } from "./texts.js";
-import { giveBack, isOnItsWay, place } from "./unsent.js";
+import { giveBack, isOnItsWay, place, putAside } from "./unsent.js";
 import { arrange } from "./versions.js";
 import { Writer } from "./writer.js";
 
 const NEWEST = 20; // messages that come with a session
+const STOPPING = 5000; // milliseconds in which a turn is looked for
 
 export class Conversation {
-  // `go` is called with the id of a conversation to open, `moved` when the id changes, with true where the address is to be replaced, `changed` when the list of conversations may look different,
-  // `drawn` when the head or the composer have to be drawn anew.
+  // `go` is called with the id of a conversation to open, `moved` when the id changes (with true where the address is to be
+  // replaced), `changed` when the list of conversations may look different, `drawn` when the head or the composer have to
+  // be drawn anew.
   constructor(api, composer, { go, moved, changed, drawn }) {
     Object.assign(this, { api, composer, go, moved, changed, drawn });
     this.afar = new Set(); // what is still being sent to conversations that were left
@@ -30,10 +32,12 @@ export class Conversation {
       rate: (view, rating, comment) => this.attempt(() => this.rate(view, rating, comment)),
     };
     this.reset("");
+    addEventListener("pagehide", () => putAside(this));
   }
 
   clear(id) {
     this.leave();
+    putAside(this);
     this.reset(id);
     this.composer.open(id);
     this.drawn();
@@ -296,11 +300,13 @@ export class Conversation {
 
   async stop() {
     const { running } = this;
-    for (let tries = 0; running && this.running === running && tries < (running.waits ? 1 : 20); tries += 1) {
-      const turn = running.turn.id || (await this.pendingTurn());
+    const end = Date.now() + (running?.waits ? 0 : STOPPING);
+    do {
+      if (!running || this.running !== running) return;
+      const turn = running.turn.id || (await Promise.race([this.pendingTurn(), pause(2000)]));
       if (turn) return this.attempt(() => this.api.cancel(turn));
-      await new Promise((resolve) => setTimeout(resolve, 250));
-    }
+      await pause(250);
+    } while (Date.now() < end);
     if (!running || this.running !== running) return;
     running.control.abort(Object.assign(new Error("stopped"), { name: "Stopped" })); // nobody has heard of it
   }
@@ -368,7 +374,11 @@ export class Conversation {
 
   // The messages that come after a turn; all of them for null.
   after(turn) {
-    const views = this.current().filter(({ record }) => record.role !== "system");
+    const views = this.current().filter(({ record }) => record.role !== "system" && !record.unsent);
     return views.slice(views.findLastIndex(({ record }) => record.turn_id === turn) + 1);
   }
+}
+
+function pause(milliseconds) {
+  return new Promise((resolve) => setTimeout(resolve, milliseconds));
 }

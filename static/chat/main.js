@@ -5,7 +5,7 @@ import { Composer } from "./composer.js";
 import { Conversation } from "./conversation.js";
 import { announce, find, h, toast } from "./dom.js";
 import { ModelPicker } from "./models.js";
-import { forget, forgetConversation, handOver } from "./outbox.js";
+import { conversationOf, forget, forgetConversation, handOver } from "./outbox.js";
 import { said } from "./records.js";
 import { Sidebar } from "./sidebar.js";
 import { money, number, page, t } from "./texts.js";
@@ -13,7 +13,7 @@ import { money, number, page, t } from "./texts.js";
 const TITLE_LATER = 4000; // milliseconds after the first reply: a model may have thought of a better title
 
 const api = new PageApi(async (before) => {
-  if (before && !(await isSameReader())) await startAnew();
+  if (before && !(await isSameReader(before))) await startAnew();
   if (before) handOver(before);
   drawAccess();
   sidebar.load();
@@ -47,10 +47,11 @@ const conversation = new Conversation(api, composer, {
 });
 
 // A refused key was replaced: by its reader, or by somebody else who must not see what the first one wrote?
-async function isSameReader() {
-  const known = conversation.session?.session_id ?? sidebar.sessions[0]?.session_id;
-  const problem = known ? await api.session(known).catch((each) => each) : null;
-  return problem?.status !== 404;
+async function isSameReader(before) {
+  const known = conversation.session?.session_id ?? sidebar.sessions[0]?.session_id ?? conversationOf(before);
+  if (known) return api.session(known).then(() => true, () => false);
+  // The one had no conversations, if the page knows; nor has the other?
+  return sidebar.loaded && api.sessions({ limit: 1 }).then(({ data }) => !data.length, () => false);
 }
 
 function startAnew() {

@@ -24,7 +24,7 @@ export class MessageView {
     this.body.hidden = status !== "pending" && record.content === "";
     this.element.setAttribute("aria-label", t(role === "assistant" ? "reply" : role === "user" ? "question" : "instruction"));
     this.element.setAttribute("aria-busy", String(status === "pending"));
-    if (!this.editing) this.drawBody(record.content);
+    if (!this.field) this.drawBody(record.content);
     this.notice.replaceChildren(...this.notices());
     this.drawFoot();
   }
@@ -129,11 +129,10 @@ export class MessageView {
   }
 
   edit() {
-    if (this.editing) return;
-    this.editing = true;
+    if (this.field) return;
     const field = h("textarea", { testid: "edit-text", "aria-label": t("edit"), value: this.record.content });
     const close = () => {
-      this.editing = false;
+      this.field = null;
       this.element.classList.remove("edited");
       this.update(this.record);
       this.foot.querySelector('[data-testid="edit"]')?.focus();
@@ -148,6 +147,7 @@ export class MessageView {
     };
     this.body.replaceChildren(editor(field, { testid: "edit", label: t("send"), send, close, hint: t("edit_hint") }));
     this.element.classList.add("edited");
+    this.field = field; // what is in it while the question is edited
     field.focus();
     field.setSelectionRange(field.value.length, field.value.length);
   }

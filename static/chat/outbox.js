@@ -57,7 +57,13 @@ export function forget() {
 }
 
 export function forgetConversation(to) {
-  for (const { text } of stored(`${NAME}${owner()}.`)) if (text.to === to) drop(text);
+  const texts = [...held.values(), ...stored(`${NAME}${owner()}.`).map(({ text }) => text)];
+  for (const text of texts) if (text.to === to) drop(text);
+}
+
+// A conversation that the service knows and a reader has texts for; undefined: none.
+export function conversationOf(reader) {
+  return stored(`${NAME}${reader}.`).find(({ text }) => text.to && !text.fresh)?.text.to;
 }
 
 // A reader has got another key.
@@ -80,9 +86,16 @@ function takeOver(id) {
   keep({ ...text, id: undefined });
 }
 
+// Null where it is none.
 function read(name) {
+  const text = parsed(kept.get("localStorage", name));
+  const said = text?.text ?? text?.request?.body?.message;
+  return typeof said === "string" && typeof text.id === "string" && (text.request || text.kind !== "sent") ? text : null;
+}
+
+function parsed(json) {
   try {
-    return JSON.parse(kept.get("localStorage", name));
+    return JSON.parse(json);
   } catch {
     return null;
   }
@@ -108,12 +121,12 @@ function tidy() {
 function comeBack() {
   const left = kept.get("sessionStorage", LEFT);
   kept.set("sessionStorage", LEFT, "");
-  if (!left) return;
-  const { at, ids } = JSON.parse(left);
-  if (Math.abs(Date.now() - at) > RELOAD) return;
+  const { at, ids = [] } = parsed(left) ?? {};
+  if (!(Math.abs(Date.now() - at) < RELOAD)) return;
   for (const text of ids.map((id) => read(nameOf(id))).filter(Boolean)) held.set(text.id, text);
 }
 
 comeBack();
+tidy();
 addEventListener("pagehide", () => kept.set("sessionStorage", LEFT, JSON.stringify({ at: Date.now(), ids: [...held.keys()] })));
 addEventListener("pageshow", ({ persisted }) => persisted && kept.set("sessionStorage", LEFT, ""));

@@ -8,7 +8,7 @@ const TYPING = 250; // milliseconds without a key before a search
 export class Sidebar {
   // `removed` is called with an id, `said` makes a sentence of an error, `renamed` is called with an id and a title.
   constructor(api, { removed, renamed, said }) {
-    Object.assign(this, { api, removed, renamed, said, sessions: [], next: "", current: "", asked: null });
+    Object.assign(this, { api, removed, renamed, said, sessions: [], next: "", current: "", asked: null, loaded: false });
     this.list = find("conversation-list");
     this.more = find("conversations-more");
     this.empty = find("conversations-empty");
@@ -35,6 +35,7 @@ export class Sidebar {
       const page = await this.api.sessions({ q: this.search.value.trim(), next: more ? this.next : "" }, signal);
       this.sessions = more ? [...this.sessions, ...page.data] : page.data;
       this.next = page.next ?? "";
+      this.loaded = true;
       this.draw(t(this.search.value.trim() ? "nothing_found" : "no_conversations"));
     } catch (problem) {
       if (!signal.aborted) this.draw(this.said(problem));

@@ -6,7 +6,7 @@ import { randomId } from "./api.js";
 const ANSWER = 150; // milliseconds; a living tab answers in a few
 
 // navigator.locks would do the same, but not on a page that comes by plain HTTP.
-const channel = new BroadcastChannel(own("bancobot.texts"));
+const channel = opened();
 const me = randomId();
 const wanted = new Set();
 const taken = new Set();
@@ -23,13 +23,22 @@ export async function unclaimed(ids) {
     wanted.add(id);
     taken.delete(id);
   }
-  channel.postMessage({ ids, from: me });
+  channel?.postMessage({ ids, from: me });
   await new Promise((resolve) => setTimeout(resolve, ANSWER));
   for (const id of ids) wanted.delete(id);
   return ids.filter((id) => !taken.has(id));
 }
 
-channel.addEventListener("message", ({ data: { ids, from, to } }) => {
+// A browser that refuses storage may refuse this too.
+function opened() {
+  try {
+    return new BroadcastChannel(own("bancobot.texts"));
+  } catch {
+    return null;
+  }
+}
+
+channel?.addEventListener("message", ({ data: { ids, from, to } }) => {
   if (to === me) for (const id of ids) taken.add(id);
   if (to) return;
   const held = ids.filter((id) => holds(id) || (wanted.has(id) && me < from));

@@ -24,6 +24,14 @@ export function giveBack(conversation, entry, problem, left) {
   if (left) toast(`${t("not_sent")} ${reasonOf(error)}`);
 }
 
+// A question that was being edited when its conversation or the page goes away.
+export function putAside({ id, views }) {
+  for (const { field, record } of views) {
+    const text = field?.value ?? "";
+    if (text.trim() && text !== record.content) keep({ kind: "unsent", to: id, fresh: false, text, error: { detail: t("left_draft") } });
+  }
+}
+
 // Shows the texts of the conversation that was opened, and returns the one that is to be sent on, or null.
 export function place(conversation, texts) {
   const drafts = texts.filter(({ kind }) => kind === "draft");
@@ -67,6 +75,7 @@ function show(conversation, text) {
   const back = () => {
     discard();
     if (!conversation.composer.give(text)) conversation.composer.add(content);
+    conversation.composer.element.focus();
   };
   const again = () => {
     if (conversation.running) return;

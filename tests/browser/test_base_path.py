@@ -25,6 +25,7 @@ def test_the_pages_work_under_the_path_and_keep_what_they_keep(
     for text in ("Oi", "E depois?"):
         chat.say(text)
         expect(chat.reply_text).to_contain_text(text)
+        expect(chat.reply).to_have_attribute("data-status", "completed")
     chat.part("theme").click()
     chat.part("composer").fill("Um rascunho")
     assert page.evaluate(KEPT)

@@ -59,6 +59,9 @@ def test_a_key_is_remembered_on_the_device_by_wish_alone(keyed: Service, visitor
     later.page.goto(later.url)
     expect(later.part("signin")).to_be_visible(visible=not remember)
     expect(later.part("sign-out")).to_be_visible(visible=remember)
+    if remember:
+        later.part("sign-out").click()
+        expect(visitor.part("signin")).to_be_visible()
 
 
 def test_a_key_that_is_revoked_in_the_middle_of_a_reply_costs_no_text(

@@ -4,9 +4,9 @@ import json
 from collections.abc import Iterator
 
 import pytest
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Page, Response, expect
 
-from testing.client import Caller, new_id, wait_until
+from testing.client import Caller, new_id
 from testing.service import Service
 from testing.upstream import Upstream
 from tests.support.browser import Tabs, Watch
@@ -16,9 +16,12 @@ from tests.support.keys import Client
 
 STORED = "JSON.stringify([{...localStorage}, {...sessionStorage}])"
 FULL = "for (let size = 6e6; size >= 1; size /= 2) try { localStorage.full += 'x'.repeat(size) } catch {}"
-FORBIDDEN = """for (const name of ['localStorage', 'sessionStorage']) Object.defineProperty(window, name, {
-    get() { throw new DOMException('no', 'SecurityError'); }
-})"""
+FORBIDDEN = """for (const name of ['localStorage', 'sessionStorage', 'BroadcastChannel'])
+    Object.defineProperty(window, name, { get() { throw new DOMException('no', 'SecurityError'); } })"""
+SPOILED = """sessionStorage.setItem('bancobot.tab', '[{');
+const texts = ['{', '7', '{}', 'null', '{"kind": "sent", "id": "a", "text": "x"}', '{"kind": "draft", "id": "b"}'];
+for (const text of texts) for (const reader of ['open', 'x'])
+    localStorage.setItem(`bancobot.text.${reader}.${text.length}`, text)"""
 
 
 @pytest.fixture
@@ -170,18 +173,21 @@ def move_to(chat: Chat, session_id: str) -> None:
 def test_trying_again_has_an_end_and_respects_retry_after(behind: Chat, hop: Hop, upstream: Upstream) -> None:
     behind.page.clock.install()
     behind.open()
+    answered: list[Response] = []
+    behind.page.on("response", lambda response: answered.append(response) if response.url.endswith("/chat") else None)
     hop.answers.append(Answer(503, headers=(("Retry-After", "30"),)))
-    hop.answers += [Answer(502), Answer(504), Answer(CUT)]
+    hop.answers += [Answer(502), Answer(504)]
     hop.otherwise = Answer(502)
     behind.say("Oi")
     expect(behind.part("connection")).to_contain_text("Ainda não enviada")
     behind.page.clock.run_for(20_000)
     assert len(hop.messages) == 1
-    while not behind.part("refusal").is_visible() and len(hop.messages) < 20:
-        sent = len(hop.messages)
+    while not behind.part("refusal").is_visible():
+        sent = len(answered)
         behind.page.clock.run_for(16_000)
-        wait_until(lambda: len(hop.messages) > sent or behind.part("refusal").is_visible())  # noqa: B023
-        behind.page.wait_for_timeout(20)
+        while len(answered) == sent and not behind.part("refusal").is_visible():
+            behind.page.wait_for_timeout(20)
+        behind.page.wait_for_timeout(50)  # the next pause has begun
     expect(behind.part("refusal-reason")).to_contain_text("HTTP 502")
     expect(behind.part("composer")).to_have_value("Oi")
     assert 10 < len(hop.messages) < 20
@@ -215,7 +221,7 @@ def test_each_conversation_has_a_draft_of_its_own(behind: Chat, hop: Hop) -> Non
     move_to(behind, "")
     expect(behind.part("composer")).to_have_value("")
     # Of two messages that are on their way, none is lost.
-    hop.otherwise = Answer(502)
+    hop.otherwise = Answer(CUT)
     for session_id in (first, second):
         move_to(behind, session_id)
         behind.part("send").click()
@@ -286,8 +292,8 @@ def test_a_first_message_of_a_closed_tab_is_found_with_new_conversations(behind:
     assert len(set(hop.messages)) == 1
 
 
-@pytest.mark.parametrize("script", [FULL, FORBIDDEN], ids=["full", "forbidden"])
-def test_it_works_without_storage(service: Service, tabs: Tabs, hop: Hop, script: str) -> None:
+@pytest.mark.parametrize("script", [FULL, FORBIDDEN, SPOILED], ids=["full", "forbidden", "spoiled"])
+def test_it_works_with_bad_storage(service: Service, tabs: Tabs, hop: Hop, script: str) -> None:
     page = tabs.open()
     chat = Chat(page, Caller(service, key=""), hop.url)
     page.add_init_script(script)
@@ -355,3 +361,40 @@ def test_a_draft_is_its_readers_alone(keyed: Service, page: Page, watch: Watch) 
     chat.part("sign-out").click()
     expect(chat.part("signin")).to_be_visible()
     assert "meu rascunho" not in page.evaluate(STORED)
+
+
+def test_an_edited_question_is_not_lost(behind: Chat, hop: Hop, upstream: Upstream) -> None:
+    session_id, other = two_conversations(behind.caller)
+    behind.open(session_id)
+    behind.question.get_by_test_id("edit").click()
+    behind.part("edit-text").fill("melhor")
+    hop.answers.append(Answer(403))
+    behind.part("edit-send").click()
+    expect(behind.part("composer")).to_have_value("melhor")
+    expect(behind.part("refusal")).to_contain_text("versões anteriores")
+    behind.hears("Eco (1): antes")
+    behind.part("composer").fill("ainda melhor")
+    behind.part("refusal-again").click()
+    behind.hears("Eco (1): ainda melhor")
+    expect(behind.messages("user")).to_have_count(1)
+    behind.question.get_by_test_id("edit").click()
+    behind.part("edit-text").fill("pela metade")
+    move_to(behind, other)
+    behind.row(session_id).locator("a").click()
+    expect(behind.question.get_by_test_id("message-text")).to_have_text("pela metade")
+    behind.question.get_by_test_id("unsent-back").wait_for()
+    behind.messages("user").first.get_by_test_id("edit").click()
+    behind.part("edit-text").fill("um outro")
+    behind.part("edit-send").click()
+    behind.hears("Eco (1): um outro")
+    expect(behind.question.get_by_test_id("message-text")).to_have_text("pela metade")
+    behind.part("unsent-back").click()
+    expect(behind.part("composer")).to_have_value("pela metade")
+    expect(behind.messages("user")).to_have_count(1)
+
+
+def test_what_is_typed_while_the_page_loads_stays(behind: Chat) -> None:
+    typed = "addEventListener('DOMContentLoaded', () => (document.querySelector('#composer').value = 'cedo'))"
+    behind.page.add_init_script(f"document.addEventListener('readystatechange', () => {{ {typed} }}, {{once: true}})")
+    behind.open()
+    expect(behind.part("composer")).to_have_value("cedo")
