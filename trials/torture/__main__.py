@@ -28,13 +28,17 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--seed", type=int, help="of all that is random (default: a new one, which the report names)")
     parser.add_argument("--database", choices=(*DATABASES, "both"), default="both")
     parser.add_argument("--only", nargs="+", choices=STEPS, metavar="STEP", help=f"of {', '.join(STEPS)}")
+    parser.add_argument("--server", choices=("gunicorn", "uvicorn"), default="gunicorn", help="what serves")
     parser.add_argument("--scale", type=float, default=1.0, help="share of the promises' figures, for a quick run")
     parser.add_argument("--output", type=Path, help=f"the file to write (default {OUTPUT.relative_to(ROOT)})")
     arguments = parser.parse_args()
     arguments.seed = secrets.randbelow(10**6) if arguments.seed is None else arguments.seed
     whole = arguments.scale == 1 and arguments.only is None and arguments.database == "both"
+    whole = whole and arguments.server == "gunicorn"
+    if arguments.server == "uvicorn":  # which has no workers to exchange
+        arguments.only = [name for name in arguments.only or STEPS if name != "rolling"]
     if arguments.output is not None and not whole:
-        parser.error("only a whole run is written: without --only, --scale and --database")
+        parser.error("only a whole run is written: without --only, --scale, --database and --server")
     arguments.output = arguments.output or (OUTPUT if whole else None)
     return arguments
 
@@ -47,6 +51,7 @@ def run_step(
     chance = random.Random(f"{arguments.seed} {name}")
     with Upstream() as upstream:
         world = World(kind, scratch / f"{kind}-{name}", chance, upstream, arguments.scale, server)
+        world.options = ("--server", arguments.server)
         with world.opened():
             try:
                 found = list(STEPS[name](world))

@@ -26,6 +26,7 @@ class World:
     upstream: Upstream
     scale: float = 1.0
     server: Server | None = None  # of PostgreSQL
+    options: Sequence[str] = ()  # of `serve`
     _services: list[Service] = field(default_factory=list)
 
     def service(self, *, workers: int = 1, beside: Service | None = None, **settings: str) -> Service:
@@ -35,7 +36,8 @@ class World:
         """
         directory = self.directory / f"service-{len(self._services)}"
         directory.mkdir(parents=True)
-        service = Service(directory, workers=workers, settings=provider_settings(self.upstream.url) | settings)
+        own = provider_settings(self.upstream.url) | settings
+        service = Service(directory, workers=workers, options=self.options, settings=own)
         service.database_url = settings.get("DATABASE_URL", service.database_url)  # a SQLite file elsewhere
         if beside is not None:
             service.settings |= {name: beside.settings[name] for name in ("DATABASE_URL", "SECRET_KEY")}

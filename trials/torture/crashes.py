@@ -36,7 +36,8 @@ class Killer:
     problems: list[str] = field(default_factory=list)
 
     async def run(self) -> None:
-        wanted = [kind for kind, share in SHARES.items() for _ in range(share)]
+        shares = {"all": KILLS} if processes.is_one(self.service) else SHARES
+        wanted = [kind for kind, share in shares.items() for _ in range(share)]
         self.world.random.shuffle(wanted)
         for number, kind in enumerate(wanted[: self.world.count(KILLS)]):
             await asyncio.sleep(self.world.random.uniform(0.05, 0.8) if number % EVERY else LONG_CALM)

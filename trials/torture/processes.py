@@ -18,8 +18,15 @@ def master(service: Service) -> int:
     return service.process.pid
 
 
+def is_one(service: Service) -> bool:
+    """Whether uvicorn serves, in one process."""
+    return "uvicorn" in service.options
+
+
 def workers(service: Service) -> list[int]:
     pid = master(service)
+    if is_one(service):
+        return [pid]
     return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
 

@@ -4,6 +4,7 @@ import asyncio
 import functools
 import logging
 import os
+import signal
 import socket
 import threading
 from collections.abc import Iterable
@@ -27,7 +28,7 @@ TICK_SECONDS = 0.1
 
 
 class Server(uvicorn.Server):
-    """Stops as gunicorn does: no new turns, GRACEFUL_TIMEOUT for those that run. A second signal ends these at once."""
+    """Stops as gunicorn does: no new turns, GRACEFUL_TIMEOUT for those that run. A second Ctrl-C ends these at once."""
 
     _hurried = False
 
@@ -59,7 +60,7 @@ class Server(uvicorn.Server):
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """uvicorn would end the process by the same signal in the end, and stop without a record at a second one."""
-        self._hurried = self.should_exit
+        self._hurried |= self.should_exit and sig != signal.SIGTERM  # that one may be repeated by a program
         self.should_exit = True
 
     async def shutdown(self, sockets: Any = None) -> None:

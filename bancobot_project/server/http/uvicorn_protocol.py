@@ -7,9 +7,10 @@ from http import HTTPStatus
 from typing import Any, ClassVar
 
 import h11
-from uvicorn.protocols.http.flow_control import FlowControl
-from uvicorn.protocols.http.h11_impl import H11Protocol
+from uvicorn.protocols.http.flow_control import CLOSE_HEADER, FlowControl
+from uvicorn.protocols.http.h11_impl import H11Protocol, RequestResponseCycle
 
+from bancobot_project.server.bodies import discard
 from bancobot_project.server.http import connections
 from bancobot_project.server.http.connections import (
     MAX_FIELD_BYTES,
@@ -27,7 +28,6 @@ from bancobot_project.server.http.connections import (
 logger = logging.getLogger("bancobot.server")
 
 LEFT_SECONDS = 3  # for a request whose client is gone to come to its end; as gunicorn has it
-REST_SECONDS = 2  # for the rest of a body that was answered before it was whole
 
 
 class BoundedPatience(FlowControl):
@@ -36,6 +36,31 @@ class BoundedPatience(FlowControl):
     async def drain(self) -> None:
         """Wait until there is room again. Raises `RequestAborted` where nobody reads, and closes the connection."""
         await wait_for_reader(self._transport, lambda: self.write_paused, super().drain)
+
+
+class Aloud:
+    """Says that the connection ends, where the answer comes before all of the body, and ends it after the application.
+
+    That may read on for a while: who still sends would lose the answer otherwise.
+    """
+
+    def __init__(self, cycle: RequestResponseCycle, send: Any) -> None:
+        self._cycle, self._send = cycle, send
+        self._is_early = self._has_more = False
+
+    async def send(self, message: Any) -> None:
+        if message["type"] == "http.response.start":
+            self._is_early = self._cycle.more_body
+            if self._is_early:
+                message["headers"] = [*message["headers"], CLOSE_HEADER]
+        elif self._is_early and not message.get("more_body"):
+            self._has_more = True
+            message["more_body"] = True
+        await self._send(message)
+
+    async def end(self) -> None:
+        if self._has_more and not self._cycle.disconnected:
+            await self._send({"type": "http.response.body"})
 
 
 class Protocol(H11Protocol):
@@ -95,30 +120,28 @@ class Protocol(H11Protocol):
     async def _answer(self, scope: Any, receive: Any, send: Any) -> None:
         """The application, for acceptable heads; where it fails or is cancelled, an error in JSON."""
         self._running = asyncio.current_task()
-        cycle = self.cycle
+        cycle, aloud = self.cycle, Aloud(self.cycle, send)
         status = unacceptable(scope)
         try:
             if not status:
-                await self._application(scope, receive, send)
+                await self._application(scope, receive, aloud.send)
         except asyncio.CancelledError:  # the client has left, or the time to stop is over
             status = 503
         except Exception:
             logger.exception("a request failed")
             status = 500
-        if not status or cycle.disconnected:
-            return
-        if cycle.response_started:
+        if status and cycle.response_started and not cycle.disconnected:
             reset(self.transport)
             await asyncio.sleep(0)  # uvicorn learns it now, and complains otherwise
-            return
-        headers, body = refusal(status)
-        await send({"type": "http.response.start", "status": status, "headers": headers})
-        await send({"type": "http.response.body", "body": body})
+        elif status and not cycle.disconnected:
+            headers, body = refusal(status)
+            await aloud.send({"type": "http.response.start", "status": status, "headers": headers})
+            await aloud.send({"type": "http.response.body", "body": body})
+            await discard(receive)
+        await aloud.end()
 
     def on_response_complete(self) -> None:
         super().on_response_complete()
-        if self.conn.their_state is h11.SEND_BODY and not self.transport.is_closing():
-            self.loop.call_later(REST_SECONDS, self._end_body, self.cycle)
         if waiting := unread_bytes(self.transport):
             self.loop.call_later(connections.UNREAD_SECONDS, self._end_unread, waiting)
 
@@ -130,10 +153,6 @@ class Protocol(H11Protocol):
     def _unset_keepalive_if_required(self) -> None:
         super()._unset_keepalive_if_required()
         self.idle.pop(self, None)
-
-    def _end_body(self, cycle: object) -> None:
-        if self.cycle is cycle and self.conn.their_state is h11.SEND_BODY:
-            self.transport.close()
 
     def _end_unread(self, waiting: int) -> None:
         """What is left of an answer has no task to watch it."""

@@ -69,6 +69,18 @@ def test_a_head_that_does_not_end_is_refused(service: Service) -> None:
         assert b" 431 " in connection.recv(100)
 
 
+def test_an_answer_before_the_end_of_a_body_ends_its_connection_aloud(service: Service) -> None:
+    head = b"POST /chat HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n"
+    for more in (b"", b"X-Long: " + b"x" * 20_000 + b"\r\n"):
+        with socket.create_connection(("127.0.0.1", service.port), timeout=30) as connection:
+            connection.sendall(head % 5_000_000 + more + b"\r\n")
+            connection.sendall(b"x" * 5_000_000)  # who sends, sends all of it, and reads then
+            answer = b"".join(iter(lambda: connection.recv(65_536), b""))
+        assert answer.startswith((b"HTTP/1.1 413 ", b"HTTP/1.1 431 "))
+        assert b"\r\nconnection: close\r\n" in answer.lower()
+        assert b"request_too_large" in answer
+
+
 def test_a_body_in_bad_chunks_ends_its_request(service: Service) -> None:
     head = b"POST /chat HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n"
     for chunks in (b"zz\r\n{}\r\n0\r\n\r\n", b"2\r\n{}x\r\n0\r\n\r\n", b"-2\r\n{}\r\n0\r\n\r\n"):
@@ -190,6 +202,7 @@ def windows(fronts: Services, upstream: Upstream, tmp_path_factory: pytest.TempP
 def test_without_what_windows_lacks_it_serves_by_itself_and_stops_gracefully(
     windows: Service, upstream: Upstream
 ) -> None:
+    assert windows.process is not None
     assert "server=uvicorn" in windows.log()
     assert "in one process" in windows.log()
     caller, gate = Caller(windows), threading.Event()
@@ -208,6 +221,7 @@ def test_without_what_windows_lacks_it_serves_by_itself_and_stops_gracefully(
         streaming = pool.submit(caller.stream, "/chat", message="Oi")
         upstream.wait_until(lambda: upstream.count == 3)
         interrupt(windows)
+        windows.process.terminate()  # a second signal of another kind hurries nothing
         wait_until(lambda: not accepts(windows.port))
         with pytest.raises(httpx.TransportError):
             kept.post("/chat", json={"message": "Tarde demais"})
@@ -269,7 +283,6 @@ GET = b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n"
 
 async def test_who_does_not_send_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(connections, "HEAD_SECONDS", 0.1)
-    monkeypatch.setattr(uvicorn_protocol, "REST_SECONDS", 0.1)
     async with serving(answering(b"Oi")) as address:
         heads = [end_of(address, sent) for sent in (b"", b"GET", GET[:-2])]
         assert await asyncio.gather(*heads) == [b"", b"", b""]
