@@ -230,8 +230,8 @@ TURN_MIDDLEWARE = [
 ]
 MIDDLEWARE = [
     *TURN_MIDDLEWARE,
+    "bancobot_project.server.static.StaticFiles",  # server/headers.py protects them
     "django.middleware.security.SecurityMiddleware",
-    "bancobot_project.server.static.StaticFiles",
     "django.contrib.sessions.middleware.SessionMiddleware",
     "django.middleware.locale.LocaleMiddleware",
     "django.middleware.common.CommonMiddleware",

@@ -14,7 +14,6 @@ from asgiref.sync import sync_to_async
 from django.http import HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
 from django.utils.cache import get_conditional_response
-from django.utils.http import parse_http_date_safe
 from servestatic.middleware import ServeStaticMiddleware
 from servestatic.responders import StaticFile
 
@@ -38,7 +37,8 @@ class File(StaticFile):
         found: dict[str, str] = dict(self.alternatives[0][2])
         size = int(found.pop("Content-Length"))
         self._is_compressible = found["Content-Type"].startswith(TEXTS) and size >= WORTH_IT
-        found.pop("ETag", None)  # made of the time and the size, and the same for both forms
+        for of_the_disk in ("ETag", "Last-Modified"):  # the same for both forms, and other on another machine
+            found.pop(of_the_disk, None)
         self._headers = found | ({"Vary": "Accept-Encoding"} if self._is_compressible else {})
 
     @cached_property
@@ -58,8 +58,7 @@ class File(StaticFile):
             (body, etag), coding = keep(self._path.read_bytes()), {}
         headers = {**self._headers, **coding, "ETag": etag, "Content-Length": str(len(body))}
         answer: Any = HttpResponse(body, headers=headers)
-        answer = get_conditional_response(request, etag, parse_http_date_safe(headers.get("Last-Modified", "")), answer)
-        return cast(HttpResponse, answer)
+        return cast(HttpResponse, get_conditional_response(request, etag, response=answer))
 
 
 class StaticFiles(ServeStaticMiddleware):

@@ -67,9 +67,13 @@ PAGES = {
     "a way to the login": ("GET", "/admin/", 302),
     "the admin's address": ("GET", "/admin", 302),
     "nothing in the admin": ("GET", "/admin/nada/", 302),
-    "a style sheet": ("GET", "/static/admin/css/base.css", 200),
-    "a script": ("GET", "/static/admin/js/core.js", 200),
+    "a picture": ("GET", "/static/bancobot.svg", 200),
 }
+LOADED_BY_PAGES = {
+    "/static/admin/css/base.css": "text/css", "/static/admin/js/core.js": "text/javascript",
+    "/static/chat/main.js": "text/javascript",
+}  # fmt: skip
+OF_PAGES = {"referrer-policy", "cross-origin-opener-policy", "permissions-policy"}
 
 
 @pytest.fixture
@@ -102,6 +106,17 @@ def test_every_page_and_file_is_protected(service: Service, name: str) -> None:
     answer = Caller(service, key="").call(method, path)
     assert answer.status_code == status
     protected(answer.headers)
+
+
+def test_scripts_and_styles_go_without_what_browsers_heed_in_pages_alone(service: Service) -> None:
+    for path, kind in LOADED_BY_PAGES.items():
+        headers = Caller(service, key="").get(path).headers
+        assert headers["content-type"].startswith(kind)
+        assert {name for name in FIXED if name not in headers} == OF_PAGES
+        assert {name: headers[name] for name in FIXED.keys() - OF_PAGES} == {
+            name: value for name, value in FIXED.items() if name not in OF_PAGES
+        }
+        assert headers["content-security-policy"] == NOTHING
 
 
 def test_an_error_of_ours_is_protected(service: Service, upstream: Upstream) -> None:

@@ -68,21 +68,20 @@ def test_who_says_nothing_of_codings_gets_the_plain_file(client: httpx.Client) -
 def test_each_form_has_a_tag_of_its_own_and_is_not_sent_twice(client: httpx.Client) -> None:
     plain, packed = asked(client, SCRIPT)[0].headers, asked(client, SCRIPT, Accept_Encoding="gzip")[0].headers
     assert plain["etag"] != packed["etag"]
-    mine, other, moment = packed["etag"], plain["etag"], packed["last-modified"]
+    mine, other = packed["etag"], plain["etag"]
     cases = {
         mine: 304, f"W/{mine}": 304, f'"x", {mine}': 304, "*": 304, f"{other}, {mine}": 304,
         other: 200, '"x"': 200,
     }  # fmt: skip
     for tags, status in cases.items():
-        answer, body = asked(client, SCRIPT, Accept_Encoding="gzip", If_None_Match=tags, If_Modified_Since=moment)
+        answer, body = asked(client, SCRIPT, Accept_Encoding="gzip", If_None_Match=tags)
         assert (tags, answer.status_code) == (tags, status)
         assert answer.headers["etag"] == mine
         assert "Accept-Encoding" in answer.headers["vary"]
         if status == 304:
             assert (body, answer.headers.get("content-encoding")) == (b"", None)
-    assert asked(client, SCRIPT, If_Modified_Since=moment)[0].status_code == 304
-    assert asked(client, SCRIPT, If_Modified_Since="Thu, 01 Jan 1970 00:00:00 GMT")[0].status_code == 200
-    assert asked(client, SCRIPT, If_Modified_Since="gestern")[0].status_code == 200
+    for moment in ("Fri, 01 Jan 2100 00:00:00 GMT", "gestern"):
+        assert asked(client, SCRIPT, If_Modified_Since=moment)[0].status_code == 200  # no file has a date
 
 
 def test_a_head_says_what_a_get_would(client: httpx.Client) -> None:
@@ -90,7 +89,7 @@ def test_a_head_says_what_a_get_would(client: httpx.Client) -> None:
         get, body = asked(client, SCRIPT, Accept_Encoding=wanted)
         head, nothing = asked(client, SCRIPT, "HEAD", Accept_Encoding=wanted)
         assert (head.status_code, nothing, head.headers["content-length"]) == (200, b"", str(len(body)))
-        kept = ("etag", "content-encoding", "content-type", "vary", "last-modified", "cache-control")
+        kept = ("etag", "content-encoding", "content-type", "vary", "cache-control")
         assert [head.headers.get(name) for name in kept] == [get.headers.get(name) for name in kept]
 
 
