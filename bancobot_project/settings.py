@@ -298,6 +298,7 @@ SESSION_COOKIE_PATH = CSRF_COOKIE_PATH = LANGUAGE_COOKIE_PATH = BASE_PATH or "/"
 MESSAGE_STORAGE = "django.contrib.messages.storage.session.SessionStorage"  # no cookie beside these, for every path
 SESSION_COOKIE_HTTPONLY = CSRF_COOKIE_HTTPONLY = True
 SESSION_COOKIE_SAMESITE = CSRF_COOKIE_SAMESITE = "Lax"
+CSRF_FAILURE_VIEW = "bancobot_project.error_pages.csrf_failure"
 SESSION_COOKIE_AGE = round(ADMIN_SESSION_HOURS * 3600)  # from the login on
 SESSION_EXPIRE_AT_BROWSER_CLOSE = True
 DEFAULT_EXCEPTION_REPORTER = "bancobot_project.debug_pages.Reporter"

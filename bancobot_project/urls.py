@@ -8,10 +8,10 @@ from bancobot_project.docs import RedocView, SchemaView, SwaggerView
 from chat.pages import chat_page
 from web.errors import page_not_found
 
-handler400 = "web.errors.bad_request"
-handler403 = "web.errors.permission_denied"
-handler404 = "web.errors.page_not_found"
-handler500 = "web.errors.server_error"
+handler400 = "bancobot_project.error_pages.bad_request"
+handler403 = "bancobot_project.error_pages.permission_denied"
+handler404 = "bancobot_project.error_pages.page_not_found"
+handler500 = "bancobot_project.error_pages.server_error"
 
 urlpatterns = [
     path("", include("bancobot_project.loop_urls")),

@@ -95,6 +95,7 @@ SENTENCES = {  # where one code covers cases that a person would tell apart
     "max_tokens_spent": _("The model used up max_tokens before it wrote any text. Allow more max_tokens."),
     "slow_body": _("The request took too long to arrive."),
     "foreign_page": _("This server does not answer pages of this origin (CORS_ALLOWED_ORIGINS)."),
+    "stale_form": _("The form is no longer valid, or not from a page of this service. Load the page again."),
     "unknown_host": _("This server does not answer under this host name (ALLOWED_HOSTS)."),
 }
 BY_STATUS = {405: "method_not_allowed", 406: "not_acceptable", 413: "request_too_large"}

@@ -17,6 +17,7 @@ from tests.support.records import make_session
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
+JSON = "application/json"
 KINDS = {"exact", "regex", "startswith", "in", "gt", "isnull"}
 HUGE = "9" * 25
 ODD = [
@@ -92,3 +93,15 @@ def test_what_a_list_offers_works(operator: Browser) -> None:
 def test_records_are_not_listed_for_autocompletion(operator: Browser) -> None:
     asked = {"app_label": "sessions_api", "model_name": "message", "field_name": "session", "term": ""}
     assert operator.get("/admin/autocomplete/", asked).status_code == 404
+
+
+@pytest.mark.parametrize(
+    ("accept", "kind"), [("text/html,application/xhtml+xml,*/*;q=0.8", "text/html; charset=utf-8"), ("*/*", JSON)]
+)
+def test_an_error_is_a_page_for_a_browser_and_json_for_a_program(operator: Browser, accept: str, kind: str) -> None:
+    nowhere = operator.get("/admin/nada/", headers={"Accept": accept})
+    refused = operator.get("/admin/access/auditentry/add/", headers={"Accept": accept})
+    assert [nowhere.status_code, refused.status_code] == [404, 403]
+    assert {nowhere["Content-Type"], refused["Content-Type"]} == {kind}
+    assert "There is nothing at this address." in nowhere.text
+    assert operator.get("/nada", headers={"Accept": accept})["Content-Type"] == JSON
