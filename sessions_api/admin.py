@@ -34,6 +34,7 @@ from web.modeladmin import BoundedPaginator, PageWithMore
 
 MAX_AT_ONCE = 500  # sessions in one action
 MAX_NAMED = 100
+MAX_NAME = 40  # characters of a persona or a model in the list; the session's page has them whole
 TRANSCRIPT_PAGE = 200  # messages
 
 site.pages += [
@@ -48,7 +49,7 @@ class SessionAdmin(ExportActions, PageWithMore):
     """Closing needs the permission to change sessions; erasing, the permission to delete them."""
 
     list_display = [
-        "conversation", "owner_kind", "persona_id", "model", "message_count", "tokens", "cost_usd", "activity",
+        "conversation", "owner_kind", "persona", "model_name", "message_count", "tokens", "cost_usd", "activity",
         "status",
     ]  # fmt: skip
     list_display_links = ["conversation"]
@@ -119,6 +120,14 @@ class SessionAdmin(ExportActions, PageWithMore):
     def owner_kind(self, session: Session) -> Any:
         kind = session.owner.partition(":")[0]
         return session_list.OWNER_KINDS.get(kind, kind)
+
+    @admin.display(description=_("persona"))
+    def persona(self, session: Session) -> str:
+        return shortened(session.persona_id, MAX_NAME)
+
+    @admin.display(description=_("model"))
+    def model_name(self, session: Session) -> str:
+        return shortened(session.model, MAX_NAME)
 
     @admin.display(description=_("tokens"))
     def tokens(self, session: Session) -> int:

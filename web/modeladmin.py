@@ -8,9 +8,11 @@ from django.contrib import admin
 from django.contrib.admin.exceptions import DisallowedModelAdminLookup
 from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
 from django.contrib.admin.views.main import ChangeList
+from django.contrib.admin.widgets import AdminSplitDateTime
 from django.core.exceptions import BadRequest
 from django.core.paginator import Paginator
-from django.db.models import Q, QuerySet
+from django.db.models import DateTimeField, Q, QuerySet
+from django.forms import SplitDateTimeField
 from django.http import HttpRequest, HttpResponse
 from django.utils import timezone
 from django.utils.functional import cached_property
@@ -42,10 +44,22 @@ class OfferedFilters(ChangeList):
         return found
 
 
+class NamedHalves(AdminSplitDateTime):
+    """Django's two fields for a moment, with names that screen readers say; Django's own are texts beside them."""
+
+    def get_context(self, name: str, value: Any, attrs: dict[str, Any] | None) -> dict[str, Any]:
+        context: dict[str, Any] = super().get_context(name, value, attrs)
+        halves = zip(context["widget"]["subwidgets"], (context["date_label"], context["time_label"]), strict=True)
+        for half, label in halves:
+            half["attrs"]["aria-label"] = label.rstrip(":")
+        return context
+
+
 class Listed(admin.ModelAdmin):
-    """What every model's admin has: a list that is an `OfferedFilters`."""
+    """What every model's admin has: a list that is an `OfferedFilters`, and fields that have names."""
 
     changelist: type[OfferedFilters] = OfferedFilters
+    formfield_overrides = {DateTimeField: {"form_class": SplitDateTimeField, "widget": NamedHalves}}
 
     def get_changelist(self, request: HttpRequest, **options: Any) -> type[OfferedFilters]:
         return self.changelist

@@ -29,6 +29,9 @@ def rights_of(holder: User | Group) -> dict[str, Any]:
 class Audited:
     """Records in the audit log what Django's admin records in its own log."""
 
+    class Media:
+        js = ["access/selectors.js"]
+
     def log_addition(self, request: HttpRequest, obj: Any, message: Any) -> Any:
         audit_change(request, "added", obj, rights=rights_of(obj))
         return super().log_addition(request, obj, message)  # type: ignore[misc]  # a ModelAdmin's

@@ -6,11 +6,10 @@ import secrets
 import pytest
 from playwright.sync_api import expect
 
-from testing import scenarios
 from testing.client import Caller, good, new_id
 from testing.service import Service
 from testing.upstream import Upstream
-from tests.support.browser import PHONE, Watch, barriers
+from tests.support.browser import Watch
 from tests.support.browser_fixtures import OpenAdmin
 
 FOREIGN = """async () => {
@@ -106,32 +105,3 @@ def test_an_operator_makes_a_client_and_a_key_and_revokes_it(service: Service, o
     done = page.locator("td.field-action").all_inner_texts()
     assert done[:4] == ["revoked a key", "erased a session", "created a key", "created a client"]
     assert whole.split("_")[2] not in service.log()
-
-
-def eventful_conversation(service: Service, upstream: Upstream) -> int:
-    """A conversation with an error, an older version and an opinion; returns its number."""
-    caller, session_id = Caller(service), new_id()
-    turn = caller.chat("Quanto custa?", session_id=session_id)
-    caller.chat("E depois?", session_id=session_id)
-    upstream.script(scenarios.status(500))
-    caller.post("/chat", message="Outra coisa", session_id=session_id, after_turn=turn["turn_id"])
-    reply = caller.messages(session_id)[1]["id"]
-    good(caller.post(f"/messages/{reply}/feedback", rating="down", comment="Não ajudou."))
-    ((number,),) = service.sql("SELECT id FROM sessions_api_session WHERE session_id = %s", session_id)
-    return int(number)
-
-
-@pytest.mark.parametrize("options", [{}, {"color_scheme": "dark"}, PHONE], ids=["light", "dark", "phone"])
-def test_axe_finds_nothing_serious_in_the_console(
-    service: Service, upstream: Upstream, open_admin: OpenAdmin, watch: Watch, options: dict[str, object]
-) -> None:
-    watch.expects("Applying inline style")  # axe itself causes this
-    number, found = eventful_conversation(service, upstream), {}
-    page = open_admin("/", **options)
-    transcript = f"/admin/sessions_api/session/{number}/change/"
-    for path in ("/admin/overview/", "/admin/running/", transcript):
-        page.goto(path)
-        for details in page.locator("details").all():
-            details.evaluate("each => { each.open = true }")
-        found[path] = barriers(page)
-    assert {path: faults for path, faults in found.items() if faults} == {}
