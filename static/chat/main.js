@@ -4,6 +4,7 @@ import { PageApi, hasKey, kept, signOut } from "./access.js";
 import { Composer } from "./composer.js";
 import { Conversation } from "./conversation.js";
 import { announce, find, h, toast } from "./dom.js";
+import { leaveToInputMethods, sendByEnter } from "./keys.js";
 import { ModelPicker } from "./models.js";
 import { conversationOf, forget, forgetConversation, handOver } from "./outbox.js";
 import { said } from "./records.js";
@@ -130,12 +131,7 @@ function submit() {
   conversation.send(text, request?.body.after_turn, request);
 }
 
-field.addEventListener("keydown", (event) => {
-  // While an input method composes a character, Enter is the method's.
-  if (event.key !== "Enter" || event.shiftKey || event.isComposing) return;
-  event.preventDefault();
-  submit();
-});
+sendByEnter(field, submit);
 find("composer-form").addEventListener("submit", (event) => {
   event.preventDefault();
   submit();
@@ -241,6 +237,7 @@ addEventListener("online", () => announce(t("online")));
 // The start
 
 async function begin() {
+  leaveToInputMethods();
   closeDrawer();
   drawAccess();
   draw();

@@ -114,7 +114,7 @@ export class MessageView {
   }
 
   askForComment(rating, comment) {
-    const field = h("textarea", { rows: "2", testid: "feedback-comment", "aria-label": t("comment"), placeholder: t("comment"), value: comment });
+    const field = h("textarea", { rows: "2", enterkeyhint: "enter", testid: "feedback-comment", "aria-label": t("comment"), placeholder: t("comment"), value: comment });
     const close = () => {
       this.notice.replaceChildren(...this.notices());
       this.foot.querySelector(`[data-testid="feedback-${rating}"]`)?.focus();
@@ -130,7 +130,7 @@ export class MessageView {
 
   edit() {
     if (this.field) return;
-    const field = h("textarea", { testid: "edit-text", "aria-label": t("edit"), value: this.record.content });
+    const field = h("textarea", { enterkeyhint: "enter", testid: "edit-text", "aria-label": t("edit"), value: this.record.content });
     const close = () => {
       this.field = null;
       this.element.classList.remove("edited");
@@ -153,7 +153,7 @@ export class MessageView {
   }
 }
 
-// A text field with its buttons. Escape leaves it, Ctrl+Enter sends.
+// A text field with its buttons. Escape leaves it, Enter makes a line, and Ctrl+Enter or Cmd+Enter sends.
 function editor(field, { testid, label, send, close, hint }) {
   const form = h(
     "form",
