@@ -8,7 +8,7 @@ import { completed, errorOf, isSame, positionOf, said, supersede } from "./recor
 import { ready } from "./rendering.js";
 import { Scroller } from "./scroller.js";
 import { follow } from "./stream.js";
-import { t } from "./texts.js";
+import { beginning, t } from "./texts.js";
 import { giveBack, isOnItsWay, place, putAside } from "./unsent.js";
 import { arrange } from "./versions.js";
 import { Writer } from "./writer.js";
@@ -275,7 +275,7 @@ export class Conversation {
       turn.left = this.afar.delete(running);
     }
     if (turn.left) return problem;
-    announce(problem ? said(problem) : `${t("reply")}: ${view.body.innerText.slice(0, 2000)}`);
+    announce(problem ? said(problem) : `${t("reply")}: ${beginning(view.body.innerText, 2000)}`);
     this.drawn();
     if (!problem || turn.began || problem.turnId) {
       await this.refresh();

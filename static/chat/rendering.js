@@ -1,7 +1,7 @@
 // Replies as Markdown. Its modules are a third of all that the page loads and are no use to an empty page: they come with
 // the first key, touch or conversation. Until then, and where they can't be had, a reply stands as the text that it is.
 
-const FILES = ["./markdown.js", "../vendor/marked/marked.esm.js", "../vendor/dompurify/purify.min.js"];
+const FILES = ["./markdown.js", "./grammar.js", "../vendor/marked/marked.esm.js", "../vendor/dompurify/purify.min.js"];
 
 let markdown = null;
 let coming = null;

@@ -17,6 +17,14 @@ export function t(name, values = {}) {
   return page.texts[name].replace(/\{(\w+)\}/g, (found, key) => String(values[key] ?? found));
 }
 
+const seen = new Intl.Segmenter(language); // by characters as people see them
+
+// The beginning of a text: at most so many characters of JavaScript's, the last one whole.
+export function beginning(text, most) {
+  if (text.length <= most) return text;
+  return text.slice(0, seen.segment(text.slice(0, most + 100)).containing(most).index);
+}
+
 export function number(value) {
   return whole.format(value);
 }

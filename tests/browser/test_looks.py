@@ -131,7 +131,7 @@ def test_the_keyboard_is_enough(chat: Chat, upstream: Upstream) -> None:
     keys.press("Shift+Enter")
     keys.type("outra")
     keys.press("Enter")
-    chat.hears("Eco (1): uma linhaoutra")  # with a line break between them
+    chat.hears("Eco (1): uma linha outra")  # with a line break between them
     assert upstream.requests[0].messages[-1]["content"] == "uma linha\noutra"
     chat.part("model-picker").focus()
     keys.press("Enter")

@@ -88,7 +88,7 @@ def test_every_refusal_puts_the_text_back_with_its_reason(behind: Chat, hop: Hop
     expect(behind.part("composer")).to_have_value("Oi 🙂\n307 here")
     expect(behind.part("refusal-reason")).to_contain_text("respondeu")
     behind.part("refusal-again").click()
-    behind.hears("Eco (1): Oi 🙂307 here")  # with a line break between them
+    behind.hears("Eco (1): Oi 🙂 307 here")  # with a line break between them
     assert hop.messages[-1] == hop.messages[-2], "sent again, it is the same request"
     expect(behind.part("refusal")).to_be_hidden()
     behind.reload()
