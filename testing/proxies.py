@@ -99,7 +99,7 @@ def nginx(directory: Path, service_port: int, *changes: tuple[str, str]) -> Prox
     )
     main = directory / "nginx.conf"
     main.write_text(NGINX_MAIN.format(user=getpass.getuser(), site=site))
-    return Proxy(directory, [NGINX, "-p", str(directory), "-c", str(main)], port, plain)
+    return Proxy(directory, [NGINX, "-e", "nginx.log", "-p", str(directory), "-c", str(main)], port, plain)
 
 
 def caddy(directory: Path, service_port: int, *changes: tuple[str, str]) -> Proxy:
