@@ -51,6 +51,8 @@ def bound(host: str, port: int) -> socket.socket:
     try:
         if sys.platform != "win32":  # there it would let two programs listen on one port
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        elif listener.family == socket.AF_INET6:  # and :: would be IPv6 alone
+            listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
         listener.bind((host, port))
     except (OSError, UnicodeError) as problem:
         listener.close()

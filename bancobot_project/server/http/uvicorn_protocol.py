@@ -144,11 +144,12 @@ class Protocol(H11Protocol):
         super().on_response_complete()
         if waiting := unread_bytes(self.transport):
             self.loop.call_later(connections.UNREAD_SECONDS, self._end_unread, waiting)
-
         if self.timeout_keep_alive_task is not None:
             self.idle[self] = None
             if len(self.idle) > self.most_idle:
-                next(iter(self.idle)).timeout_keep_alive_handler()
+                longest = next(iter(self.idle))
+                del self.idle[longest]
+                longest.timeout_keep_alive_handler()
 
     def _unset_keepalive_if_required(self) -> None:
         super()._unset_keepalive_if_required()
