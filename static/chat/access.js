@@ -45,9 +45,11 @@ export const kept = {
 let current = kept.get("sessionStorage", NAME) || kept.get("localStorage", NAME);
 
 // Who signs out in one tab has left the others that have remembered the same key.
-addEventListener("storage", ({ key, newValue }) => {
-  if (key === own(NAME) && !newValue && current && !kept.get("sessionStorage", NAME)) location.reload();
-});
+export function onSignOutElsewhere(action) {
+  addEventListener("storage", ({ key, newValue }) => {
+    if (key === own(NAME) && !newValue && current && !kept.get("sessionStorage", NAME)) action();
+  });
+}
 
 export function hasKey() {
   return current !== "";

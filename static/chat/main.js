@@ -1,12 +1,12 @@
 // The page: what is in the template is bound to the modules that know what to do.
 
-import { PageApi, hasKey, kept, signOut } from "./access.js";
+import { PageApi, hasKey, kept, onSignOutElsewhere, signOut } from "./access.js";
 import { Composer } from "./composer.js";
 import { Conversation } from "./conversation.js";
 import { announce, find, h, toast } from "./dom.js";
 import { leaveToInputMethods, sendByEnter } from "./keys.js";
 import { ModelPicker } from "./models.js";
-import { conversationOf, forget, forgetConversation, handOver } from "./outbox.js";
+import { conversationOf, forget, forgetConversation, handOver, shutDown } from "./outbox.js";
 import { said } from "./records.js";
 import { Sidebar } from "./sidebar.js";
 import { money, number, page, t } from "./texts.js";
@@ -56,6 +56,7 @@ async function isSameReader(before) {
 }
 
 function startAnew() {
+  shutDown();
   history.replaceState(null, "", "#/");
   location.reload();
   return new Promise(() => {});
@@ -174,6 +175,10 @@ function drawAccess() {
 find("sign-out").addEventListener("click", () => {
   forget();
   signOut();
+});
+onSignOutElsewhere(() => {
+  forget();
+  location.reload();
 });
 find("use-key").addEventListener("click", () => api.signIn().then(() => location.reload(), () => {}));
 

@@ -18,6 +18,7 @@ const DAYS = 30;
 const RELOAD = 60_000; // milliseconds
 
 const held = new Map(); // this tab's, by id
+let shut = false;
 
 holding((id) => held.has(id));
 
@@ -27,7 +28,7 @@ export function keep(text) {
   const isNew = !held.has(record.id);
   held.set(record.id, record);
   const json = JSON.stringify(record);
-  if (json.length <= LARGEST) kept.set("localStorage", nameOf(record.id), json);
+  if (json.length <= LARGEST && !shut) kept.set("localStorage", nameOf(record.id), json);
   if (isNew) tidy();
   return record;
 }
@@ -50,9 +51,15 @@ export async function textsFor(to) {
   return [...held.values()].filter(belongs).sort((one, other) => one.at - other.at);
 }
 
+// Until the page goes away, nothing is stored any more: the reader may be another one by now.
+export function shutDown() {
+  held.clear();
+  shut = true;
+}
+
 // The reader has left: nothing of theirs stays on the device.
 export function forget() {
-  held.clear();
+  shutDown();
   for (const { name } of stored(`${NAME}${owner()}.`)) kept.set("localStorage", name, "");
 }
 
