@@ -18,7 +18,7 @@ from django.utils import timezone
 from access.callers import Limits
 from access.limits import BUDGETS, LimitStatus
 from access.models import Account, Reservation
-from web.moments import utc
+from web.moments import SKEW, lasts, utc
 
 ACCOUNTS = Account._meta.db_table
 RESERVATIONS = Reservation._meta.db_table
@@ -112,13 +112,13 @@ class Balance:
         day, month = (connection.ops.adapt_datefield_value(value) for value in (self.day, self.month))
         return day, self.tokens, month, _to_column(self.cost), self.owner
 
-    def roll_over(self, today: date) -> None:
-        """Start a new day or month. Never go back: another machine's clock may be ahead."""
-        month = today.replace(day=1)
-        if self.day < today:
+    def roll_over(self, now: datetime) -> None:
+        """Start a new day or month. Go back only from where no other machine's clock can be yet."""
+        today, latest = now.date(), (now + SKEW).date()
+        if not today <= self.day <= latest:
             self.day, self.tokens = today, 0
-        if self.month < month:
-            self.month, self.cost = month, Decimal(0)
+        if not today.replace(day=1) <= self.month <= latest:
+            self.month, self.cost = today.replace(day=1), Decimal(0)
 
     def add(self, began_on: date, tokens: int, cost: Decimal) -> None:
         """Add the usage of a turn that has ended."""
@@ -166,8 +166,8 @@ def reserve(holds: Sequence[Hold]) -> list[LimitStatus | None]:
     balances = _lock(sorted({hold.owner for hold in holds}))
     now = timezone.now()  # after the wait for the lock, which may pass midnight
     for balance in balances.values():
-        balance.roll_over(now.date())
-    _settle_ended(balances)
+        balance.roll_over(now)
+    _settle_ended(balances, now)
     _count_running(balances)
     refusals = [balances[hold.owner].try_reserve(hold, now) for hold in holds]
     _note_exhausted(balances, dict(zip((hold.owner for hold in holds), refusals, strict=True)), now)
@@ -196,7 +196,7 @@ def _lock(owners: Sequence[str]) -> dict[str, Balance]:
         }
 
 
-def _settle_ended(balances: dict[str, Balance]) -> None:
+def _settle_ended(balances: dict[str, Balance], now: datetime) -> None:
     """Add the usage of ended turns to the day and month in which they began."""
     with connection.cursor() as cursor:
         cursor.execute(
@@ -206,7 +206,8 @@ def _settle_ended(balances: dict[str, Balance]) -> None:
         )
         ended = cursor.fetchall()
         for owner, began_at, tokens, cost in ended:
-            balances[owner].add(utc(began_at).date(), tokens, _decimal(cost))
+            began_at = utc(began_at) if utc(began_at) <= now + SKEW else now
+            balances[owner].add(began_at.date(), tokens, _decimal(cost))
         cursor.executemany(
             f"UPDATE {ACCOUNTS} SET day = %s, tokens = %s, month = %s, cost = %s WHERE owner = %s",
             [balances[owner].row for owner in {owner for owner, *_ in ended}],
@@ -218,7 +219,7 @@ def _note_exhausted(balances: dict[str, Balance], last: Mapping[str, LimitStatus
     rows: list[tuple[str | None, Any, str]] = []
     for owner, refusal in last.items():
         known = balances[owner]
-        current = known.exhausted if known.exhausted_until and known.exhausted_until > now else None
+        current = current_refusal(known, now)
         if refusal is None and known.exhausted:
             rows.append((None, None, owner))
         elif refusal and refusal.name in BUDGETS and refusal.reset > RETRY_SECONDS and refusal.name != current:
@@ -290,6 +291,13 @@ def charge(settlements: Sequence[tuple[str, Settlement]]) -> None:
                 for owner, settlement in settlements
             ],
         )
+
+
+def current_refusal(known: Account | Balance, now: datetime) -> str | None:
+    """The budget that refused the owner's last turn, unless it is new since."""
+    name, until, latest = known.exhausted, known.exhausted_until, now + SKEW
+    seconds = _until_tomorrow(latest) if name == "tokens_per_day" else _until_next_month(latest)
+    return name if until and lasts(until, now, timedelta(seconds=seconds)) else None
 
 
 def _until_tomorrow(now: datetime) -> float:

@@ -20,6 +20,7 @@ from access.callers import Limits, limits_of
 from access.limits import MINUTE
 from access.models import Account, Client, Key, RequestWindow, Stored, StoredChange
 from access.storage.totals import MB
+from web.moments import SKEW
 
 A_KEY_OR_ITS_NAME = re.compile(r"(?:bb_)?([a-z0-9]{12})(?:_.*)?")
 LIMITS = Limits._fields
@@ -141,7 +142,8 @@ class Use(NamedTuple):
 def use_of(client: Client) -> Sequence[Use]:
     """A client's usage in this minute, now, today and this month (UTC), and what it has stored. Five queries."""
     now, limits = timezone.now(), limits_of(client)
-    window = RequestWindow.objects.filter(counted=client.owner, began_at__gt=now - MINUTE).first()
+    current = {"began_at__gt": now - MINUTE, "began_at__lte": now + SKEW}
+    window = RequestWindow.objects.filter(counted=client.owner, **current).first()
     used = (window.requests if window else 0, *budget_used(client.owner, now), *_stored(client.owner))
     labels: Any = [Client._meta.get_field(name).verbose_name for name in LIMITS]  # type: ignore[union-attr]  # columns
     return [Use(label, used[index], limits[index]) for index, label in enumerate(labels)]

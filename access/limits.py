@@ -18,7 +18,7 @@ from django.utils import timezone
 from access.callers import Caller
 from access.models import Account, Forking, RequestWindow, Reservation
 from web.errors import ApiError
-from web.moments import utc
+from web.moments import SKEW, utc
 from web.pace import delete_slowly
 
 MINUTE = timedelta(minutes=1)
@@ -115,15 +115,16 @@ def count_requests(requests: Sequence[CountedRequest]) -> list[LimitStatus]:
 
 def _count(who: str, times: int, now: datetime) -> tuple[datetime, int]:
     """Add requests to the current minute of `who`; return when it began, and its requests so far."""
-    moment, ended = (connection.ops.adapt_datetimefield_value(value) for value in (now, now - MINUTE))
+    moment, ended, latest = map(connection.ops.adapt_datetimefield_value, (now, now - MINUTE, now + SKEW))
+    is_current = f"{WINDOWS}.began_at > %s AND {WINDOWS}.began_at <= %s"
     with connection.cursor() as cursor:
         cursor.execute(
             f"INSERT INTO {WINDOWS} (counted, began_at, requests) VALUES (%s, %s, %s) "
             "ON CONFLICT (counted) DO UPDATE SET requests = excluded.requests + "
-            f"CASE WHEN {WINDOWS}.began_at > %s THEN {WINDOWS}.requests ELSE 0 END, "
-            f"began_at = CASE WHEN {WINDOWS}.began_at > %s THEN {WINDOWS}.began_at ELSE excluded.began_at END "
+            f"CASE WHEN {is_current} THEN {WINDOWS}.requests ELSE 0 END, "
+            f"began_at = CASE WHEN {is_current} THEN {WINDOWS}.began_at ELSE excluded.began_at END "
             "RETURNING began_at, requests",
-            (who, moment, times, ended, ended),
+            (who, moment, times, ended, latest, ended, latest),
         )
         began_at, requests = cursor.fetchone()
     return utc(began_at), requests

@@ -16,6 +16,7 @@ from django.utils.crypto import salted_hmac
 from access.audit import address_of
 from access.limits import network_of
 from access.models import LoginAttempts
+from web.moments import lasts, over
 from web.pace import delete_slowly
 
 logger = logging.getLogger("bancobot.admin")
@@ -34,8 +35,8 @@ def attempt(request: HttpRequest, name: str) -> float:
         if wait := _wait(rows, limits, now):
             return wait
         for row in rows:
-            row.tries = 1 if row.until <= now else row.tries + 1
-            row.until = now + timedelta(minutes=settings.ADMIN_LOGIN_LOCKOUT_MINUTES)
+            row.tries = row.tries + 1 if lasts(row.until, now, lockout()) else 1
+            row.until = now + lockout()
             row.save()
     return 0.0
 
@@ -55,7 +56,11 @@ def reset(request: HttpRequest, name: str) -> None:
 
 def purge() -> int:
     """Delete the rows whose time has passed. Answers how many."""
-    return delete_slowly(LoginAttempts.objects.filter(until__lte=timezone.now()))
+    return delete_slowly(LoginAttempts.objects.filter(over("until", timezone.now(), lockout())))
+
+
+def lockout() -> timedelta:
+    return timedelta(minutes=settings.ADMIN_LOGIN_LOCKOUT_MINUTES)
 
 
 def log(level: int, happened: str, request: HttpRequest, name: str) -> None:
@@ -73,8 +78,8 @@ def who_is(name: str) -> str:
 
 def _wait(rows: Iterable[LoginAttempts], limits: dict[str, int], now: datetime) -> float:
     """Seconds until the last of the rows that have reached their limit expires."""
-    waits = [(row.until - now).total_seconds() for row in rows if row.tries >= limits[row.who]]
-    return max([0.0, *waits])
+    full = [row.until for row in rows if row.tries >= limits[row.who] and lasts(row.until, now, lockout())]
+    return max([0.0, *((until - now).total_seconds() for until in full)])
 
 
 def _locked_row(who: str) -> LoginAttempts:

@@ -8,12 +8,13 @@ from decimal import Decimal
 from django.db import transaction
 from django.utils import timezone
 
-from access.budgets import budget_used
+from access.budgets import budget_used, current_refusal
 from access.callers import Caller
 from access.limits import MINUTE, LimitStatus
 from access.models import Account, Forking
 from access.storage.totals import MB
 from web.errors import ApiError
+from web.moments import lasting, lasts
 
 MB_PER_MINUTE = 20
 LEASE = timedelta(minutes=5)  # of a fork whose process ended on another machine
@@ -29,15 +30,15 @@ def refuse_exhausted(caller: Caller) -> None:
     _running, tokens, cost = budget_used(caller.owner, now)
     for name, used in (("tokens_per_day", tokens), ("cost_per_month", cost)):
         limit: Decimal | int = getattr(caller.limits, name)
-        refused = account and account.exhausted == name and account.exhausted_until
-        if limit and (used >= limit or (refused and refused > now)):
-            reset = (refused - now).total_seconds() if refused and refused > now else 0
+        until = account.exhausted_until if account and current_refusal(account, now) == name else None
+        if limit and (used >= limit or until):
+            reset = (until - now).total_seconds() if until else 0
             raise LimitStatus(name, limit, max(0, limit - used), reset, True, 0).error
 
 
 def refuse_busy(owner: str, is_gone: Callable[[str], bool]) -> None:
     """Raises `ApiError` while another fork of the owner runs: a cheap look, before the conversation is measured."""
-    last = Forking.objects.filter(owner=owner, expires_at__gt=timezone.now()).first()
+    last = Forking.objects.filter(lasting("expires_at", timezone.now(), LEASE), owner=owner).first()
     if last and not is_gone(last.holder):
         raise _busy()
 
@@ -67,10 +68,10 @@ def _begin(owner: str, size: int, holder: str, is_gone: Callable[[str], bool]) -
         Forking.objects.bulk_create([Forking(owner=owner, **never)], ignore_conflicts=True)
         last = Forking.objects.select_for_update().get(owner=owner)
         now = timezone.now()
-        if last.expires_at > now and not is_gone(last.holder):
+        if lasts(last.expires_at, now, LEASE) and not is_gone(last.holder):
             raise _busy()
-        if last.resets_at <= now:
-            last.size, last.resets_at = 0, now + MINUTE * max(1, size / (MB_PER_MINUTE * MB))
+        if not lasts(last.resets_at, now, _time_for(last.size)):
+            last.size, last.resets_at = 0, now + _time_for(size)
         elif last.size + size > MB_PER_MINUTE * MB:
             left, wanted = Decimal(MB_PER_MINUTE * MB - last.size) / MB, Decimal(size) / MB
             reset = (last.resets_at - now).total_seconds()
@@ -78,3 +79,7 @@ def _begin(owner: str, size: int, holder: str, is_gone: Callable[[str], bool]) -
         last.size, last.holder, last.expires_at = last.size + size, holder, now + LEASE
         last.save()
     return last.expires_at
+
+
+def _time_for(size: int) -> timedelta:
+    return MINUTE * max(1, size / (MB_PER_MINUTE * MB))

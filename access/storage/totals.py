@@ -13,12 +13,13 @@ from typing import Any, NamedTuple
 
 from django.conf import settings
 from django.db import connection
+from django.db.models import Q
 from django.utils import timezone
 
 from access.callers import OPEN_OWNER, Limits
 from access.limits import LimitStatus
 from access.models import Client, Stored, StoredChange
-from web.moments import utc
+from web.moments import SKEW, utc
 
 TOTALS = Stored._meta.db_table
 CHANGES = StoredChange._meta.db_table
@@ -52,7 +53,7 @@ class Total:
         refusal = self._exceeded_limit(growth, limits)
         if refusal is None:
             self.add(*growth)
-        elif self.counted_at and timezone.now() - self.counted_at > COUNTED_FOR:
+        elif self.counted_at and abs(timezone.now() - self.counted_at) > COUNTED_FOR:
             self.counted_at = None
         return refusal
 
@@ -118,7 +119,8 @@ def tidy() -> None:
 
     What the latter store is not noted, so that their rows would be wrong when they have a limit again.
     """
-    old = Stored.objects.filter(counted_at__lt=timezone.now() - RIGHT_FOR)
+    now = timezone.now()
+    old = Stored.objects.filter(Q(counted_at__lt=now - RIGHT_FOR) | Q(counted_at__gt=now + SKEW))
     if old.exists():
         old.update(counted_at=None)
     waiting = StoredChange.objects.values("owner")

@@ -3,6 +3,7 @@
 import sqlite3
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,9 @@ from django.utils.translation import gettext as _
 
 from sessions_api.console.formatting import size
 from sessions_api.models import Lease
+from sessions_api.retention.maintenance import LEASE_SECONDS
 from sessions_api.sqlite import has_race
+from web.moments import lasting
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +78,7 @@ def _postgresql() -> list[Fact]:
 
 def _housekeeping() -> list[Fact]:
     """Whether a process does it. Each process tries to, every few seconds."""
-    alive = Lease.objects.filter(name="maintenance", expires_at__gt=timezone.now()).exists()
+    held = lasting("expires_at", timezone.now(), timedelta(seconds=LEASE_SECONDS))
+    alive = Lease.objects.filter(held, name="maintenance").exists()
     hint = "" if alive else _("Nobody ends dead turns, counts and purges: is the service running?")
     return [Fact(_("housekeeping"), _("running") if alive else _("not running"), not alive, hint)]

@@ -1,6 +1,7 @@
 """Ends turns that no process runs any more."""
 
 import logging
+import time
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 
@@ -10,9 +11,30 @@ from django.utils import timezone
 
 from sessions_api.models import Message
 from sessions_api.store.process import is_gone, outages
-from web.moments import EPOCH
+from web.moments import EPOCH, SKEW
 
 logger = logging.getLogger(__name__)
+
+
+class Ahead:
+    """Heartbeats of a clock that was ahead. They do not tell their age, but a living turn replaces its own."""
+
+    def __init__(self) -> None:
+        self._seen: dict[tuple[str, datetime], float] = {}  # since when, by time.monotonic()
+
+    def unchanged(self, pending: QuerySet[Message]) -> Q:
+        """Those that this process has seen for longer than the lease."""
+        now, lease = time.monotonic(), settings.TURN_LEASE_SECONDS
+        found = pending.filter(heartbeat_at__gt=timezone.now() + SKEW).values_list("turn_id", "heartbeat_at")
+        self._seen = {(turn_id, at): self._seen.get((turn_id, at), now) for turn_id, at in found if at}
+        silent = Q(pk__in=[])
+        for (turn_id, at), since in self._seen.items():
+            if now - since > lease and outages.over_for(lease):
+                silent |= Q(turn_id=turn_id, heartbeat_at=at)
+        return silent
+
+
+ahead = Ahead()
 
 
 def interrupt_dead_turns(cutoff: datetime | None = None) -> int:
@@ -21,7 +43,8 @@ def interrupt_dead_turns(cutoff: datetime | None = None) -> int:
     pending = Message.objects.filter(status=Message.Status.PENDING)
     runners = pending.order_by().values_list("runner", flat=True).distinct()
     gone = [name for name in runners if is_gone(name)]
-    return _interrupt(pending.filter(Q(heartbeat_at__lt=cutoff) | Q(heartbeat_at=None) | Q(runner__in=gone)))
+    dead = Q(heartbeat_at__lt=cutoff) | Q(heartbeat_at=None) | Q(runner__in=gone) | ahead.unchanged(pending)
+    return _interrupt(pending.filter(dead))
 
 
 def is_dead(heartbeat_at: datetime | None) -> bool:

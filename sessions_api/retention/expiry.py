@@ -9,6 +9,7 @@ from django.utils import timezone
 from access.models import Reservation
 from sessions_api.models import Cancellation, IdempotencyKey, Message, Session
 from sessions_api.store.lookups import oldest_key
+from web.moments import SKEW
 from web.pace import delete_slowly
 
 CANCELLATION_KEPT = timedelta(minutes=1)  # the process that runs the turn looks much earlier
@@ -33,7 +34,8 @@ def expired_sessions(idle: timedelta | None, closed: timedelta | None) -> QueryS
 def drop_expired_keys() -> int:
     """Delete old cancellations, and idempotency keys older than IDEMPOTENCY_HOURS. Return how many keys."""
     now = timezone.now()
-    delete_slowly(Cancellation.objects.filter(requested_at__lt=now - CANCELLATION_KEPT))
+    old = Q(requested_at__lt=now - CANCELLATION_KEPT) | Q(requested_at__gt=now + CANCELLATION_KEPT)
+    delete_slowly(Cancellation.objects.filter(old))
     expired = IdempotencyKey.objects.filter(created_at__lt=oldest_key(now))
     return delete_slowly(expired.order_by("created_at"))
 
@@ -43,9 +45,11 @@ def end_lost_reservations() -> int:
 
     They count in full, because the provider may have billed them.
     """
-    some_time_ago = timezone.now() - RESERVATION_KEPT
-    lost = Reservation.objects.filter(ended=False, began_at__lt=some_time_ago)
-    alive = Message.objects.filter(Q(status=Message.Status.PENDING) | Q(completed_at__gte=some_time_ago))
+    now = timezone.now()
+    some_time_ago, ahead = now - RESERVATION_KEPT, now + SKEW
+    lost = Reservation.objects.filter(Q(began_at__lt=some_time_ago) | Q(began_at__gt=ahead), ended=False)
+    just_ended = Q(completed_at__gte=some_time_ago, completed_at__lte=ahead)
+    alive = Message.objects.filter(Q(status=Message.Status.PENDING) | just_ended)
     alive = alive.filter(turn_id=OuterRef("turn_id"), role=Message.Role.ASSISTANT)
     return lost.filter(~Exists(alive)).update(ended=True)
 

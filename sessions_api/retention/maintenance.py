@@ -21,6 +21,7 @@ from sessions_api.statistics import tallies
 from sessions_api.store import quotas
 from sessions_api.store.process import outages, this_process
 from web.errors import record
+from web.moments import over
 
 logger = logging.getLogger(__name__)
 
@@ -95,8 +96,8 @@ class Maintenance(threading.Thread):
 
 def take_lease(name: str, seconds: float) -> bool:
     """Whether this process may do `name` for so long: it holds the lease, or nobody does."""
-    now = timezone.now()
-    until = now + timedelta(seconds=seconds)
+    now, length = timezone.now(), timedelta(seconds=seconds)
     Lease.objects.get_or_create(name=name, defaults={"holder": this_process(), "expires_at": now})
-    mine_or_nobodys = Q(holder=this_process()) | Q(expires_at__lte=now)
-    return bool(Lease.objects.filter(mine_or_nobodys, name=name).update(holder=this_process(), expires_at=until))
+    mine_or_nobodys = Q(holder=this_process()) | over("expires_at", now, length)
+    mine = {"holder": this_process(), "expires_at": now + length}
+    return bool(Lease.objects.filter(mine_or_nobodys, name=name).update(**mine))

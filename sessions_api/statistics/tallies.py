@@ -20,7 +20,7 @@ from django.utils import timezone
 
 from sessions_api.models import CountedUntil, Message, SessionCost, Tally
 from sessions_api.statistics.histograms import bucket_of, loaded, stored
-from web.moments import EPOCH
+from web.moments import EPOCH, SKEW
 from web.pace import Pace
 
 LATE = timedelta(minutes=2)  # an outage can delay the storing of an outcome by up to 35 s
@@ -159,7 +159,7 @@ def _count_some(kind: str, pace: Pace) -> bool:
 
     Reading and adding up happen outside the transaction: nobody changes turns this long after their end.
     """
-    since = CountedUntil.objects.get_or_create(kind=kind, defaults={"moment": EPOCH})[0].moment
+    since = _counted_until(kind)
     until = timezone.now() - too_new(kind)
     if not ended_turns().filter(completed_at__gt=since, completed_at__lte=until).exists():
         return False
@@ -173,6 +173,15 @@ def _count_some(kind: str, pace: Pace) -> bool:
             _add_to_tallies(tallies)
             _add_to_costs(costs)
     return last is not None
+
+
+def _counted_until(kind: str) -> datetime:
+    """Up to when turns have been counted. Where a clock was ahead, counting goes on from now."""
+    moment = CountedUntil.objects.get_or_create(kind=kind, defaults={"moment": EPOCH})[0].moment
+    now = timezone.now()
+    if moment > now + SKEW and CountedUntil.objects.filter(kind=kind, moment=moment).update(moment=now):
+        return now
+    return moment
 
 
 def too_new(kind: str) -> timedelta:

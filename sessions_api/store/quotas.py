@@ -12,11 +12,12 @@ from django.utils import timezone
 from access.callers import Caller
 from access.limits import LimitStatus
 from access.models import Forking, Stored
-from access.storage import totals
+from access.storage import forks, totals
 from access.storage.totals import Growth, Total
 from sessions_api.models import Outcome, Session
 from sessions_api.store import sizes
 from sessions_api.store.messages import BegunTurn, NewTurn, SessionKey
+from web.moments import lasting
 
 FEW_SESSIONS, FEW_MESSAGES = 100, 2000  # of an owner whose record is counted at once: it takes some milliseconds
 
@@ -108,7 +109,7 @@ def charge_quota(caller: Caller, growth: Growth) -> None:
 def count_again(seconds: float) -> None:
     """Count the records of owners for whom that is due, for about so many seconds. For the housekeeping."""
     stop_at = time.monotonic() + seconds
-    half_copied = Forking.objects.filter(expires_at__gt=timezone.now()).values("owner")
+    half_copied = Forking.objects.filter(lasting("expires_at", timezone.now(), forks.LEASE)).values("owner")
     due = Stored.objects.filter(counted_at=None).exclude(owner__in=half_copied)
     tried: list[str] = []
     while time.monotonic() < stop_at and (owner := due.exclude(owner__in=tried).values_list("owner").first()):
