@@ -49,8 +49,10 @@ const conversation = new Conversation(api, composer, {
 
 // A refused key was replaced: by its reader, or by somebody else who must not see what the first one wrote?
 async function isSameReader(before) {
-  const known = conversation.session?.session_id ?? sidebar.sessions[0]?.session_id ?? conversationOf(before);
-  if (known) return api.session(known).then(() => true, () => false);
+  const known = conversation.session ?? sidebar.sessions[0];
+  if (known) return api.session(known.session_id).then((found) => found.created_at === known.created_at, () => false);
+  const id = conversationOf(before);
+  if (id) return api.session(id).then(() => true, () => false);
   // The one had no conversations, if the page knows; nor has the other?
   return sidebar.loaded && api.sessions({ limit: 1 }).then(({ data }) => !data.length, () => false);
 }

@@ -68,9 +68,9 @@ export function forgetConversation(to) {
   for (const text of texts) if (text.to === to) drop(text);
 }
 
-// A conversation that the service knows and a reader has texts for; undefined: none.
+// A conversation that the service knows, nobody else's has the id of, and a reader has texts for; undefined: none.
 export function conversationOf(reader) {
-  return stored(`${NAME}${reader}.`).find(({ text }) => text.to && !text.fresh)?.text.to;
+  return stored(`${NAME}${reader}.`).find(({ text }) => /^[0-9a-f]{32}$/.test(text.to) && !text.fresh)?.text.to;
 }
 
 // A reader has got another key.

@@ -78,9 +78,12 @@ function show(conversation, text) {
     conversation.composer.element.focus();
   };
   const again = () => {
-    if (conversation.running) return;
+    if (conversation.running) {
+      toast(t("busy"));
+      return;
+    }
     discard();
-    if (text.request) conversation.begin(text);
+    if (text.request) conversation.begin({ ...text, at: undefined });
     else conversation.send(content);
   };
   const choices = [choice("unsent-back", "put_back", back), choice("unsent-discard", "discard", discard)];

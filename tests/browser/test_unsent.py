@@ -322,9 +322,9 @@ def sign_in(chat: Chat, key: str) -> None:
 def test_a_draft_is_its_readers_alone(keyed: Service, page: Page, watch: Watch) -> None:
     watch.expects("status of 40[14]")
     mine, others = Client(keyed), Client(keyed)
-    session_id = new_id()
+    session_id = "ana"  # both readers have one of that name
     mine.caller().chat("antes", session_id=session_id)
-    others.caller().chat("dos outros")
+    others.caller().chat("dos outros", session_id=session_id)
     key = mine.key()
     chat = Chat(page, Caller(keyed, key=""))
     page.goto(f"{chat.url}/#/c/{session_id}")
@@ -429,6 +429,14 @@ def test_a_message_that_fails_after_its_conversation_was_left_waits_there(behind
     behind.part("error-retry").click()
     behind.hears("Eco (1): novo")
     assert len(set(hop.messages)) == 2
+
+
+def test_a_whole_answer_in_the_place_of_a_stream_is_understood(behind: Chat, hop: Hop) -> None:
+    answer = {"response": "De uma vez.", "turn_id": "t", "session_id": "s", "model_used": "m", "usage": None}
+    hop.answers.append(Answer(200, json.dumps(answer).encode(), "application/json"))
+    behind.open().say("Oi")
+    behind.hears("De uma vez.")
+    expect(behind.part("composer")).to_have_value("")
 
 
 def test_who_does_without_a_key_has_the_text_back(service: Service, page: Page, hop: Hop) -> None:
