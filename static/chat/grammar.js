@@ -13,7 +13,9 @@ const IN_A_LINE = String.raw`\\\(${WITHIN}*?\\\)|\$(?![\s$])(?:\\.|[^$\\\n${"`"}
 const FORMULA = new RegExp(`^(?:${DISPLAYED}|${IN_A_LINE})`, "u");
 const FORMULAS = new RegExp(String.raw`\\\\|${DISPLAYED}|${IN_A_LINE}`, "gu");
 const BLOCK = new RegExp(`^ {0,3}(?:${DISPLAYED})[^\\n]*`, "u");
-const LONGEST = 5000; // characters in which a formula is looked for
+const CLOSING = /\\[)\]]|\\end\{|\$/;
+const LONGEST = 2000; // characters in which a formula is looked for
+const WORD = 200; // characters in which a word is looked for
 
 // Between single dollars stand sums of money too, and words.
 function isFormula(text) {
@@ -21,8 +23,11 @@ function isFormula(text) {
   return !/\p{L}{4}/u.test(text.replace(/\\[a-z]+|\{[^}]*\}/gi, ""));
 }
 
+// The end of what came before.
 function before(tokens) {
-  return tokens.map(({ raw }) => raw).join("");
+  let text = "";
+  for (let place = tokens.length - 1; place >= 0 && text.length < WORD; place -= 1) text = tokens[place].raw + text;
+  return text.slice(-WORD);
 }
 
 const formula = {
@@ -30,7 +35,7 @@ const formula = {
   level: "inline",
   start: (text) => text.search(/[$\\]/),
   tokenizer(text, tokens) {
-    if (!/^[$\\]/.test(text)) return undefined;
+    if (!/^[$\\]/.test(text) || !CLOSING.test(text)) return undefined;
     const raw = FORMULA.exec(text.slice(0, LONGEST))?.[0];
     const inWord = raw?.[0] === "$" && /[\p{L}\p{N}$]$/u.test(before(tokens)); // R$, US$
     return raw && !inWord && isFormula(raw) ? { type: "formula", raw } : undefined;
@@ -40,7 +45,7 @@ const formula = {
 const formulaBlock = {
   name: "formulaBlock",
   level: "block",
-  start: (text) => text.search(/(?<=\n) {0,3}(?:\$\$|\\\[|\\begin\{)/),
+  start: (text) => text.split(/\n[ \t]*\n/, 1)[0].search(/(?<=\n) {0,3}(?:\$\$|\\\[|\\begin\{)/),
   tokenizer(text) {
     if (!/^ {0,3}[$\\]/.test(text)) return undefined;
     const raw = BLOCK.exec(text)?.[0];
@@ -50,7 +55,7 @@ const formulaBlock = {
 
 // Backslashes
 
-const PATH = /\\[\p{L}\p{N}]|\b[a-z]:\\|¯\\/iu; // also a regular expression, or a command of LaTeX
+const PATH = /\\[\p{L}\p{N}]|\b[a-z]:\\|%\w+%\\|^\.{1,2}\\|¯\\/iu; // also a regular expression, or a command of LaTeX
 
 // Whether a backslash takes away the meaning of the sign after it, and is not meant itself.
 function isEscape(sign, word, whole) {
@@ -65,8 +70,8 @@ const backslash = {
   tokenizer(text, tokens) {
     const [raw, sign] = /^\\([!-/:-@[-`{-~])/.exec(text) ?? [];
     if (!raw) return undefined;
-    const word = /\S*$/.exec(before(tokens))[0];
-    if (isEscape(sign, word, word + /^\S*/.exec(text)[0])) return undefined;
+    const word = before(tokens).split(/\s/).at(-1);
+    if (isEscape(sign, word, word + text.slice(0, WORD).split(/\s/)[0])) return undefined;
     return { type: "text", raw, text: raw };
   },
 };
@@ -75,7 +80,7 @@ const backslash = {
 
 const UNSPACED = "\\p{sc=Han}\\p{sc=Hira}\\p{sc=Kana}\\p{sc=Hang}\\p{sc=Thai}\\p{sc=Laoo}\\p{sc=Khmr}\\p{sc=Mymr}";
 const IN_WORD = new RegExp(`^(?![${UNSPACED}])[\\p{L}\\p{N}\\p{M}]`, "u"); // where words stand apart
-const AFTER = /^(?:[\p{L}\p{N}]|[^\x00-\x7f]|[("'[{<`$#@+=&\\-]|[*_~]+[\p{L}\p{N}("'[`$]|[^\s\w*]+\p{L})/u;
+const AFTER = /^(?![\p{M}/])(?:[\p{L}\p{N}]|[^\x00-\x7f]|[("'[{<`$#@+=&\\-]|[*_~]+[\p{L}\p{N}("'[`$]|[^\s\w*]+\p{L})/u;
 const UNDERSCORE_AFTER = /^(?:|[\s\p{Ps}\p{Pi}"'*~|,;/—–])$/u;
 const STRONG = /^\*\*(?![\s*])(?:[^*]|\*(?!\*))+?(?<![\s*])\*\*(?!\*)/u;
 const NAMES =
@@ -85,7 +90,7 @@ const PYTHON = new RegExp(`^__(?:${NAMES})__`);
 
 // The text with its formulas out of the way, as long as before.
 function withoutFormulas(text, masked) {
-  if (!/[$\\]/.test(text)) return masked;
+  if (!CLOSING.test(text)) return masked;
   const start = masked.length - text.length;
   let rest = masked.slice(start);
   for (const { 0: found, index } of text.slice(0, LONGEST).matchAll(FORMULAS)) {
@@ -103,7 +108,8 @@ function opens(run, previous, text) {
   const next = text.slice(run.length, run.length + 12);
   if (run.length > 3 || !AFTER.test(next)) return false;
   if (run[0] === "_") return UNDERSCORE_AFTER.test(previous) && !PYTHON.test(text);
-  if (run.length !== 2) return !isOperand(previous);
+  if (previous === "/" && run[0] === "*") return false; // a comment, or a pattern of files
+  if (run.length !== 2) return !isOperand(previous) && next[0] !== ".";
   return !/\p{N}/u.test(previous) && !(isOperand(previous) && /^\p{N}/u.test(next));
 }
 
@@ -113,6 +119,7 @@ function closes(run, previous, raw, next) {
   const cutsWord = IN_WORD.test(next) && IN_WORD.test(inner.at(-1) ?? "");
   if (run.length === 2) return isOperand(previous) ? !IN_WORD.test(next) : !cutsWord || /^\p{L}+$/u.test(inner);
   if (!/\p{L}|[^\x00-\x7f]/u.test(inner) || cutsWord) return false;
+  if (run === "*" && /[,;|/]$/.test(inner)) return false; // *.txt,*.csv
   if (run === "_" && /^[^\s_]+_[^\s_]|[^\s_]_[^\s_]+$/.test(inner)) return false; // _a_name or a_name_
   return !(/^\d/.test(inner) && /[#*]/.test(inner)); // *144# or *100*
 }

@@ -31,7 +31,8 @@ const marked = new Marked(grammar, {
     image: (token) => linked(token, escape(token.text)),
     link(token) {
       if (token.raw.startsWith("<")) return `&lt;${linked(token, escape(token.text))}&gt;`;
-      return linked(token, token.autolink ? escape(token.text) : this.parser.parseInline(token.tokens));
+      const plain = token.autolink || token.tokens.some(({ type }) => type === "image");
+      return linked(token, plain ? textOf(token) : this.parser.parseInline(token.tokens));
     },
     checkbox: ({ checked }) => (checked ? "☑ " : "☐ "),
     br: ({ raw }) => escape(raw),
@@ -39,7 +40,10 @@ const marked = new Marked(grammar, {
       if (token.tokens) return `<span>${this.parser.parseInline(token.tokens)}</span>`;
       return escape(token.type === "escape" ? token.text : token.raw);
     },
-    code: ({ text, lang }) => `<pre><code class="language-${escape(lang ?? "")}">${escape(text)}\n</code></pre>`,
+    code({ text, lang }) {
+      const lines = text && `${text.replace(/\n$/, "")}\n`;
+      return `<pre><code class="language-${escape(lang ?? "")}">${escape(lines)}</code></pre>`;
+    },
     list(token) {
       const items = token.items.map((item, place) => {
         return `<li${numberOf(token, place)}>${this.parser.parse(item.tokens)}</li>`;
@@ -55,6 +59,11 @@ const marked = new Marked(grammar, {
     },
   },
 });
+
+// A link's text where it is no Markdown, or has a picture, which would be a link within the link.
+function textOf({ autolink, text, tokens }) {
+  return escape(autolink ? text : tokens.map((token) => (token.type === "image" ? token.text : token.raw)).join(""));
+}
 
 // A link, or what was typed where its address is none that can be followed.
 function linked({ href, title, raw }, label) {

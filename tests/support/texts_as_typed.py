@@ -22,6 +22,8 @@ AS_TYPED = [
     'Diga "https://banco.example" e “https://banco.example/x”.', ":) ;-) :-* \\o/ ^_^ e ^_^", "-_- e -_-", "*_* e *_*",
     "¯\\_(ツ)_/¯", "👩‍💻 🇧🇷 1️⃣", "a  b   c", "  um\n   dois\n\ttrês\tquatro", "um \ndois  \ntrês", "C:\\novo\\_teste",
     "C:\\_x\\*.txt", "\\\\servidor\\pasta\\_y", "\\d+\\.\\d+ e foo\\.com", '"a \\"b\\" c"', "a \\\\ b",
+    "*.doc,*.xls e (*.pdf|*.png);*.csv", "rm *.o *.a", "/*texto*/", "**/node_modules/** e src/**/x", "a<br>b",
+    "%TEMP%\\_x ..\\_y", "*️⃣ a *️⃣ b*", "=A1*B1*C1", "SELECT *, a.* FROM t", "H~2~O e ~/a", "a\n\n2025. b",
     "uma linha \\\noutra", "\\", "文字*文字", "a|b|c", "|", "a | b\nc | d",
 ]  # fmt: skip
 # What they mean, as HTML without attributes that the page adds; markup is taken where it is meant.
@@ -48,6 +50,9 @@ AS_MEANT = {
     "> a\n> b": "<blockquote><p>a\nb</p></blockquote>",
     "[site](https://banco.example \"Título\")": '<p><a href="https://banco.example" title="Título">site</a></p>',
     "![foto](https://banco.example/f.png)": '<p><a href="https://banco.example/f.png">foto</a></p>',
+    "[![selo](https://a.example/s.png)](https://b.example)": '<p><a href="https://b.example">selo</a></p>',
+    "- a\n  - b": "<ul><li><span>a</span><ul><li><span>b</span></li></ul></li></ul>",
+    "- a\n\n- b": "<ul><li><p>a</p></li><li><p>b</p></li></ul>",
     "**https://banco.example/a_b**":
         '<p><strong><a href="https://banco.example/a_b">https://banco.example/a_b</a></strong></p>',
 }  # fmt: skip
