@@ -153,7 +153,7 @@ def test_what_goes_wrong_is_told_as_text(caller: Caller, page: Page, watch: Watc
     page.route("**/chat", lambda route: route.fulfill(status=400, body=body, content_type="application/json"))
     page.route("**/sessions?*", lambda route: route.fulfill(status=400, body=body, content_type="application/json"))
     chat.say("Oi")
-    expect(chat.part("error")).to_contain_text("<script>")
+    expect(chat.part("refusal-reason")).to_contain_text("<script>")
     chat.part("search").fill("x")
     expect(chat.part("conversations-empty")).to_contain_text("<script>")
     harmless(page)
