@@ -15,17 +15,18 @@ ADMIN = (
 )
 # What browsers heed in pages alone. Scripts and styles go without: a first visit loads thirty of them.
 OF_PAGES = (
+    (b"x-frame-options", b"DENY"),  # for browsers without frame-ancestors
     (b"referrer-policy", b"same-origin"),  # Django compares the Referer of the admin's forms
     (b"cross-origin-opener-policy", b"same-origin"),
     (b"permissions-policy", b"camera=(), geolocation=(), microphone=(), payment=(), usb=()"),
 )
 ALWAYS = (
     (b"x-content-type-options", b"nosniff"),
-    (b"x-frame-options", b"DENY"),  # for browsers without frame-ancestors
     # For what pages load without CORS, such as images or scripts. It stops no page that CORS allows.
     (b"cross-origin-resource-policy", b"same-origin"),
     (b"cache-control", b"no-store"),
 )
+WHAT_PAGES_HEED = {b"content-security-policy", *(name for name, _ in OF_PAGES)}
 SCRIPTS_AND_STYLES = (b"text/javascript", b"text/css")
 
 
@@ -53,7 +54,7 @@ class Protection:
     def complete(self, headers: Headers, path: str, scheme: str) -> list[tuple[bytes, bytes]]:
         present = {name.lower() for name, _ in headers}
         if path.startswith("/static/") and is_loaded_by_pages(headers):
-            present.update(name for name, _ in OF_PAGES)
+            present |= WHAT_PAGES_HEED
         wanted = self._of[path.startswith("/admin"), scheme == "https"]
         return [*headers, *(pair for pair in wanted if pair[0] not in present)]
 
