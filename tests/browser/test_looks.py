@@ -40,8 +40,12 @@ def rich_conversation(service: Service, upstream: Upstream) -> tuple[Caller, str
 
 
 def faults_with_dialogs(chat: Chat, session_id: str) -> dict[str, list[str]]:
-    """axe's faults of the page, and of the page with each dialog open."""
+    """axe's faults of the page, with each menu and dialog open, and with what a search finds."""
     found = {"page": barriers(chat.page)}
+    chat.part("export").locator("summary").click()
+    expect(chat.part("export").get_by_role("button").first).to_be_visible()
+    found["export"] = barriers(chat.page)
+    chat.page.keyboard.press("Escape")
     chat.part("model-picker").click()
     expect(chat.part("model-option").first).to_be_visible()
     found["models"] = barriers(chat.page)
@@ -50,6 +54,10 @@ def faults_with_dialogs(chat: Chat, session_id: str) -> dict[str, list[str]]:
         chat.part("menu").click()
         expect(chat.row(session_id)).to_be_in_viewport()
         found["drawer"] = barriers(chat.page)
+    chat.part("search").fill("tarifas")
+    expect(chat.part("conversation")).to_have_count(1)
+    found["search"] = barriers(chat.page)
+    chat.part("search").fill("")
     for name, closer in {"rename": "rename-cancel", "delete": "delete-cancel"}.items():
         chat.row_button(session_id, name).click()
         expect(chat.part(closer)).to_be_visible()
