@@ -7,6 +7,12 @@ from testing.upstream import Upstream
 from tests.support.chat_page import Chat
 from tests.support.services import Services
 
+SECOND_PAGE = """async (key) => {
+    const { Api } = await import("/bot/static/chat/api.js");
+    const api = new Api({ address: "/bot", key: () => key });
+    return (await api.sessions({ next: (await api.sessions({ limit: 1 })).next })).data.length;
+}"""
+KEY = "sk-uma-chave"
 KEPT = "[localStorage, sessionStorage].flatMap((storage) => Object.keys(storage))"
 
 
@@ -17,7 +23,7 @@ def test_the_page_works_under_the_path_and_keeps_what_it_keeps(
     page.on("request", lambda request: asked.append(request.url.removeprefix(place.url)))
     chat = Chat(page, Caller(place, key=""), url=f"{place.url}/bot").open()
     chat.part("use-key").click()
-    chat.part("signin-key").fill("sk-uma-chave")
+    chat.part("signin-key").fill(KEY)
     chat.part("signin-remember").check()
     chat.part("signin-submit").click()
     expect(chat.part("sign-out")).to_be_visible()
@@ -37,4 +43,6 @@ def test_the_page_works_under_the_path_and_keeps_what_it_keeps(
     expect(chat.part("sign-out")).to_be_visible()
     expect(chat.part("composer")).to_have_value("Um rascunho")
     assert page.evaluate("document.documentElement.dataset.theme") == theme
+    Caller(place, key=KEY).chat("Outra conversa")
+    assert page.evaluate(SECOND_PAGE, KEY) == 1
     assert [address for address in asked if not address.startswith("/bot/")] == []
