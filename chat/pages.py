@@ -20,9 +20,9 @@ POLICY = (
 )
 # In the order of their use. The browser fetches them together instead of one after the other.
 MODULES = (
-    "main.js", "access.js", "api.js", "composer.js", "conversation.js", "dom.js", "gate.js", "keys.js", "message.js",
-    "models.js", "outbox.js", "records.js", "rendering.js", "scroller.js", "sidebar.js", "stream.js", "tabs.js",
-    "texts.js", "unsent.js", "versions.js", "writer.js",
+    "main.js", "access.js", "address.js", "api.js", "composer.js", "conversation.js", "dom.js", "gate.js", "keys.js",
+    "message.js", "models.js", "outbox.js", "pages.js", "records.js", "rendering.js", "scroller.js", "sidebar.js",
+    "stream.js", "tabs.js", "texts.js", "transcript.js", "unsent.js", "versions.js", "writer.js",
 )  # fmt: skip
 
 

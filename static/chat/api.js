@@ -72,13 +72,13 @@ export class Api {
 
   // A conversation with its newest messages.
   session(id, signal) {
-    return this.json("GET", `${session(id)}?include=superseded`, { signal });
+    return this.json("GET", session(id), { signal });
   }
 
-  // Messages, the newest first, before the one with the id `before`.
-  messages(id, { before = "", limit = 50 } = {}, signal) {
-    const parameters = new URLSearchParams({ order: "desc", limit, include: "superseded", ...(before && { before }) });
-    return this.json("GET", `${session(id)}/messages?${parameters}`, { signal });
+  // Messages, the newest first. more: before, after, around (a message's id), q, include, order.
+  messages(id, { order = "desc", limit = 50, ...more } = {}, signal) {
+    const asked = Object.entries({ order, limit, ...more }).filter(([, value]) => value !== undefined && value !== "");
+    return this.json("GET", `${session(id)}/messages?${new URLSearchParams(asked)}`, { signal });
   }
 
   rename(id, title) {

@@ -1,36 +1,33 @@
-// The conversation that is open: its messages, the one that is being sent, the reply that is being written.
+// The conversation that is open: the message that is being sent, the reply that is being written.
 
 import { randomId } from "./api.js";
-import { announce, find, h, toast } from "./dom.js";
+import { announce, h, toast } from "./dom.js";
 import { MessageView } from "./message.js";
 import { drop, keep, textsFor } from "./outbox.js";
-import { completed, errorOf, isSame, positionOf, said, supersede } from "./records.js";
+import { completed, errorOf, said, supersede } from "./records.js";
 import { ready } from "./rendering.js";
-import { Scroller } from "./scroller.js";
 import { follow } from "./stream.js";
 import { beginning, t } from "./texts.js";
+import { Transcript } from "./transcript.js";
 import { giveBack, isOnItsWay, place, putAside } from "./unsent.js";
-import { arrange } from "./versions.js";
 import { Writer } from "./writer.js";
 
-const NEWEST = 20; // messages that come with a session
 const STOPPING = 5000; // milliseconds in which a turn is looked for
 
-export class Conversation {
-  // `go` is called with the id of a conversation to open, `moved` when the id changes (with true where the address is to be
-  // replaced), `changed` when the list of conversations may look different, `drawn` when the head or the composer have to
-  // be drawn anew.
-  constructor(api, composer, { go, moved, changed, drawn }) {
-    Object.assign(this, { api, composer, go, moved, changed, drawn });
+export class Conversation extends Transcript {
+  // `go` is called with the id of a conversation to open, `moved` when the id changes (with true where the address is
+  // to be replaced), `changed` when the list of conversations may look different, `drawn` when the head or the composer have
+  // to be drawn anew, `shown` with the hit of a search that the address has to name.
+  constructor(api, composer, { go, moved, changed, drawn, shown }) {
+    super(api, shown);
+    Object.assign(this, { composer, go, moved, changed, drawn });
     this.afar = new Set(); // what is still being sent to conversations that were left
-    this.list = find("message-list");
-    this.scroller = new Scroller(find("messages"));
-    this.actions = {
+    Object.assign(this.actions, {
       retry: (view) => this.retry(view),
       edit: (view, text) => this.resend(view, text),
       fork: (view) => this.attempt(() => this.fork(view)),
       rate: (view, rating, comment) => this.attempt(() => this.rate(view, rating, comment)),
-    };
+    });
     this.reset("");
     addEventListener("pagehide", () => putAside(this));
   }
@@ -44,13 +41,8 @@ export class Conversation {
   }
 
   reset(id) {
-    this.id = id;
-    this.session = null;
+    super.reset(id);
     this.model = ""; // what the reader has picked; else the session's
-    this.views = [];
-    this.hasEarlier = false;
-    this.visit = new AbortController();
-    this.list.replaceChildren();
   }
 
   // The turn goes on without us. One that the service may not have got yet is seen off first.
@@ -84,30 +76,33 @@ export class Conversation {
     }
   }
 
-  async open(id) {
+  // hit: a message to show, and words to mark; see address.js
+  async open(id, hit = {}) {
     this.clear(id);
     this.call(id);
     const { signal } = this.visit;
+    const found = this.findHit(id ? hit : {});
     const texts = await textsFor(id);
     if (signal.aborted) return;
     const isNew = !id || texts.some((text) => isOnItsWay(text) && text.fresh);
-    if (!isNew && !(await this.load(texts, signal))) return;
+    if (!isNew && !(await this.load(texts, found, signal))) return;
     const last = this.views.at(-1);
     // A message that was on its way when the page went away: under its key it can't become two.
     const resumed = place(this, texts);
     if (!isNew) this.scroller.toBottom();
+    this.showHit(await found);
     this.drawn();
     if (resumed) await this.begin(resumed);
     else if (last?.record.status === "pending" && !this.running) await this.takeUp(last);
   }
 
   // True if it is there, or is one that has yet to begin.
-  async load(texts, signal) {
+  async load(texts, found, signal) {
     this.list.setAttribute("aria-busy", "true");
     try {
-      const [session] = await Promise.all([this.api.session(this.id, signal), ready()]);
+      const [session] = await Promise.all([this.api.session(this.id, signal), found, ready()]);
+      signal.throwIfAborted();
       this.take(session);
-      this.hasEarlier = this.views.length >= NEWEST;
       return true;
     } catch (problem) {
       if (signal.aborted) return false;
@@ -123,34 +118,17 @@ export class Conversation {
 
   cannotOpen(problem) {
     const again = h("button", { type: "button", class: "text-button", testid: "error-retry" }, t("try_again"));
-    again.addEventListener("click", () => this.open(this.id));
+    again.addEventListener("click", () => this.open(this.id, this.hit));
     const gone = problem.status === 404;
     const box = h("div", { class: "error", testid: "error" }, h("p", {}, said(problem)), gone ? null : h("p", {}, again));
     this.list.replaceChildren(box);
     announce(said(problem));
   }
 
-  // What the service knows of the conversation takes the place of what was shown.
   take(session) {
-    this.session = session;
-    const fresh = session.messages.map((record) => {
-      const view = this.views.find((known) => isSame(known.record, record));
-      if (!view) return new MessageView(record, this.actions);
-      // The record does not know how long to wait.
-      view.update(record.error && view.record.error ? { ...record, error: view.record.error } : record);
-      return view;
-    });
-    const first = fresh.length ? positionOf(fresh[0].record) : 0;
-    const earlier = this.views.filter(({ record }) => record.id && positionOf(record) < first);
-    const waiting = this.views.filter((view) => !view.record.id && !fresh.includes(view) && (this.running || view.record.unsent));
-    this.views = [...earlier, ...fresh, ...waiting];
+    super.take(session, (record) => this.running || record.unsent);
     this.composer.moveTo(this.id, false);
-    this.arrange();
     this.drawn();
-  }
-
-  arrange() {
-    this.scroller.keep(() => arrange(this.list, this.views));
   }
 
   // What somebody is writing here is not wiped away.
@@ -162,17 +140,6 @@ export class Conversation {
     this.take(session);
     const last = this.views.findLast(({ record }) => !record.unsent);
     if (last?.record.status === "pending") this.takeUp(last); // another tab has sent something
-  }
-
-  async earlier() {
-    const { signal } = this.visit;
-    const first = this.views.find(({ record }) => record.id);
-    const page = await this.api.messages(this.id, { before: first?.record.id }, signal);
-    this.hasEarlier = Boolean(page.next);
-    const views = page.data.reverse().map((record) => new MessageView(record, this.actions));
-    this.views = [...views, ...this.views];
-    this.scroller.keepPlace(() => arrange(this.list, this.views));
-    this.drawn();
   }
 
   // Sending
@@ -200,8 +167,10 @@ export class Conversation {
       this.composer.moveTo(this.id, true);
       this.moved();
     }
+    this.endHit();
     const replaced = body.after_turn === undefined ? [] : this.after(body.after_turn);
     supersede(replaced, new Date().toISOString());
+    const closed = this.pages.close(replaced);
     const question = new MessageView({ role: "user", status: "completed", content: body.message }, this.actions);
     const reply = new MessageView({ role: "assistant", status: "pending", content: "" }, this.actions);
     this.views.push(question, reply);
@@ -226,6 +195,7 @@ export class Conversation {
     if (!problem || turn.began || problem.turnId) return;
     // The service has taken nothing on.
     supersede(replaced, null);
+    for (const view of closed) this.pages.gaps.add(view);
     this.views = this.views.filter((view) => view !== question && view !== reply);
     this.arrange();
     giveBack(this, entry, problem, turn.left);
@@ -344,38 +314,6 @@ export class Conversation {
   async rate(view, rating, comment) {
     const { feedback } = await this.api.feedback(view.record.id, rating, comment);
     view.update({ ...view.record, feedback });
-  }
-
-  // True if it went well; else the reader is told.
-  async attempt(action) {
-    try {
-      await action();
-      return true;
-    } catch (problem) {
-      if (problem.name !== "AbortError") toast(said(problem));
-      return false;
-    }
-  }
-
-  current() {
-    return this.views.filter(({ record }) => !record.superseded_at);
-  }
-
-  // The turn before a turn, null where it is the first.
-  async before(turn) {
-    for (;;) {
-      const views = this.current().filter(({ record }) => record.turn_id && record.role !== "system");
-      const place = views.findIndex(({ record }) => record.turn_id === turn);
-      if (place > 0) return views[place - 1].record.turn_id;
-      if (!this.hasEarlier) return null;
-      await this.earlier();
-    }
-  }
-
-  // The messages that come after a turn; all of them for null.
-  after(turn) {
-    const views = this.current().filter(({ record }) => record.role !== "system" && !record.unsent);
-    return views.slice(views.findLastIndex(({ record }) => record.turn_id === turn) + 1);
   }
 }
 

@@ -1,6 +1,7 @@
 // The page: what is in the template is bound to the modules that know what to do.
 
 import { PageApi, hasKey, kept, onSignOutElsewhere, signOut } from "./access.js";
+import { addressOf, placeIn } from "./address.js";
 import { Composer } from "./composer.js";
 import { Conversation } from "./conversation.js";
 import { announce, find, h, toast } from "./dom.js";
@@ -45,6 +46,7 @@ const conversation = new Conversation(api, composer, {
     if (conversation.views.length <= 2) setTimeout(lateTitle, TITLE_LATER);
   },
   drawn: () => draw(),
+  shown: (hit) => history.replaceState(null, "", addressOf(conversation.id, hit)),
 });
 
 // A refused key was replaced: by its reader, or by somebody else who must not see what the first one wrote?
@@ -66,21 +68,15 @@ function startAnew() {
 
 // Where we are
 
-function addressOf(id) {
-  return id ? `#/c/${encodeURIComponent(id)}` : "#/";
-}
-
-function idInAddress() {
-  try {
-    return decodeURIComponent(/^#\/c\/(.+)$/.exec(location.hash)?.[1] ?? "");
-  } catch {
-    return "";
-  }
-}
-
 async function go(id) {
   if (addressOf(id) !== location.hash) history.pushState(null, "", addressOf(id));
   await conversation.open(id);
+}
+
+// again: the reader has asked for what the address says already
+function follow(again = false) {
+  const { id, hit } = placeIn(location.hash);
+  return conversation.id === id ? conversation.turnToHit(hit, again) : conversation.open(id, hit);
 }
 
 async function lateTitle() {
@@ -92,16 +88,15 @@ async function lateTitle() {
   sidebar.load();
 }
 
-addEventListener("popstate", () => conversation.id !== idInAddress() && conversation.open(idInAddress()));
-addEventListener("hashchange", () => conversation.id !== idInAddress() && conversation.open(idInAddress()));
+addEventListener("popstate", () => follow());
+addEventListener("hashchange", () => follow());
 
 // What is shown around the messages
 
 function draw() {
-  const { id, running, views, hasEarlier } = conversation;
+  const { id, running, views } = conversation;
   const opening = find("message-list").getAttribute("aria-busy") === "true";
   find("greeting").hidden = Boolean(id) || views.length > 0 || opening;
-  find("earlier").hidden = !hasEarlier;
   find("send").hidden = Boolean(running);
   find("stop").hidden = !running;
   find("stop").disabled = false;
@@ -113,7 +108,7 @@ function draw() {
 function drawHead() {
   const { session } = conversation;
   const title = session ? session.title || t("untitled") : t("new_conversation");
-  find("title").textContent = title;
+  if (find("title").textContent !== title) find("title").textContent = title; // what is marked in it stays
   document.title = session ? `${title} – BancoBot` : "BancoBot";
   const model = conversation.model || session?.model || page.default_model;
   find("model-name").textContent = models.nameOf(model);
@@ -159,7 +154,6 @@ find("new-conversation").addEventListener("click", () => {
   closeDrawer();
   go("").then(() => field.focus());
 });
-find("earlier").addEventListener("click", () => conversation.attempt(() => conversation.earlier()));
 find("model-picker").addEventListener("click", () => models.show(conversation.model || conversation.session?.model));
 
 find("theme").addEventListener("click", () => {
@@ -225,7 +219,11 @@ function closeDrawer() {
 find("menu").addEventListener("click", openDrawer);
 find("menu-close").addEventListener("click", closeDrawer);
 find("drawer-shade").addEventListener("click", closeDrawer);
-find("conversation-list").addEventListener("click", (event) => event.target.closest("a") && closeDrawer());
+find("conversation-list").addEventListener("click", (event) => {
+  const link = event.target.closest("a");
+  if (link) closeDrawer();
+  if (link?.hash === location.hash) follow(true);
+});
 narrow.addEventListener("change", closeDrawer);
 
 addEventListener("keydown", (event) => {
@@ -239,7 +237,10 @@ addEventListener("keydown", (event) => {
 addEventListener("click", (event) => !menu.contains(event.target) && (menu.open = false));
 document.addEventListener("visibilitychange", () => document.visibilityState === "visible" && conversation.refresh());
 addEventListener("offline", () => toast(t("offline")));
-addEventListener("online", () => announce(t("online")));
+addEventListener("online", () => {
+  announce(t("online"));
+  conversation.stuck = false;
+});
 
 // The start
 
@@ -250,7 +251,8 @@ async function begin() {
   draw();
   models.load().then(drawHead, () => {});
   const listed = sidebar.load();
-  const opened = api.ready().then(() => conversation.open(idInAddress()));
+  const { id, hit } = placeIn(location.hash);
+  const opened = api.ready().then(() => conversation.open(id, hit));
   await listed;
   document.documentElement.dataset.ready = "";
   if (!narrow.matches && !document.querySelector("dialog[open]")) field.focus();

@@ -3,10 +3,12 @@
 import { find } from "./dom.js";
 
 const NEAR = 80; // pixels from the end that count as being there
+const AHEAD = 600; // pixels from what is seen, at which missing messages are brought
 
 export class Scroller {
   constructor(element) {
     this.element = element;
+    this.moved = () => {};
     this.jump = find("jump-down");
     this.jump.addEventListener("click", () => this.toBottom());
     element.addEventListener("scroll", () => this.look(), { passive: true });
@@ -18,6 +20,7 @@ export class Scroller {
     const { scrollHeight, scrollTop, clientHeight } = this.element;
     this.wasAtBottom = scrollHeight - scrollTop - clientHeight < NEAR;
     this.jump.hidden = this.wasAtBottom;
+    this.moved();
   }
 
   toBottom() {
@@ -33,11 +36,34 @@ export class Scroller {
     else this.look();
   }
 
-  // What is added above moves nothing.
-  keepPlace(change) {
-    const below = this.element.scrollHeight - this.element.scrollTop;
+  // What is put in anywhere moves nothing of what is seen.
+  hold(list, change) {
+    if (this.wasAtBottom) {
+      this.keep(change);
+      return;
+    }
+    const top = this.element.getBoundingClientRect().top;
+    const seen = [...list.querySelectorAll(":scope > article, :scope > [open] article")].find((each) => each.getBoundingClientRect().bottom > top);
+    const before = seen?.getBoundingClientRect().top;
     change();
-    this.element.scrollTop = this.element.scrollHeight - below;
+    if (seen?.isConnected) this.element.scrollTop += seen.getBoundingClientRect().top - before;
     this.look();
+  }
+
+  // A box of the page, a third below the top.
+  show({ top }) {
+    const own = this.element.getBoundingClientRect();
+    this.element.scrollTop += top - own.top - own.height / 3;
+    this.look();
+  }
+
+  isNear({ top, bottom }) {
+    const own = this.element.getBoundingClientRect();
+    return bottom > own.top - AHEAD && top < own.bottom + AHEAD;
+  }
+
+  isInLowerHalf({ top }) {
+    const own = this.element.getBoundingClientRect();
+    return top > own.top + own.height / 2;
   }
 }

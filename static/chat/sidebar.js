@@ -1,5 +1,6 @@
 // The list of conversations: search, rename, remove.
 
+import { addressOf } from "./address.js";
 import { announce, find, h, iconButton, toast } from "./dom.js";
 import { exactly, t, when } from "./texts.js";
 
@@ -8,7 +9,8 @@ const TYPING = 250; // milliseconds without a key before a search
 export class Sidebar {
   // `removed` is called with an id, `said` makes a sentence of an error, `renamed` is called with an id and a title.
   constructor(api, { removed, renamed, said }) {
-    Object.assign(this, { api, removed, renamed, said, sessions: [], next: "", current: "", asked: null, loaded: false });
+    const nothing = { sessions: [], next: "", current: "", found: "", asked: null, loaded: false };
+    Object.assign(this, { api, removed, renamed, said, ...nothing });
     this.list = find("conversation-list");
     this.more = find("conversations-more");
     this.empty = find("conversations-empty");
@@ -31,12 +33,14 @@ export class Sidebar {
   async load(more = false) {
     this.asked?.abort();
     const { signal } = (this.asked = new AbortController());
+    const q = this.search.value.trim();
     try {
-      const page = await this.api.sessions({ q: this.search.value.trim(), next: more ? this.next : "" }, signal);
+      const page = await this.api.sessions({ q, next: more ? this.next : "" }, signal);
+      this.found = q;
       this.sessions = more ? [...this.sessions, ...page.data] : page.data;
       this.next = page.next ?? "";
       this.loaded = true;
-      this.draw(t(this.search.value.trim() ? "nothing_found" : "no_conversations"));
+      this.draw(t(q ? "nothing_found" : "no_conversations"));
     } catch (problem) {
       if (!signal.aborted) this.draw(this.said(problem));
     }
@@ -69,9 +73,10 @@ export class Sidebar {
 
   row(session) {
     const title = session.title || t("untitled");
+    const hit = this.found ? { message: session.match?.message_id, q: this.found } : {};
     const link = h(
       "a",
-      { href: `#/c/${encodeURIComponent(session.session_id)}` },
+      { href: addressOf(session.session_id, hit) },
       h("span", { class: "row-title" }, title),
       h("time", { datetime: session.last_activity_at, title: exactly(session.last_activity_at) }, when(session.last_activity_at)),
     );

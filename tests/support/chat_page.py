@@ -69,7 +69,7 @@ class Chat:
 
     @property
     def session_id(self) -> str:
-        return str(self.page.evaluate("decodeURIComponent(location.hash.slice(4))"))
+        return str(self.page.evaluate("decodeURIComponent(location.hash.slice(4).split('?')[0])"))
 
     def row(self, session_id: str) -> Locator:
         """A conversation in the list."""
