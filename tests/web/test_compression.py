@@ -125,6 +125,7 @@ def test_the_files_of_the_admin_and_of_the_documentation_too(client: httpx.Clien
         plain = gzip.decompress(body)
         assert plain == Path(str(finders.find(path))).read_bytes()
         assert len(plain) > least * len(body), path
+        assert body[4:8] == bytes(4), "it says when it was compressed"  # then no two servers have the same bytes
         assert asked(client, f"/static/{path}", Accept_Encoding="gzip;q=0.9")[1] == body
 
 
