@@ -42,7 +42,9 @@ class Connections:
     def add_idle(self, connection: "Protocol") -> None:
         self.idle[connection] = None
         if len(self.idle) > self._most:
-            next(iter(self.idle)).end_without_request()
+            longest = next((other for other in self.idle if not other.has_unheard()), None)
+            if longest is not None:
+                longest.end_without_request()
 
     def stop(self) -> None:
         """The worker stops: close those that have no request, and give those that may have one a moment."""
@@ -103,17 +105,21 @@ class Protocol(ASGIProtocol):
         super()._cancel_keepalive_timer()
         self.worker.connections.idle.pop(self, None)
 
+    def _keepalive_timeout(self) -> None:
+        if not self.has_unheard():  # otherwise the next request has come in the last moment
+            self.end_without_request()
+
     def stop(self) -> None:
         """A request that runs ends the connection with its answer. One that has come, or begun to, is still heard."""
         if self._current_request is not None or self._finishing_calls:
             return
         is_new = self.req_count < 2 and self.worker.loop.time() - self._made_at < NEW_SECONDS
-        if self._head_bytes or is_new or self._has_unheard():
+        if self._head_bytes or is_new or self.has_unheard():
             self._await_head()
         else:
             self.end_without_request()
 
-    def _has_unheard(self) -> bool:
+    def has_unheard(self) -> bool:
         """Whether the system has bytes for us that the event loop has not read yet."""
         with contextlib.suppress(OSError, AttributeError):
             connected = self.transport.get_extra_info("socket")

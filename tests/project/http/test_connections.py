@@ -131,6 +131,25 @@ def test_of_too_many_idle_connections_the_longest_idle_goes(monkeypatch: pytest.
     with_clients(play)
 
 
+def test_no_request_that_has_come_is_cut_off_at_the_end_of_the_time_or_of_the_room(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def play(worker: Any, connect: Any) -> None:
+        first, second, third = [await connect() for _ in range(3)]
+        for one in (first, second):
+            await ask(one)
+        monkeypatch.setattr(worker.connections, "_most", 1)
+        longest, _ = worker.connections.idle
+        for one in (first, second):
+            socket_of(one).send(GET)
+        longest._keepalive_timeout()
+        worker.connections.add_idle(longest)
+        for one in (first, second, third):
+            assert (await ask(one, GET if one is third else b"")).startswith(ANSWER)
+
+    with_clients(play)
+
+
 def test_a_stop_closes_idle_connections_and_hears_whom_it_cannot_have_heard_yet() -> None:
     async def play(worker: Any, connect: Any) -> None:
         idle, asking, begun, new = [await connect() for _ in range(4)]
