@@ -84,8 +84,8 @@ const AFTER = /^(?![\p{M}/])(?:[\p{L}\p{N}]|[^\x00-\x7f]|[("'[{<`$#@+=&\\-]|[*_~
 const UNDERSCORE_AFTER = /^(?:|[\s\p{Ps}\p{Pi}"'*~|,;/—–])$/u;
 const STRONG = /^\*\*(?![\s*])(?:[^*]|\*(?!\*))+?(?<![\s*])\*\*(?!\*)/u;
 const NAMES =
-  "all|author|call|class|del|dict|doc|enter|eq|exit|file|future|hash|init|iter|len|main|name|new|next|post_init|proto|" +
-  "pycache|repr|slots|str|version|[a-z]+(?=__[.(])";
+  "all|author|call|class|del|dict|doc|enter|eq|exit|file|future|hash|init|iter|len|main|name|new|next|proto|" +
+  "pycache|repr|slots|str|version|[a-z]+(?=__[.(])|[a-z0-9]+(?:_[a-z0-9]+)+";
 const PYTHON = new RegExp(`^__(?:${NAMES})__`);
 
 // The text with its formulas out of the way, as long as before.
@@ -108,8 +108,7 @@ function opens(run, previous, text) {
   const next = text.slice(run.length, run.length + 12);
   if (run.length > 3 || !AFTER.test(next)) return false;
   if (run[0] === "_") return UNDERSCORE_AFTER.test(previous) && !PYTHON.test(text);
-  if (previous === "/" && run[0] === "*") return false; // a comment, or a pattern of files
-  if (run.length !== 2) return !isOperand(previous) && next[0] !== ".";
+  if (run.length !== 2) return !isOperand(previous) && previous !== "/" && next[0] !== "."; // /*x*/, *.txt
   return !/\p{N}/u.test(previous) && !(isOperand(previous) && /^\p{N}/u.test(next));
 }
 
@@ -120,7 +119,7 @@ function closes(run, previous, raw, next) {
   if (run.length === 2) return isOperand(previous) ? !IN_WORD.test(next) : !cutsWord || /^\p{L}+$/u.test(inner);
   if (!/\p{L}|[^\x00-\x7f]/u.test(inner) || cutsWord) return false;
   if (run === "*" && /[,;|/]$/.test(inner)) return false; // *.txt,*.csv
-  if (run === "_" && /^[^\s_]+_[^\s_]|[^\s_]_[^\s_]+$/.test(inner)) return false; // _a_name or a_name_
+  if (run === "_" && /^[^\s_]+_+[^\s_]|[^\s_]_+[^\s_]+$/.test(inner)) return false; // _a_name or a_name_
   return !(/^\d/.test(inner) && /[#*]/.test(inner)); // *144# or *100*
 }
 

@@ -1,6 +1,7 @@
 // Enter in the page's fields.
 
-const TOUCH = matchMedia("(pointer: coarse), (hover: none)"); // what is written with is a keyboard on the screen
+// What is written with is a keyboard on the screen. Where nothing points, there is a real one.
+const TOUCH = matchMedia("(pointer: coarse), (hover: none) and (pointer: fine)");
 
 let composing = false; // an input method is at work: its Enter takes a word, and sends nothing
 

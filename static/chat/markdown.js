@@ -67,6 +67,7 @@ function textOf({ autolink, text, tokens }) {
 
 // A link, or what was typed where its address is none that can be followed.
 function linked({ href, title, raw }, label) {
+  if (/^www\./i.test(href)) href = `http://${href}`;
   if (!ADDRESS.test(href)) return escape(raw);
   const named = title ? ` title="${escape(title)}"` : "";
   return `<a href="${escape(href)}"${named}>${label.trim() ? label : escape(href)}</a>`;

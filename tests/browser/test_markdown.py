@@ -56,7 +56,7 @@ def test_what_was_said_is_shown_and_what_was_meant_is_markup(service: Service, p
     assert [text.strip("\n") for text, _ in shown] == [re.sub(r"\n+", "\n", text) for text in AS_TYPED]
     pairs = zip(AS_MEANT.values(), page.evaluate(SHOWN, list(AS_MEANT)), strict=True)
     assert [without_spaces(html) for _, (_, html) in pairs] == list(AS_MEANT.values())
-    texts = nonsense(1500)
+    texts = nonsense(600)
     shown = page.evaluate(SHOWN, texts)
     assert [letters(text) for text, _ in shown] == [letters(text) for text in texts]
     assert page.evaluate(GROWN, [*AS_TYPED, *AS_MEANT]) == []

@@ -6,7 +6,7 @@ AS_TYPED = [
     "$$ a*b*c $$", "$$\na_1 * b_2 *c*\n- d\n$$\ne\n\\[\n# f\n> g\n\\]\nfim", "$x_1$ and $y_2$",
     "Seja $a*b*c$ e $\\frac{a}{b}$.", "\\begin{align} a &= b_1 \\\\ c*d*e \\end{align}",
     "\\alpha_1 * \\beta_2 * \\{a\\} \\, \\; 10\\%", "US$ 5 e US$ 10", "$5 e $10", "$HOME e $PATH", "\\[ sem fim *",
-    "snake_case_names", "__init__.py e __init__ e __name__", "_a_b_c_d e a_b_", "____/____/____",
+    "snake_case_names", "__init__.py e __init__ e __name__ e __my_var__", "_a_b_c_d e a_b_", "____/____/____",
     "Nome: ____ Data: ____", "______________", "5*3*2", "a*b*c", "(2*3)*(4*5)", "2*(3+4)*5", "2**3**4",
     "f(x)**2 + g(x)**2", "2 * 3 * 4", "***.456.789-** e **.***.***/0001-**", "**** 1234 e ****5678", "*144# ou *144*1#",
     "Disque *123# ou *321*", "(*) Sujeito. (*) Outro.", "* * * * *", "*/5 * * * *", "def f(*args, **kwargs):",
@@ -51,6 +51,14 @@ AS_MEANT = {
     "[site](https://banco.example \"Título\")": '<p><a href="https://banco.example" title="Título">site</a></p>',
     "![foto](https://banco.example/f.png)": '<p><a href="https://banco.example/f.png">foto</a></p>',
     "[![selo](https://a.example/s.png)](https://b.example)": '<p><a href="https://b.example">selo</a></p>',
+    "**Sim**/**Não**, **a**-**b**, **100%**seguro": (
+        "<p><strong>Sim</strong>/<strong>Não</strong>, <strong>a</strong>-<strong>b</strong>, "
+        "<strong>100%</strong>seguro</p>"
+    ),
+    "[site](www.banco.example) **`a*b`** *[x](https://a.example)*": (
+        '<p><a href="http://www.banco.example">site</a> <strong><code>a*b</code></strong> '
+        '<em><a href="https://a.example">x</a></em></p>'
+    ),
     "- a\n  - b": "<ul><li><span>a</span><ul><li><span>b</span></li></ul></li></ul>",
     "- a\n\n- b": "<ul><li><p>a</p></li><li><p>b</p></li></ul>",
     "**https://banco.example/a_b**":
