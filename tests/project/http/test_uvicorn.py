@@ -304,6 +304,20 @@ async def test_who_does_not_read_is_left(monkeypatch: pytest.MonkeyPatch) -> Non
         assert len(await end_of(address, GET.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n"))) > 8_000_000
 
 
+async def test_of_too_many_idle_connections_the_longest_idle_goes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Protocol, "most_idle", 2)
+    async with serving(answering(b"Oi")) as address:
+        first, second, third = [await asyncio.open_connection(*address) for _ in range(3)]
+        for reader, writer in (first, second, first, third):
+            writer.write(GET)
+            while b"Oi" not in await asyncio.wait_for(reader.read(1000), 5):
+                pass
+        assert (await asyncio.wait_for(second[0].read(), 5)).removeprefix(b"\r\n0\r\n\r\n") == b""
+        assert not first[0].at_eof()
+        for _, writer in (first, second, third):
+            writer.close()
+
+
 async def test_a_request_ends_after_its_client_has_left(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(uvicorn_protocol, "LEFT_SECONDS", 0.05)
     ended = asyncio.Event()
