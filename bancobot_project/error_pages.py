@@ -1,4 +1,4 @@
-"""Errors that Django answers: as JSON for programs, and as a page for people in the admin."""
+"""Errors outside of DRF's views: as JSON for programs, and as a page for people in the admin."""
 
 import json
 

@@ -27,6 +27,7 @@ from django.utils.cache import patch_vary_headers
 from django.utils.module_loading import import_string
 
 from access.limits import count_requests, limit_headers, requests_to_count
+from bancobot_project.error_pages import readable
 from bancobot_project.server import lifespan
 from bancobot_project.server.base_path import inner, outer
 from bancobot_project.server.bodies import Bodies, discard
@@ -232,7 +233,7 @@ def refusing(problem: ApiError) -> Callable[[HttpRequest], Awaitable[HttpRespons
     """A view that answers with this error, so that it takes the same way as every answer."""
 
     async def refuse(request: HttpRequest) -> HttpResponse:
-        return json_error(request, problem)
+        return readable(request, json_error(request, problem))
 
     return refuse
 

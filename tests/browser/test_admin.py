@@ -12,6 +12,7 @@ from testing.upstream import Upstream
 from tests.support.browser import Watch
 from tests.support.browser_fixtures import OpenAdmin
 
+DARK_GROUND = "rgb(21, 25, 27)"  # as on the chat page: palette.css
 FOREIGN = """async () => {
     document.body.insertAdjacentHTML("beforeend", '<img src="/nada.png" onerror="window.ran = 1">');
     await document.querySelector('img[src="/nada.png"]').decode().catch(() => {});
@@ -40,6 +41,7 @@ def test_the_admin_works_under_its_policy(service: Service, upstream: Upstream, 
     prefix = conversations(service, upstream)
     page = open_admin("/")
     page.locator(".theme-toggle").first.click()
+    expect(page.locator("html[data-theme=dark] body")).to_have_css("background-color", DARK_GROUND)
     page.goto(f"/admin/sessions_api/session/?q={prefix}")
     expect(page.locator("#result_list tbody tr")).to_have_count(2)
     page.locator("#result_list tbody th a").first.click()

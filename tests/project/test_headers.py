@@ -199,3 +199,11 @@ def test_no_policy_allows_what_stands_within_a_page(service: Service, path: str)
         assert "script-src 'self';" in policy
         assert "<style" not in answer.text
         assert not re.search(r'\s(style|on[a-z]+)="', answer.text)
+
+
+def test_a_request_that_no_view_sees_is_refused_with_a_page_in_the_admin(front: Service) -> None:
+    foreign = {"Host": "outro.example", "Accept": "text/html"}
+    page = httpx.get(f"{front.url}/admin/", headers=foreign)
+    assert (page.status_code, page.headers["Content-Type"]) == (400, "text/html; charset=utf-8")
+    assert "Código invalid_request" in page.text
+    assert httpx.get(f"{front.url}/chat", headers=foreign).json()["code"] == "invalid_request"
