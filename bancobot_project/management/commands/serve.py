@@ -53,7 +53,8 @@ def the_serve_of(server: str) -> Callable[[str, list[int], int], None]:
     try:
         serve: Callable[[str, list[int], int], None] = import_string(settings.SERVERS[server])
     except ModuleNotFoundError as missing:
-        other = "requirements-dev.txt has uvicorn" if server == "uvicorn" else "gunicorn does not run on Windows"
+        listed = "requirements.txt" if server == settings.DEFAULT_SERVER else "requirements-dev.txt"
+        other = f"{listed} has it" if server == "uvicorn" else "It does not run on Windows"
         raise CommandError(f"{server} can't be started: there is no module {missing.name}. {other}.") from None
     return serve
 
