@@ -30,7 +30,7 @@ TEXTS = {
     "hit_in_title": _("In the title: “{words}”"),
     "in_and_out": _("{prompt} tokens in, {reply} tokens out"),
     "instruction": _("Instruction"),
-    "key_unsendable": _("A key has neither spaces nor accents: please check it."),
+    "key_unsendable": _("A key has no spaces, commas or accents: please check it."),
     "left_draft": _("This was written here before, and not sent."),
     "loading": _("Loading…"),
     "more_messages": _("{count} more messages"),

@@ -7,7 +7,7 @@ import { base, page, t } from "./texts.js";
 
 const NAME = "bancobot.key";
 const ASKING = ["not_authenticated", "invalid_api_key"];
-const SENDABLE = /^[\x21-\x7e]+$/; // in a header
+const SENDABLE = /^[\x21-\x2b\x2d-\x7e]{1,512}$/; // in X-API-Key
 
 // What is kept under a name, told from what another BancoBot on the same host keeps: "bancobot.key" is "bancobot/bot.key".
 export function own(name) {
@@ -165,7 +165,7 @@ async function refusal(key) {
   } catch (problem) {
     if (!(problem instanceof ApiError)) return t("unreachable");
     if (!problem.code) return t("strange_answer");
-    if (problem.status === 401) return problem.message;
+    if ([400, 401].includes(problem.status)) return problem.message;
   }
   return "";
 }
