@@ -61,7 +61,7 @@ const PATH = /\\[\p{L}\p{N}]|\b[a-z]:\\|%\w+%\\|^\.{1,2}\\|¯\\/iu; // also a re
 function isEscape(sign, word, whole) {
   if (PATH.test(whole)) return false;
   if ("*_~`#|<>$!".includes(sign)) return true;
-  return "-+=".includes(sign) ? word === "" : ".)".includes(sign) && /^\d+$/.test(word);
+  return "-+=".includes(sign) ? /^(?:\\[-+=])*$/.test(word) : ".)".includes(sign) && /^\d+$/.test(word);
 }
 
 const backslash = {
@@ -184,6 +184,7 @@ export const grammar = {
     html: () => undefined,
     tag: () => undefined,
     def: () => undefined,
+    fences: (text) => (/^ {0,3}~{3,}[^\n]*[^~\n]~/.test(text) ? undefined : false), // ~~~a~~~ is none
     // "* * * * *" is a time of cron, "______" a line to write on.
     hr: (text) => (/^ {0,3}(?:-[ \t-]*-[ \t-]*-|\*{3}|_{3}|\* \* \*)[ \t-]*(?:\n|$)/.test(text) ? false : undefined),
     // A heading has a text; one that is underlined has one line, and at least three signs below it.

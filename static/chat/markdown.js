@@ -30,7 +30,7 @@ const marked = new Marked(grammar, {
   renderer: {
     image: (token) => linked(token, escape(token.text)),
     link(token) {
-      if (token.raw.startsWith("<")) return `&lt;${linked(token, escape(token.text))}&gt;`;
+      if (token.raw.startsWith("<") && ADDRESS.test(token.href)) return `&lt;${linked(token, escape(token.text))}&gt;`;
       const plain = token.autolink || token.tokens.some(({ type }) => type === "image");
       return linked(token, plain ? textOf(token) : this.parser.parseInline(token.tokens));
     },
