@@ -115,7 +115,7 @@ def pictures(browser: Browser, service: Service, caller: Caller, session_id: str
     chat = Chat(browser.new_page(**phone), caller).open(session_id)
     expect(chat.messages("assistant")).to_have_count(2)
     take(chat.page, "chat-phone-dark")
-    state, larger = log_in(service, browser), {"viewport": {"width": 1600, "height": 1200}, "device_scale_factor": 0.75}
+    state, larger = log_in(service, browser), {"viewport": {"width": 1440, "height": 1080}, "device_scale_factor": 0.75}
     context = browser.new_context(**window | larger, base_url=service.url, storage_state=state)
     page = context.new_page()
     page.goto("/admin/overview/")
