@@ -3,7 +3,7 @@
 import { randomId } from "./api.js";
 import { announce, h, toast } from "./dom.js";
 import { MessageView } from "./message.js";
-import { drop, keep, textsFor } from "./outbox.js";
+import { drop, heldFor, keep, textsFor } from "./outbox.js";
 import { completed, errorOf, said, supersede } from "./records.js";
 import { ready } from "./rendering.js";
 import { follow } from "./stream.js";
@@ -82,22 +82,23 @@ export class Conversation extends Transcript {
     this.call(id);
     const { signal } = this.visit;
     const found = this.findHit(id ? hit : {});
-    const texts = await textsFor(id);
-    if (signal.aborted) return;
-    const isNew = !id || texts.some((text) => isOnItsWay(text) && text.fresh);
-    if (!isNew && !(await this.load(texts, found, signal))) return;
+    const coming = textsFor(id);
+    const isNew = !id || heldFor(id).some((text) => isOnItsWay(text) && text.fresh);
+    if (!isNew && !(await this.load(coming, found, signal))) return;
     const last = this.views.at(-1);
-    // A message that was on its way when the page went away: under its key it can't become two.
-    const resumed = place(this, texts);
     if (!isNew) this.scroller.toBottom();
     this.showHit(await found);
+    const texts = await coming;
+    if (signal.aborted) return;
+    // A message that was on its way when the page went away: under its key it can't become two.
+    const resumed = place(this, texts);
     this.drawn();
     if (resumed) await this.begin(resumed);
     else if (last?.record.status === "pending" && !this.running) await this.takeUp(last);
   }
 
   // True if it is there, or is one that has yet to begin.
-  async load(texts, found, signal) {
+  async load(coming, found, signal) {
     this.list.setAttribute("aria-busy", "true");
     try {
       const [session] = await Promise.all([this.api.session(this.id, signal), found, ready()]);
@@ -105,6 +106,7 @@ export class Conversation extends Transcript {
       this.take(session);
       return true;
     } catch (problem) {
+      const texts = problem.status === 404 ? await coming : [];
       if (signal.aborted) return false;
       const known = problem.status !== 404 || !texts.length;
       if (known) this.cannotOpen(problem);

@@ -43,12 +43,21 @@ export function draftFor(to) {
   return [...held.values()].find((text) => text.kind === "draft" && text.to === to) ?? null;
 }
 
-// The texts for a conversation, the oldest first: this tab's, and from now on those of tabs that are gone.
+// This tab's texts for a conversation, the oldest first.
+export function heldFor(to) {
+  const texts = [...held.values()].filter((text) => belongs(text, to));
+  return texts.sort((one, other) => one.at - other.at);
+}
+
+// Those of tabs that are gone are this tab's from now on, too.
 export async function textsFor(to) {
-  const belongs = (text) => text.to === to || (to === "" && text.fresh);
-  const others = stored(`${NAME}${owner()}.`).filter(({ text }) => !held.has(text.id) && belongs(text));
+  const others = stored(`${NAME}${owner()}.`).filter(({ text }) => !held.has(text.id) && belongs(text, to));
   for (const id of await unclaimed(others.map(({ text }) => text.id))) takeOver(id);
-  return [...held.values()].filter(belongs).sort((one, other) => one.at - other.at);
+  return heldFor(to);
+}
+
+function belongs(text, to) {
+  return text.to === to || (to === "" && text.fresh);
 }
 
 // Until the page goes away, nothing is stored any more: the reader may be another one by now.

@@ -3,7 +3,7 @@
 import { own } from "./access.js";
 import { randomId } from "./api.js";
 
-const ANSWER = 150; // milliseconds; a living tab answers in a few
+const ANSWER = 1000; // milliseconds; a living tab answers in a few, if it is not busy
 
 // navigator.locks would do the same, but not on a page that comes by plain HTTP.
 const channel = opened();
@@ -24,7 +24,8 @@ export async function unclaimed(ids) {
     taken.delete(id);
   }
   channel?.postMessage({ ids, from: me });
-  await new Promise((resolve) => setTimeout(resolve, ANSWER));
+  const end = channel ? performance.now() + ANSWER : 0;
+  while (performance.now() < end && !ids.every((id) => taken.has(id))) await new Promise((resolve) => setTimeout(resolve, 20));
   for (const id of ids) wanted.delete(id);
   return ids.filter((id) => !taken.has(id));
 }

@@ -251,7 +251,7 @@ def test_tabs_do_not_fight(behind: Chat, hop: Hop, upstream: Upstream) -> None:
     first.part("composer").fill("três")
     copy = another_tab(first, session_id, copied=True)
     copy.hears("Eco (1): antes")
-    copy.page.wait_for_timeout(300)  # the time in which it would ask for texts without an owner
+    copy.page.wait_for_timeout(1200)  # the time in which it would ask for texts without an owner
     expect(copy.part("composer")).to_have_value("")
     expect(copy.messages("user")).to_have_count(1)
     copy.page.close()
