@@ -1,12 +1,11 @@
 """Conversations written straight into a running service's database, however long they are."""
 
+import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any
 
-from django.utils import timezone
-
-from sessions_api.models import new_public_id
 from testing.client import Caller
 
 COLUMNS = "session_id, position, turn_id, role, content, status, metadata, created_at, superseded_at"
@@ -24,14 +23,14 @@ class Line:
 def write(caller: Caller, session_id: str, texts: Sequence[str | Line], title: str = "Conversa") -> list[str]:
     """A conversation of the caller: questions and replies in turn. Returns the messages' ids."""
     caller.chat("Oi", session_id=session_id)
-    sql, now = caller.service.sql, timezone.now().isoformat()
+    sql, now = caller.service.sql, datetime.now(UTC).isoformat()
     [[pk]] = sql("SELECT max(id) FROM sessions_api_session WHERE session_id = %s", session_id)
     sql("DELETE FROM sessions_api_message WHERE session_id = %s", pk)
     sql("UPDATE sessions_api_session SET title = %s, message_count = %s WHERE id = %s", title, len(texts), pk)
     ids, rows = list[str](), list[list[Any]]()
     for position, text in enumerate(texts):
         line = text if isinstance(text, Line) else Line(text)
-        turn = ids[-1].rpartition(".")[0] if position % 2 else new_public_id()
+        turn = ids[-1].rpartition(".")[0] if position % 2 else secrets.token_hex(11)
         ids.append(f"{turn}.{position}")
         role = "assistant" if position % 2 else "user"
         rows.append([pk, position, turn, role, line.content, "completed", "{}", now, line.superseded_at])
