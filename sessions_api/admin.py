@@ -243,7 +243,7 @@ class SessionAdmin(ExportActions, PageWithMore):
         who, where = audit.staff(request), audit.address_of(request)
         audit.record(audit.Action.READ, who, target=record.session_id, owner=record.owner, address=where)
         can_close = record.closed_at is None and self.has_close_permission(request)
-        return {"transcript": transcript(record, request.GET.get("p", "")), "can_close": can_close}
+        return {"transcript": transcript(record, wished_page(record, request)), "can_close": can_close}
 
 
 def erase_after_commit(pks: list[int]) -> None:
@@ -256,13 +256,21 @@ def without_text(sessions: Iterable[Session]) -> list[Session]:
     return [Session(pk=session.pk, session_id=session.session_id) for session in sessions]
 
 
-def transcript(session: Session, wished_page: str) -> dict[str, Any]:
+def wished_page(session: Session, request: HttpRequest) -> int:
+    """The page of the transcript that the address names, by itself or by a message's position."""
+    page, position = (request.GET.get(name, "") for name in ("p", "message"))
+    if position.isdecimal() and len(position) < 10 and not page:
+        return (session.message_count - 1 - int(position)) // TRANSCRIPT_PAGE + 1
+    return int(page) if page.isdecimal() and len(page) < 10 else 1
+
+
+def transcript(session: Session, wished_page: int) -> dict[str, Any]:
     """A page of the conversation, in its order. Page 1 is the newest. Positions have no gaps, so a page is a range.
 
     `runs`: neighbouring messages, and whether a later turn replaced them.
     """
     pages = max(1, math.ceil(session.message_count / TRANSCRIPT_PAGE))
-    page = min(pages, max(1, int(wished_page))) if wished_page.isdecimal() and len(wished_page) < 10 else 1
+    page = min(pages, max(1, wished_page))
     end = session.message_count - TRANSCRIPT_PAGE * (page - 1)
     shown: dict[str, Any] = {"session": session, "position__gte": end - TRANSCRIPT_PAGE, "position__lt": end}
     opinions = {opinion.position: opinion for opinion in Feedback.objects.filter(**shown)}

@@ -33,6 +33,8 @@ def newest_in(sessions: Sequence[Session], query: str) -> dict[int, Message]:
 
     A session is missing where its title alone has it.
     """
+    if not query or not sessions:
+        return {}
     keys = [session.pk for session in sessions]
     on_postgresql = connection.vendor == "postgresql"
     statement = NEWEST_IN_WORDS if on_postgresql else NEWEST_IN_FTS

@@ -14,7 +14,8 @@ from django.utils.translation import gettext_lazy as _
 
 from access import audit
 from sessions_api.models import Feedback, Message, Session
-from sessions_api.search import matching
+from sessions_api.search import matching, query_of
+from sessions_api.search_hits import newest_in
 from web import modeladmin
 
 MAX_COUNTED = modeladmin.MAX_COUNTED  # sessions of a list that are counted, added up and have pages
@@ -51,12 +52,22 @@ def audit_sessions(request: HttpRequest, action: str, sessions: Iterable[Session
 
 
 class SessionList(modeladmin.OfferedFilters):
-    """A page of sessions, each with the status of its newest message."""
+    """A page of sessions, each with the status of its newest message. A search leads to the messages that it found."""
 
     def get_queryset(self, request: HttpRequest, exclude_parameters: Any = None) -> QuerySet[Session]:
         sessions: QuerySet[Session] = super().get_queryset(request, exclude_parameters)
         status = Subquery(newest_message().values("status"))
         return sessions.defer("system_prompt", "metadata").annotate(newest_status=status)
+
+    def get_results(self, request: HttpRequest) -> None:
+        super().get_results(request)
+        text = self.query.strip()
+        self.hits = newest_in(list(self.result_list), query_of(None, text)) if text else {}
+
+    def url_for_result(self, result: Any) -> str:
+        """The session's page, at the newest message with the words."""
+        url, hit = str(super().url_for_result(result)), self.hits.get(result.pk)
+        return f"{url}?message={hit.position}#message-{hit.position}" if hit else url
 
 
 class BoundedPaginator(modeladmin.BoundedPaginator):

@@ -3,7 +3,9 @@
 import re
 from datetime import timedelta
 from decimal import Decimal
+from html import unescape
 from typing import Any
+from urllib.parse import parse_qsl, urlsplit
 
 import pytest
 from django.contrib.admin.models import LogEntry
@@ -256,8 +258,9 @@ def test_the_number_of_queries_does_not_depend_on_the_number_of_sessions(
     operator: Client, query: dict[str, str], django_assert_num_queries: Any
 ) -> None:
     # Login session, user, audit entry, models in use, totals, page; a search first looks for an exact id.
-    # SQLite first looks whether the index is up to date; PostgreSQL looks through the newest sessions.
-    searching = {"sqlite": 6, "postgresql": 4}[connection.vendor]
+    # SQLite first looks whether the index is up to date; PostgreSQL looks through the newest sessions. The words are
+    # read once more for the messages that were found.
+    searching = {"sqlite": 11, "postgresql": 7}[connection.vendor]
     expected = 6 + searching * ("q" in query)
     for number in range(30):
         make_session(status="failed", owner=f"byok:{number}", model=str(number))
@@ -352,6 +355,24 @@ def test_a_long_conversation_is_shown_in_pages_from_the_newest(operator: Client)
     middle = text(operator.get(page_of(session), {"p": "2"}))
     assert 'href="?p=3"' in middle
     assert 'href="?p=1"' in middle
+
+
+def test_a_search_leads_to_the_message_that_it_found(operator: Client) -> None:
+    session = make_session("longa", turns=TRANSCRIPT_PAGE)  # two pages
+    session.messages.filter(position=31).update(content="O cartão azul")
+    titled = make_session("titulo", title="Cartão azul")
+    catch_up(60)
+    page = text(operator.get(LIST, {"q": "CARTAO azu"}))
+    (link,) = re.findall(rf'href="({LIST}{session.pk}/change/[^"]*)"', page)
+    address, _, place = unescape(link).partition("#")
+    assert (place, dict(parse_qsl(urlsplit(address).query))["message"]) == ("message-31", "31")
+    assert 'id="message-31"' in (shown := text(operator.get(address)))
+    assert "O cartão azul" in shown
+    assert 'href="?_changelist_filters=' in shown and "message=31" not in shown
+    assert "message=" not in re.findall(rf'href="({LIST}{titled.pk}/change/[^"]*)"', page)[0]
+    assert "message=" not in text(operator.get(LIST)) + text(operator.get(LIST, {"q": "longa"}))
+    for wished in ("400", "-1", "x", "9999999999"):
+        assert "Resposta 199" in text(operator.get(page_of(session), {"message": wished}))
 
 
 def test_the_number_of_queries_does_not_depend_on_the_length_of_the_transcript(
