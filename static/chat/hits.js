@@ -89,13 +89,14 @@ export class Hits {
   draw() {
     const { list } = this.conversation;
     const { hit, view } = this;
-    this.bar.hidden = !hit.q;
+    const where = hit.message ? view?.body : find("title");
+    const places = hit.q && where ? rangesOf(where, hit.q) : [];
+    this.bar.hidden = !hit.q || (!hit.message && !places.length);
     find("hits-text").textContent = t(hit.message ? "hit" : "hit_in_title", { words: hit.q });
     for (const way of ["previous", "next"]) find(`hit-${way}`).setAttribute("aria-disabled", String(!this.beside[way]));
     for (const marked of list.querySelectorAll(".hit")) if (marked !== view?.element) marked.classList.remove("hit");
     view?.element.classList.add("hit");
-    const places = hit.q ? rangesOf(hit.message ? (view?.body ?? list) : find("title"), hit.q) : [];
-    globalThis.CSS?.highlights?.set(NAME, new Highlight(...(hit.message && !view ? [] : places)));
+    globalThis.CSS?.highlights?.set(NAME, new Highlight(...places));
     return places;
   }
 }

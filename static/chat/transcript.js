@@ -15,6 +15,7 @@ export class Transcript {
   constructor(api, shown) {
     Object.assign(this, { api, shown, hit: NO_HIT, hits: null }); // what shows hits comes with the first one
     this.list = find("message-list");
+    this.gaps = this.list.getElementsByClassName("gap"); // asked at every scroll, so the browser keeps them
     this.scroller = new Scroller(find("messages"));
     this.scroller.moved = () => this.bringNear();
     this.pages = new Pages((record) => new MessageView(record, this.actions));
@@ -100,7 +101,7 @@ export class Transcript {
   // Messages that are missing near what the reader sees.
   bringNear() {
     if (this.bringing || this.stuck || this.list.ariaBusy === "true") return;
-    const near = [...this.list.querySelectorAll(".gap")].find((gap) => this.scroller.isNear(gap.getBoundingClientRect()));
+    const near = [...this.gaps].find((gap) => this.scroller.isNear(gap.getBoundingClientRect()));
     if (near) this.bring(near.view, near !== this.list.firstChild && this.scroller.isInLowerHalf(near.getBoundingClientRect()));
   }
 
