@@ -49,9 +49,9 @@ class House:
 
 
 @pytest.fixture(scope="module")
-def house(services: Services, _upstream: Upstream) -> Iterator[House]:
+def house(fronts: Services, _upstream: Upstream) -> Iterator[House]:
     _upstream.clear()
-    with services.own() as service:
+    with fronts.own() as service:
         client = Client(service)
         key, kept = client.key(), {name: f"SEGREDO-{secrets.token_hex(8)}" for name in OWNERS}
         owners = {"open": Caller(service, ""), "byok": Caller(service), "client": Caller(service, key.whole)}

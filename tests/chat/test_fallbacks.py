@@ -24,8 +24,8 @@ BOTH_WAYS = pytest.mark.parametrize("stream", [False, True], ids=["json", "event
 
 
 @pytest.fixture
-def caller(service: Service) -> Caller:
-    return Caller(service)
+def caller(front: Service) -> Caller:
+    return Caller(front)
 
 
 def models_of(upstream: Upstream) -> list[str]:

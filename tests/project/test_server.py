@@ -45,6 +45,11 @@ def test_open_access_refuses_to_listen_to_the_world(tmp_path: Path, arguments: l
     assert "Traceback" not in result.stderr
 
 
+@pytest.fixture
+def service(front: Service) -> Service:
+    return front
+
+
 def test_the_start_says_address_mode_provider_and_database(service: Service) -> None:
     line = next(line for line in service.log().splitlines() if "access=" in line)
     assert service.url in line
