@@ -70,6 +70,14 @@ def in_chromium(tabs: Tabs) -> Page:
     return tabs.open(ignore_https_errors=True)
 
 
+def log_in(page: Page, admin: str) -> None:
+    page.goto(admin)
+    page.locator("#id_username").fill("chefe")
+    page.locator("#id_password").fill(PASSWORD)
+    page.locator("[type=submit]").click()
+    expect(page).to_have_url(admin)
+
+
 @pytest.mark.parametrize("front", ["nginx leaves it", "nginx takes it away"], indirect=True)
 def test_people_and_operators_work_under_the_path(front: Proxy, service: Service, tabs: Tabs) -> None:
     page = in_chromium(tabs)
@@ -88,11 +96,7 @@ def test_people_and_operators_work_under_the_path(front: Proxy, service: Service
 
     if not service.sql("SELECT 1 FROM auth_user"):
         superuser(service, "chefe", PASSWORD)
-    page.goto(f"{front.url}/bot/admin/")
-    page.locator("#id_username").fill("chefe")
-    page.locator("#id_password").fill(PASSWORD)
-    page.locator("[type=submit]").click()
-    expect(page).to_have_url(f"{front.url}/bot/admin/")
+    log_in(page, f"{front.url}/bot/admin/")
     page.goto(f"{front.url}/bot/admin/overview/")
     for path in ("running", "sessions_api/session", "overview"):
         page.locator(f".console-nav a[href$='/admin/{path}/']").click()
@@ -117,11 +121,7 @@ def test_two_services_under_one_host_know_nothing_of_each_other(
     page, sessions = in_chromium(tabs), {}
     for place, path in zip((one, two), paths, strict=True):
         superuser(place, "chefe", PASSWORD)
-        page.goto(f"{front.url}{path}/admin/")
-        page.locator("#id_username").fill("chefe")
-        page.locator("#id_password").fill(PASSWORD)
-        page.locator("[type=submit]").click()
-        expect(page).to_have_url(f"{front.url}{path}/admin/")
+        log_in(page, f"{front.url}{path}/admin/")
         page.goto(f"{front.url}{path}/")
         expect(page.get_by_test_id("signin-key")).to_have_value("")
         page.get_by_test_id("signin-key").fill(f"sk-de-{path}")

@@ -31,9 +31,8 @@ HEAD_SECONDS = 60  # for a connection's first request to arrive, or a later one 
 MAX_IDLE = 4096  # connections of a process; and at most a quarter of the files that it may open
 UNREAD_SECONDS = 60  # in which a reader takes at least MIN_READ_BYTES of what waits for it
 MIN_READ_BYTES = 1024
-NOT_AT_ALL = struct.pack(
-    "ii", 1, 0
-)  # does the system keep what a connection has not sent; the same for Windows' shorts
+# Not at all does the system keep what a connection has not sent; the same bytes are right for Windows' shorts.
+NOT_AT_ALL = struct.pack("ii", 1, 0)
 SEND_BUFFER_BYTES = 128 * 1024  # of the system, for each connection; by itself it takes megabytes for who does not read
 
 CODES = {413: "request_too_large", 414: "request_too_large", 431: "request_too_large", 500: "internal_error"}
